@@ -1,0 +1,61 @@
+# Everything a person types. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(shell cat requirements/dev.txt Makefile | sha256sum | cut -c1-12)
+# One host or several: HOST="root@203.0.113.7 root@203.0.113.8:2222"; with none named here or in hosts.toml, the lab.
+export HOST SSH_PORT SSH_KEY DOMAIN SET LAB
+export PYINFRA_PROGRESS ?= off
+TARGETS := $(HOST)$(wildcard hosts.toml)
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deploy: $(READY) ## Make HOST=root@server DOMAIN=example.com (or, without HOST, a throwaway lab) a sandbox host, and verify it
+	@$(if $(TARGETS),,$(PYTHON) -m lab up $(LAB))
+	@$(BIN)/python -m deploys.hosts
+	@$(BIN)/pyinfra inventory.py deploy.py --yes --fail-percent 0 $(ARGS)
+	@$(MAKE) --no-print-directory verify
+	@$(if $(TARGETS),,$(BIN)/python -m tools.demo)
+
+plan: $(READY) ## Show what `make deploy` would change, and change nothing
+	@$(BIN)/python -m deploys.hosts
+	@$(BIN)/pyinfra inventory.py deploy.py --dry --diff $(ARGS)
+
+verify: $(READY) ## Check a deployed host; the report is reports/verify.xml
+	@$(BIN)/python -m deploys.hosts
+	@$(BIN)/pytest tests/host --verify -m 'not disruptive' --junitxml=reports/verify.xml -q $(ARGS)
+
+destroy: $(READY) ## Remove what a deploy put on HOST; DATA=remove also removes sandboxes' data and secrets
+	@$(BIN)/python -m tools.destroy $(DATA)
+
+lab: $(READY) ## Start the throwaway lab (LAB=name) without deploying to it
+	@$(PYTHON) -m lab up $(LAB)
+
+lab-down: ## Remove the lab (LAB=name)
+	@$(PYTHON) -m lab down $(or $(LAB),lab)
+
+test: $(READY) ## Everything: static, unit, plan, and the host suite on labs of Debian 13 and 12
+	@$(BIN)/pytest $(ARGS)
+
+test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
+	@$(BIN)/pytest tests/static tests/unit tests/plan -q -n auto $(ARGS)
+
+lint: $(READY) ## Only the static checks
+	@$(BIN)/pytest tests/static -q $(ARGS)
+
+bench: $(READY) ## Measure a deployed host beside plain Docker
+	@$(BIN)/python -m tools.bench $(ARGS)
+
+lock: ## Renew the locked dependencies
+	@$(PYTHON) -m tools.lock
+
+$(READY): requirements/dev.txt
+	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
+	@rm -f $(VENV)/.ready-* && touch $@
+
+.PHONY: help deploy plan verify destroy lab lab-down test test-fast lint bench lock

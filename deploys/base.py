@@ -1,0 +1,48 @@
+"""Packages that everything else needs, kernel parameters, security updates and time."""
+
+from pyinfra.api import deploy
+from pyinfra.operations import systemd
+
+from deploys.operations import packages, place, when
+from deploys.preflight import settings
+
+PACKAGES = [
+    "ca-certificates",
+    "cron",
+    "curl",
+    "debian-archive-keyring",
+    "iptables",
+    "logrotate",
+    "mmdebstrap",
+    "openssl",
+    "python3",
+    "python3-venv",
+    "sudo",
+    "util-linux",
+]
+# Any of these keeps the clock; installing another would remove it.
+TIME_DAEMONS = ["chrony", "ntpsec", "openntpd", "systemd-timesyncd"]
+
+
+@deploy("Base")
+def system() -> None:
+    """A Debian host that updates itself, knows the time, and has room for many containers."""
+    wanted = settings()
+    upgrades = ["unattended-upgrades"] if wanted.unattended_upgrades else []
+    packages("base packages", PACKAGES + upgrades)
+
+    place("etc/sysctl.d/60-project-sandbox.conf", wanted)
+    sysctl_file = f"/etc/sysctl.d/60-{wanted.name}.conf"
+    differs = "; ".join(f'[ "$(sysctl -n {key})" = "{value}" ] || echo {key}' for key, value in wanted.sysctls.items())
+    when(name="Apply kernel parameters", condition=differs or "true", commands=[f"sysctl --quiet --load {sysctl_file}"])
+
+    if wanted.unattended_upgrades:
+        place("etc/apt/apt.conf.d/20auto-upgrades", wanted)
+        place("etc/apt/apt.conf.d/52unattended-upgrades-project-sandbox", wanted)
+
+    when(
+        name="Keep the clock",
+        condition=f"dpkg-query -W -f '${{db:Status-Status}}\\n' {' '.join(TIME_DAEMONS)} | grep -qx installed || echo none",
+        commands=["DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends systemd-timesyncd"],
+    )
+    systemd.service(name="Start cron", service="cron.service", running=True, enabled=True)

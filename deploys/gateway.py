@@ -1,0 +1,28 @@
+"""The gateway: Debian's HAProxy, which finds a sandbox by its id in a runtime map and dials any of its ports."""
+
+from pyinfra.api import deploy
+from pyinfra.operations import files, systemd
+from pyinfra.operations.util import any_changed
+
+from deploys.operations import packages, place, unit, when
+from deploys.preflight import settings
+from deploys.traefik import GATEWAY
+
+CONFIG = "/etc/haproxy/haproxy.cfg"
+
+
+@deploy("Gateway")
+def haproxy() -> None:
+    """HAProxy with our configuration, checked before it is loaded; a reload keeps the connections that are open."""
+    wanted = settings()
+    routes_map = f"{wanted.state}/routes.map"
+    packages("the gateway", ["haproxy"])
+    files.directory(name=f"Make {wanted.state}", path=wanted.state, user="root", group="root", mode="711")
+    files.file(name="Make the route map", path=routes_map, user="root", group="root", mode="644")
+    pages = [place(f"etc/project-sandbox/pages/{page}.html", wanted) for page in ("not-found", "port-closed")]
+    config = place("etc/haproxy/haproxy.cfg", wanted, gateway=GATEWAY, routes_map=routes_map)
+    when(name="Check the configuration", condition=f"haproxy -c -q -f {CONFIG} || echo bad", commands=[f"haproxy -c -f {CONFIG}"])
+    unit(name="Run the gateway", unit="haproxy.service")
+    systemd.service(
+        name="Load the changed configuration", service="haproxy.service", reloaded=True, _if=any_changed(config, *pages)
+    )

@@ -1,0 +1,171 @@
+"""Which hosts a command means: named on the command line, kept in `hosts.toml`, or the lab when there are none.
+
+Used by `inventory.py`, by `make verify` and by `python -m deploys.hosts`, which checks that each host answers before
+anything starts. Reads the environment, `hosts.toml` and the lab's state; changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTS_FILE = ROOT / "hosts.toml"
+ADDRESS = re.compile(r"(?:(?P<user>[a-z_][\w-]*)@)?(?P<host>\[[0-9a-f:]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?")
+CONNECTION_KEYS = {"address", "port", "key"}
+
+
+class HostError(Exception):
+    """The hosts were named in a way that cannot be used; the message says which value and what to do."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One host: how to reach it by SSH, and the settings that it overrides."""
+
+    name: str
+    address: str
+    user: str = "root"
+    port: int = 22
+    key: str = ""
+    known_hosts: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def pyinfra_data(self) -> dict[str, Any]:
+        """The host's data in pyinfra's inventory."""
+        data: dict[str, Any] = {"ssh_hostname": self.address, "ssh_user": self.user, "ssh_port": self.port}
+        if self.key:
+            data["ssh_key"] = self.key
+        if self.known_hosts:
+            data |= {"ssh_known_hosts_file": self.known_hosts, "ssh_strict_host_key_checking": "yes"}
+        if self.user != "root":
+            data["_sudo"] = True
+        return data | self.settings
+
+    def ssh_config(self, control_path: str) -> str:
+        """The host's block of an OpenSSH configuration; one connection is shared through `control_path`."""
+        lines = [f"HostName {self.address}", f"User {self.user}", f"Port {self.port}"]
+        if self.key:
+            lines.append(f"IdentityFile {self.key}")
+        if self.known_hosts:
+            lines += [f"UserKnownHostsFile {self.known_hosts}", "StrictHostKeyChecking yes"]
+        else:
+            lines.append("StrictHostKeyChecking accept-new")
+        lines += ["BatchMode yes", "ControlMaster auto", "ControlPersist 60", f"ControlPath {control_path}"]
+        return f"Host {self.name}\n" + "".join(f"  {line}\n" for line in lines)
+
+
+def targets(environ: Mapping[str, str], hosts_file: Path = HOSTS_FILE) -> list[Target]:
+    """The hosts that the environment or `hosts.toml` names; empty means: the lab.
+
+    Environment: HOST (one or more `[user@]host[:port]`, separated by commas or spaces), SSH_PORT, SSH_KEY, DOMAIN,
+    and SET (`key=value` settings, separated by spaces). DOMAIN and SET also override what `hosts.toml` says.
+    Raises HostError.
+    """
+    overrides = _overrides(environ)
+    named = re.split(r"[,\s]+", environ.get("HOST", "").strip())
+    if named != [""]:
+        port, key = environ.get("SSH_PORT", ""), environ.get("SSH_KEY", "")
+        return [_target(text, text, port, key, overrides) for text in named if text]
+    if not hosts_file.exists():
+        return []
+    try:
+        content = tomllib.loads(hosts_file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise HostError(f"{hosts_file.name}: {error}") from None
+    defaults = content.get("defaults", {})
+    found = []
+    for name, entry in content.get("hosts", {}).items():
+        merged = {**defaults, **entry}
+        settings = {key: value for key, value in merged.items() if key not in CONNECTION_KEYS} | overrides
+        address = str(merged.get("address", name))
+        found.append(_target(name, address, str(merged.get("port", "")), str(merged.get("key", "")), settings))
+    if not found:
+        raise HostError(f"{hosts_file.name} names no host: add a table such as [hosts.sandbox1] with address = \"root@203.0.113.7\"")
+    return found
+
+
+def lab_target(environ: Mapping[str, str]) -> Target:
+    """The lab named by LAB (default `lab`), which must be up. Raises HostError."""
+    import lab
+
+    name = environ.get("LAB", "lab")
+    running = lab.find(name)
+    if running is None:
+        raise HostError(f"no host is named and lab {name!r} is not up: run `make lab`, or name a host with HOST=root@server")
+    data = running.pyinfra_data()
+    return Target(
+        name=name,
+        address=data["ssh_hostname"],
+        user=data["ssh_user"],
+        port=data.get("ssh_port", 22),
+        key=data["ssh_key"],
+        known_hosts=data["ssh_known_hosts_file"],
+        settings=_overrides(environ),
+    )
+
+
+def _overrides(environ: Mapping[str, str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for pair in environ.get("SET", "").split():
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise HostError(f"SET has {pair!r}: write settings as key=value, separated by spaces")
+        settings[key] = value
+    if environ.get("DOMAIN"):
+        settings["domain"] = environ["DOMAIN"]
+    return settings
+
+
+def _target(name: str, text: str, port: str, key: str, settings: dict[str, Any]) -> Target:
+    match = ADDRESS.fullmatch(text)
+    if not match:
+        raise HostError(f"host {text!r}: write it as [user@]host[:port], such as root@203.0.113.7")
+    number = match["port"] or port or "22"
+    if not number.isdigit() or not 1 <= int(number) <= 65535:
+        raise HostError(f"host {text!r}: port {number} is not between 1 and 65535")
+    if key and not Path(key).expanduser().is_file():
+        raise HostError(f"host {text!r}: there is no SSH key {key}")
+    host = match["host"].strip("[]")
+    short = host if name == text else name
+    return Target(short, host, match["user"] or "root", int(number), str(Path(key).expanduser()) if key else "", "", settings)
+
+
+def unreachable(target: Target, timeout_s: float = 10) -> str:
+    """Why the host's SSH port does not answer, or an empty text when it does."""
+    try:
+        with socket.create_connection((target.address, target.port), timeout=timeout_s):
+            return ""
+    except OSError as error:
+        return str(error)
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Say which hosts are meant; fail when one does not answer."""
+    try:
+        found = targets(environ) or [lab_target(environ)]
+    except HostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    failed = 0
+    for target in found:
+        if reason := unreachable(target):
+            failed = 1
+            print(
+                f"error: {target.name}: no answer at {target.address} port {target.port} ({reason}). "
+                f"Check the address, the port (SSH_PORT=...) and the firewall; nothing was changed.",
+                file=sys.stderr,
+            )
+    return failed
+
+
+if __name__ == "__main__":
+    import os
+
+    sys.exit(main(os.environ))

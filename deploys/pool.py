@@ -1,0 +1,15 @@
+"""The unit that turns the pool of warm sandboxes on and off; sandboxd keeps it full in between."""
+
+from pyinfra.api import deploy
+
+from deploys.operations import place, unit
+from deploys.preflight import settings
+
+
+@deploy("Pool")
+def warm() -> None:
+    """A unit of its own, so that the pool can be stopped without sandboxd."""
+    wanted = settings()
+    name = f"{wanted.project}-container-pool.service"
+    place("etc/systemd/system/project-container-pool.service", wanted)
+    unit(name="Run the pool", unit=name, files=[])

@@ -1,0 +1,46 @@
+"""Everything that would make a deploy fail half-way, asked before the first change."""
+
+from pyinfra import host
+from pyinfra.api.exceptions import DeployError
+
+from deploys import facts
+from deploys.settings import Settings
+
+SUITES = {"bookworm": "12", "trixie": "13"}
+MIN_FREE_MB = 8 * 1024
+MIN_MEMORY_MB = 2 * 1024
+
+
+def settings() -> Settings:
+    """The settings of the host at hand, checked."""
+    return Settings.load(host.data.dict())
+
+
+def problems(summary: facts.HostSummary, wanted: Settings) -> list[str]:
+    """What stands against a deploy, one line each, with what to do."""
+    found = []
+    if summary.uid != 0 and not summary.sudo:
+        found.append(f"ssh_user = {host.data.get('ssh_user')!r}: is not root and may not sudo without a password; allow that, or use root@")
+    if (summary.os, summary.suite in SUITES) != ("debian", True):
+        found.append(f"operating system = '{summary.os} {summary.suite}': needs Debian 12 (bookworm) or 13 (trixie)")
+    if not summary.systemd:
+        found.append("init system: systemd is not running on the host, and all services are its units")
+    if summary.free_mb < MIN_FREE_MB:
+        found.append(f"free space below /var/lib = {summary.free_mb} MB: images and sandboxes need at least {MIN_FREE_MB} MB")
+    if summary.memory_mb < MIN_MEMORY_MB:
+        found.append(f"memory = {summary.memory_mb} MB: needs at least {MIN_MEMORY_MB} MB")
+    for port, program in sorted((summary.busy_ports or {}).items()):
+        if program != "traefik":
+            found.append(f"port {port}: {program} listens there, and Traefik needs it; stop {program} or move it")
+    if summary.machine not in ("x86_64", "aarch64"):
+        found.append(f"machine = '{summary.machine}': images are made for x86_64 and aarch64")
+    return found
+
+
+def check() -> None:
+    """Stop before the first change when the settings or the host will not do. Raises DeployError."""
+    wanted = settings()
+    summary = host.get_fact(facts.Summary, _sudo=False)
+    found = problems(summary, wanted)
+    if found:
+        raise DeployError(f"{host.name} cannot become a sandbox host:\n" + "\n".join(f"  - {line}" for line in found))

@@ -1,0 +1,92 @@
+"""sandboxd and its client `docker-sandbox`: the code in a locked environment, its configuration, secret and unit."""
+
+from __future__ import annotations
+
+import io
+
+from pyinfra import host
+from pyinfra.api import FileUploadCommand, deploy, operation
+from pyinfra.operations import files, server
+
+from deploys import facts
+from deploys.gateway import GATEWAY
+from deploys.images import ROOT, Tags, archive, digest
+from deploys.operations import Commands, place, unit, when
+from deploys.preflight import settings
+from deploys.traefik import API
+
+GROUP = "sandbox"
+LOCK = "requirements/sandboxd.txt"
+
+
+def code() -> dict[str, tuple[bytes, bool]]:
+    """The package `sandboxd` and the lock file of what it needs."""
+    sources = {str(path.relative_to(ROOT)): (path.read_bytes(), False) for path in (ROOT / "src/sandboxd").rglob("*.py")}
+    return sources | {LOCK: ((ROOT / LOCK).read_bytes(), False)}
+
+
+@operation()
+def environment(link: str, version: str) -> Commands:
+    """A virtual environment with sandboxd in it at `<link>s/<version>`, to which `link` points once it is complete.
+
+    The one before is kept until the next, so that a failed upgrade leaves the old version running.
+    """
+    path = f"{link}s/{version}"
+    if host.get_fact(facts.Output, command_line=f"readlink {link} && {link}/bin/python -c 'import sandboxd'") == path:
+        return
+    upload = f"{path}.tar"
+    yield f"rm -rf {path} && mkdir -p {path}"
+    yield FileUploadCommand(io.BytesIO(archive(code())), upload, remote_temp_filename=host.get_temp_filename(upload))
+    yield f"python3 -m venv {path}"
+    yield f"tar -xf {upload} -C {path} && rm {upload}"
+    yield f"{path}/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r {path}/{LOCK}"
+    yield (
+        f"site=$({path}/bin/python -c 'import site; print(site.getsitepackages()[0])') "
+        f"&& mv {path}/src/sandboxd \"$site/\" && {path}/bin/python -m compileall -q \"$site/sandboxd\" && {path}/bin/python -c 'import sandboxd'"
+    )
+    yield f"previous=$(readlink {link} || true); ln -sfn {path} {link}; for old in {link}s/*; do case $old in {path}|$previous) ;; *) rm -rf $old ;; esac; done"
+
+
+@deploy("sandboxd")
+def daemon() -> None:
+    """The daemon that owns Docker and the ledger, and the command that talks to it."""
+    wanted = settings()
+    tags = Tags(wanted)
+    server.group(name=f"Make group {GROUP}", group=GROUP, system=True)
+    for user in wanted.sandbox_users:
+        when(
+            name=f"Let {user} use docker-sandbox",
+            condition=f"id -nG {user} | tr ' ' '\\n' | grep -qx {GROUP} || echo no",
+            commands=[f"usermod --append --groups {GROUP} {user}"],
+        )
+
+    secrets = f"{wanted.etc}/secrets"
+    files.directory(name=f"Make {secrets}", path=secrets, user="root", group="root", mode="700")
+    when(
+        name="Make the token key",
+        condition=f"[ -s {secrets}/token_key ] || echo missing",
+        commands=[f"umask 077 && openssl rand -hex 32 >{secrets}/token_key"],
+    )
+    place(
+        "etc/project-sandbox/config.toml",
+        wanted,
+        templates={name: (tags.template(template), template) for name, template in wanted.templates.items()},
+        gateway=GATEWAY,
+        api=API,
+        socket_group=GROUP,
+    )
+    link = f"{wanted.opt}/venv"
+    environment(name="Install sandboxd", link=link, version=digest(code()))
+    place("usr/local/bin/docker-sandbox", wanted, mode="755", python=f"{link}/bin/python")
+    files.link(name="Link docker-sandbox-cli.sh", path="/usr/local/bin/docker-sandbox-cli.sh", target="docker-sandbox")
+    place("etc/systemd/system/project-sandboxd.service", wanted, python=f"{link}/bin/python")
+    unit(
+        name="Run sandboxd",
+        unit=f"{wanted.project}-sandboxd.service",
+        files=[f"{wanted.etc}/config.toml", f"{link}/bin/python3", f"{link}/{LOCK}"],
+    )
+    when(
+        name="Bring the routes in step with the ledger",
+        condition="docker-sandbox routes status --quiet || echo drift",
+        commands=["docker-sandbox routes sync"],
+    )

@@ -1,0 +1,313 @@
+"""The settings of a host, checked once and before the first change.
+
+`group_data/all.py` documents each key and holds its default; this module knows types, ranges and rules between keys.
+It reads files on the workstation (certificates, credentials) and touches nothing else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+from pyinfra.api.exceptions import DeployError
+
+# Data keys that are pyinfra's own: connection settings, and global arguments such as `_sudo`.
+PYINFRA_KEYS = ("ssh_", "fake_", "docker_identifier", "_")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+DOMAIN = re.compile(r"(?=.{1,200}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+DURATION = re.compile(r"[1-9][0-9]*[smhd]")
+SIZE = re.compile(r"[1-9][0-9]*([kmgKMG][bB]?)")
+SCHEDULE = re.compile(r"(@hourly|@daily|\S+ \S+ \S+ \S+ \S+)")
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@/._+\[\]~=<>!,:-]*")
+
+
+class SettingError(DeployError):
+    """A setting that cannot be used. The message names the key, its value and the remedy."""
+
+    def __init__(self, key: str, value: object, remedy: str) -> None:
+        super().__init__(f"{key} = {value!r}: {remedy}")
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Template:
+    """What one kind of sandbox is made from; `memory_mb` in MiB, `cpus` in cores, `pids` in tasks."""
+
+    name: str
+    image: str
+    context: str
+    base_image: str
+    python_version: str
+    apt_packages: tuple[str, ...]
+    pip_packages: tuple[str, ...]
+    npm_packages: tuple[str, ...]
+    memory_mb: int
+    cpus: float
+    pids: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one host, valid. Field names are the keys of `group_data/all.py`."""
+
+    project: str
+    domain: str
+    default_port: int
+    tls_mode: str
+    tls_certificate: str
+    tls_key: str
+    acme_email: str
+    acme_dns_provider: str
+    acme_credentials: str
+    acme_server: str
+    extra_ca_certificates: tuple[str, ...]
+    docker_source: str
+    docker_apt_uri: str
+    docker_apt_key: str
+    docker_runtime: str
+    docker_userns_remap: bool
+    docker_network_pool: str
+    docker_network_prefix: int
+    docker_bridge: str
+    docker_log_max_size: str
+    docker_log_max_files: int
+    docker_build_cache: str
+    base_suite: str
+    base_image: str
+    templates: dict[str, Template]
+    default_template: str
+    python_mirror: str
+    sandbox_memory_mb: int
+    sandbox_cpus: float
+    sandbox_pids: int
+    traefik_image: str
+    pool_size: int
+    create_parallelism: int
+    cleanup_schedule: str
+    cleanup_older_than: str
+    sandbox_users: tuple[str, ...]
+    skills_users: tuple[str, ...]
+    unattended_upgrades: bool
+    sysctls: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        """Name of our directories on the host, e.g. `flourisha-sandbox`."""
+        return f"{self.project}-sandbox"
+
+    @property
+    def etc(self) -> str:
+        return f"/etc/{self.name}"
+
+    @property
+    def state(self) -> str:
+        return f"/var/lib/{self.name}"
+
+    @property
+    def opt(self) -> str:
+        return f"/opt/{self.name}"
+
+    @property
+    def lib(self) -> str:
+        return f"/usr/local/lib/{self.name}"
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Settings:
+        """Check a host's data and return its settings.
+
+        Raises SettingError for an unknown key, a wrong type, a value out of range, or keys that contradict each other.
+        """
+        known = {field.name: field.type for field in fields(cls)}
+        for key in data:
+            if key not in known and not key.startswith(PYINFRA_KEYS):
+                raise SettingError(key, data[key], f"unknown setting{_suggest(key, known)}; group_data/all.py lists them all")
+        values = {key: _typed(key, data[key], str(kind)) for key, kind in known.items() if key in data}
+        for key in known:
+            if key not in values:
+                raise SettingError(key, None, "missing; run from the project's root, where group_data/all.py is")
+        values["templates"] = _templates(values)
+        settings = cls(**values)
+        _check(settings)
+        return settings
+
+
+def _suggest(key: str, known: Mapping[str, object]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _typed(key: str, value: Any, kind: str) -> Any:
+    """The value as its field's type; text from a command line is converted."""
+    if kind == "bool":
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if isinstance(value, str) and value.lower() in words:
+            return words[value.lower()]
+        if not isinstance(value, bool):
+            raise SettingError(key, value, "use True or False")
+    elif kind in ("int", "float"):
+        try:
+            return int(value) if kind == "int" else float(value)
+        except (TypeError, ValueError):
+            raise SettingError(key, value, "use a number") from None
+    elif kind == "str":
+        if not isinstance(value, str):
+            raise SettingError(key, value, "use a text in quotes")
+    elif kind.startswith("tuple"):
+        if isinstance(value, str):
+            value = [word for word in value.split(",") if word]
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise SettingError(key, value, "use a list of texts")
+        return tuple(value)
+    elif not isinstance(value, dict):
+        raise SettingError(key, value, "use a dictionary")
+    return value
+
+
+def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
+    templates = {}
+    for name, given in cast(dict[str, Any], values["templates"]).items():
+        where = f"templates[{name!r}]"
+        if not NAME.fullmatch(name):
+            raise SettingError("templates", name, "name a template with lower-case letters, digits and dashes")
+        if not isinstance(given, dict):
+            raise SettingError(where, given, "use a dictionary, as in group_data/all.py")
+        merged: dict[str, Any] = {
+            "context": "sandbox",
+            "base_image": "",
+            "python_version": "",
+            "apt_packages": (),
+            "pip_packages": (),
+            "npm_packages": (),
+            "memory_mb": values["sandbox_memory_mb"],
+            "cpus": values["sandbox_cpus"],
+            "pids": values["sandbox_pids"],
+            **given,
+        }
+        known = {field.name: str(field.type) for field in fields(Template) if field.name != "name"}
+        for key in merged:
+            if key not in known:
+                raise SettingError(f"{where}[{key!r}]", merged[key], f"unknown key{_suggest(key, known)}")
+        if "image" not in merged:
+            raise SettingError(where, given, "needs an image name")
+        typed = {key: _typed(f"{where}[{key!r}]", merged[key], kind) for key, kind in known.items()}
+        templates[name] = Template(name=name, **typed)
+    return templates
+
+
+def _check(settings: Settings) -> None:
+    _check_names(settings)
+    _check_tls(settings)
+    _check_docker(settings)
+    for template in settings.templates.values():
+        _check_template(template)
+    if settings.default_template not in settings.templates:
+        raise SettingError("default_template", settings.default_template, f"choose one of {', '.join(settings.templates)}")
+    _between("pool_size", settings.pool_size, 0, 100, "members")
+    _between("create_parallelism", settings.create_parallelism, 1, 32, "creates at a time")
+    _matches("cleanup_schedule", settings.cleanup_schedule, SCHEDULE, "use five cron fields, such as '0 * * * *'")
+    _matches("cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'")
+    for key in ("sandbox_users", "skills_users"):
+        for user in getattr(settings, key):
+            _matches(key, user, USER, "use the login names of users")
+    for name, value in settings.sysctls.items():
+        if not re.fullmatch(r"[a-z0-9_.-]+", name) or not isinstance(value, int):
+            raise SettingError("sysctls", {name: value}, "use names such as 'vm.swappiness' with whole numbers")
+    if "net.ipv4.ip_forward" in settings.sysctls:
+        raise SettingError(
+            "sysctls", "net.ipv4.ip_forward", "leave it out: Docker closes FORWARD only if it sets this itself"
+        )
+
+
+def _check_names(settings: Settings) -> None:
+    _matches("project", settings.project, NAME, "use lower-case letters, digits and dashes, at most 31")
+    if not settings.domain:
+        raise SettingError("domain", "", "name the domain of the sandboxes, as in `make deploy HOST=... DOMAIN=example.com`")
+    _matches("domain", settings.domain, DOMAIN, "use a DNS name in lower case, such as 'sandbox.example.com'")
+    _between("default_port", settings.default_port, 1, 65535, "a TCP port")
+    _matches("base_suite", settings.base_suite, re.compile("bookworm|trixie"), "use 'bookworm' or 'trixie'")
+
+
+def _check_tls(settings: Settings) -> None:
+    _one_of("tls_mode", settings.tls_mode, ("internal", "files", "acme"))
+    if settings.tls_mode == "files":
+        for key in ("tls_certificate", "tls_key"):
+            _readable(key, getattr(settings, key), "tls_mode 'files' needs this PEM file on the workstation")
+    if settings.tls_mode == "acme":
+        if "@" not in settings.acme_email:
+            raise SettingError("acme_email", settings.acme_email, "tls_mode 'acme' needs the e-mail of the account")
+        if not re.fullmatch(r"[a-z0-9]+", settings.acme_dns_provider):
+            remedy = "name one of Traefik's DNS providers, such as 'cloudflare' or 'rfc2136'"
+            raise SettingError("acme_dns_provider", settings.acme_dns_provider, remedy)
+        if not settings.acme_server.startswith("https://"):
+            raise SettingError("acme_server", settings.acme_server, "use the https:// address of the ACME directory")
+        _readable("acme_credentials", settings.acme_credentials, "needs a file of NAME=value lines on the workstation")
+    for path in settings.extra_ca_certificates:
+        if not Path(path).expanduser().exists():
+            raise SettingError("extra_ca_certificates", path, "there is no such file or directory on the workstation")
+
+
+def _check_docker(settings: Settings) -> None:
+    _one_of("docker_source", settings.docker_source, ("debian", "docker"))
+    _one_of("docker_runtime", settings.docker_runtime, ("crun", "runc"))
+    if settings.docker_apt_key:
+        _readable("docker_apt_key", settings.docker_apt_key, "there is no such key file on the workstation")
+    try:
+        pool = ipaddress.ip_network(settings.docker_network_pool)
+    except ValueError as error:
+        raise SettingError("docker_network_pool", settings.docker_network_pool, f"{error}; use a network like 10.200.0.0/16") from None
+    if not pool.prefixlen < settings.docker_network_prefix <= 29:
+        remedy = f"use a prefix longer than /{pool.prefixlen} of docker_network_pool, and at most 29"
+        raise SettingError("docker_network_prefix", settings.docker_network_prefix, remedy)
+    networks = 2 ** (settings.docker_network_prefix - pool.prefixlen)
+    if networks < settings.pool_size + 10:
+        remedy = f"holds {networks} networks, and {settings.pool_size} pool members and 10 sandboxes need more: take a larger one"
+        raise SettingError("docker_network_pool", settings.docker_network_pool, remedy)
+    try:
+        bridge = ipaddress.ip_interface(settings.docker_bridge)
+    except ValueError as error:
+        raise SettingError("docker_bridge", settings.docker_bridge, f"{error}; use an address like 10.199.0.1/24") from None
+    if bridge.network.overlaps(pool):
+        raise SettingError("docker_bridge", settings.docker_bridge, f"overlaps docker_network_pool {pool}")
+    _matches("docker_log_max_size", settings.docker_log_max_size, SIZE, "use a size such as '10m'")
+    _between("docker_log_max_files", settings.docker_log_max_files, 1, 100, "files")
+    _matches("docker_build_cache", settings.docker_build_cache, SIZE, "use a size such as '10GB'")
+
+
+def _check_template(template: Template) -> None:
+    where = f"templates[{template.name!r}]"
+    _matches(f"{where}['image']", template.image, re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*"), "use an image name without tag")
+    _one_of(f"{where}['context']", template.context, ("sandbox", "playwright"))
+    _matches(f"{where}['python_version']", template.python_version, re.compile(r"(3\.\d+(\.\d+)?)?"), "use a version such as '3.12'")
+    for key in ("apt_packages", "pip_packages", "npm_packages"):
+        for package in getattr(template, key):
+            _matches(f"{where}[{key!r}]", package, PACKAGE, "use package names, one an entry")
+    _between(f"{where}['memory_mb']", template.memory_mb, 64, 1024 * 1024, "MiB")
+    _between(f"{where}['cpus']", template.cpus, 0.1, 256, "cores")
+    _between(f"{where}['pids']", template.pids, 32, 65536, "tasks")
+
+
+def _matches(key: str, value: str, pattern: re.Pattern[str], remedy: str) -> None:
+    if not pattern.fullmatch(value):
+        raise SettingError(key, value, remedy)
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingError(key, value, f"choose one of {', '.join(choices)}")
+
+
+def _between(key: str, value: float, low: float, high: float, unit: str) -> None:
+    if not low <= value <= high:
+        raise SettingError(key, value, f"must be between {low} and {high} ({unit})")
+
+
+def _readable(key: str, path: str, remedy: str) -> None:
+    if not path or not Path(path).expanduser().is_file():
+        raise SettingError(key, path, remedy)

@@ -1,0 +1,91 @@
+"""Traefik, the edge: ports 80 and 443, the wildcard certificate, one router for all sandboxes and one for the API."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+from pyinfra.api import deploy
+from pyinfra.operations import files
+
+from deploys.images import ROOT, Tags
+from deploys.operations import container, place, when
+from deploys.preflight import settings
+from deploys.settings import Settings, SettingError
+
+CONTAINER = "traefik"
+GATEWAY = "127.0.0.1:8081"
+API = "127.0.0.1:8090"
+SECRETS = "/etc/traefik/secrets"
+
+
+def tls_of_router(wanted: Settings) -> str:
+    """The `tls` value of our routers, in YAML's flow style."""
+    if wanted.tls_mode == "acme":
+        return f'{{certResolver: acme, domains: [{{main: "*.{wanted.domain}"}}]}}'
+    return "{}"
+
+
+def credentials(wanted: Settings) -> dict[str, str]:
+    """NAME -> value from the file of the setting `acme_credentials`. Raises SettingError."""
+    found = {}
+    for number, line in enumerate(Path(wanted.acme_credentials).expanduser().read_text().splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise SettingError("acme_credentials", wanted.acme_credentials, f"line {number} is not NAME=value")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def run_options(state: str, secrets: list[str]) -> list[str]:
+    """`docker run` options. Root of the host's user namespace, since ports below 1024 are bound on the host, but with no
+    other capability; secrets come as files, so that `docker inspect` shows none.
+    """
+    options = ["--network", "host", "--userns", "host", "--restart", "unless-stopped", "--read-only", "--runtime", "runc"]
+    options += ["--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE", "--security-opt", "no-new-privileges"]
+    # Go's collector runs less often: a quarter of the time per request, for some tens of megabytes.
+    options += ["--env", "GOGC=400", "--volume", "/etc/traefik:/etc/traefik:ro", "--volume", f"{state}/acme:/acme"]
+    for name in secrets:
+        options += ["--env", f"{name}_FILE={SECRETS}/{name}"]
+    return options
+
+
+@deploy("Traefik")
+def edge() -> None:
+    """Traefik in a container on the host's network, with static configuration and a watched directory; no Docker socket."""
+    wanted = settings()
+    directory = "/etc/traefik/dynamic"
+    files.directory(name=f"Make {directory}", path=directory, user="root", group="root", mode="755")
+    files.directory(name="Make the ACME store", path=f"{wanted.state}/acme", user="root", group="root", mode="700")
+    place("etc/traefik/traefik.yml", wanted)
+    place("etc/traefik/dynamic/sandboxes.yml", wanted, tls=tls_of_router(wanted), gateway=GATEWAY, api=API)
+    place("etc/traefik/dynamic/tls.yml", wanted)
+    when(
+        name="Show Traefik the new certificate",
+        condition=f"find /etc/traefik/certs -name wildcard.pem -newer {directory}/tls.yml",
+        commands=[f"touch {directory}/tls.yml"],
+    )
+    secrets = credentials(wanted) if wanted.tls_mode == "acme" else {}
+    if secrets:
+        files.directory(name=f"Make {SECRETS}", path=SECRETS, user="root", group="root", mode="700")
+    for name, value in secrets.items():
+        secret = io.StringIO(value)
+        files.put(name=f"Write secret {name}", src=secret, dest=f"{SECRETS}/{name}", user="root", group="root", mode="600")
+    container(
+        name="Run Traefik",
+        container=CONTAINER,
+        image=Tags(wanted).traefik,
+        options=run_options(wanted.state, list(secrets)),
+        arguments=["--configFile=/etc/traefik/traefik.yml"],
+        version=static_version(wanted),
+    )
+
+
+def static_version(wanted: Settings) -> str:
+    """A digest of what Traefik reads only at its start."""
+    template = (ROOT / "templates/etc/traefik/traefik.yml.j2").read_text()
+    parts = (template, wanted.tls_mode, wanted.acme_email, wanted.acme_server, wanted.acme_dns_provider)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,133 @@
+"""Every setting of a sandbox host, with its default and its reason.
+
+Override a value in `hosts.toml`, in a group_data file of your own, or with `make deploy SET="key=value ..."`.
+`deploys/settings.py` checks them all before the first change. `docs/settings.md` is made from this file.
+"""
+
+# --- Names -----------------------------------------------------------------------------------------------------------
+
+# Prefix of images, containers and units, and of the directory names on the host (`<project>-sandbox`).
+project = "flourisha"
+
+# Sandboxes are served at https://qa-<id>.<domain> and https://<port>-<id>.<domain>; the API at https://api.<domain>.
+# Point a wildcard record `*.<domain>` at the host. There is no default: a real host must name its own.
+domain = ""
+
+# The port inside a sandbox that https://qa-<id>.<domain> shows.
+default_port = 8000
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+# Where the certificate for `*.<domain>` comes from:
+#   "internal"  a certificate authority made on the host, for labs and private networks (clients must trust it)
+#   "files"     tls_certificate and tls_key, files on the workstation
+#   "acme"      Let's Encrypt by DNS-01, through one of Traefik's DNS providers
+tls_mode = "internal"
+
+# For "files": PEM files on the workstation; the certificate with its chain.
+tls_certificate = ""
+tls_key = ""
+
+# For "acme": the account's e-mail, Traefik's name of the DNS provider, and the file on the workstation, of NAME=value
+# lines, that holds the provider's credentials. They are written to the host with mode 0600 and appear in no plan.
+acme_email = ""
+acme_dns_provider = ""
+acme_credentials = ""
+# The directory of the certificate authority. Take the staging one first: the production one limits failures.
+acme_server = "https://acme-v02.api.letsencrypt.org/directory"
+
+# Further certificate authorities that the host and its sandboxes trust: PEM files (*.crt) on the workstation, or
+# directories of them. Needed behind a proxy that inspects TLS.
+extra_ca_certificates: list[str] = []
+
+# --- Docker ----------------------------------------------------------------------------------------------------------
+
+# "debian": docker.io from the host's own mirror. "docker": docker-ce from Docker's apt repository.
+docker_source = "debian"
+docker_apt_uri = "https://download.docker.com/linux/debian"
+# The key that signs that repository: a file on the workstation, or "" to fetch <docker_apt_uri>/gpg on the host.
+docker_apt_key = ""
+
+# crun starts and executes about twice as fast as runc (28-53 ms against 70-98 ms for an exec).
+docker_runtime = "crun"
+
+# Root inside a container is an unprivileged user outside. Changing it moves Docker's data root: images vanish.
+docker_userns_remap = True
+
+# Each sandbox has a network of its own. Docker's defaults allow about 30; a /16 cut in /28 allows 4096.
+# Must not overlap a network that the host has to reach.
+docker_network_pool = "10.200.0.0/16"
+docker_network_prefix = 28
+# docker0 itself, away from the 172.17.0.0/16 that many LANs use.
+docker_bridge = "10.199.0.1/24"
+
+# The log of one container: this size, and so many files.
+docker_log_max_size = "10m"
+docker_log_max_files = 3
+
+# BuildKit keeps at most so much build cache.
+docker_build_cache = "10GB"
+
+# --- Images and templates --------------------------------------------------------------------------------------------
+
+# The Debian release from which the host bootstraps the base image, out of its own mirror: no registry is needed.
+base_suite = "trixie"
+# Or an image from a registry, such as "python:3.12-slim-bookworm" (any Debian-based one).
+base_image = ""
+
+# What sandboxes are made from. Each template is an image plus its limits; the build adds the extra packages.
+#   image           name of the image, without tag; the tag is the hash of what goes into it
+#   context         "sandbox" or "playwright": the folder below files/images
+#   base_image      as above, for this template alone
+#   python_version  "" for the base image's own Python, or a version such as "3.12", installed by uv from
+#                   python-build-standalone (fetched from python_mirror, "" for GitHub)
+#   apt_packages, pip_packages, npm_packages   added to what the image has; pin them as `name==1.2` or `name@1.2`
+#   memory_mb, cpus, pids   limits of one sandbox (no swap)
+templates = {
+    "base": {"image": "flourisha-sandbox", "context": "sandbox"},
+    "playwright": {"image": "flourisha-playwright", "context": "playwright", "pids": 2048},
+}
+default_template = "base"
+python_mirror = ""
+
+# Defaults of the limits above. 1024 tasks suffice for a dev server, its tests and an agent; a browser needs more.
+sandbox_memory_mb = 2048
+sandbox_cpus = 2.0
+sandbox_pids = 1024
+
+# "" builds Traefik's image from the pinned wheel in files/images/traefik; or name an image of a registry.
+traefik_image = ""
+
+# --- Sandboxes -------------------------------------------------------------------------------------------------------
+
+# Started sandboxes of the default template that wait to be claimed: a claim takes milliseconds, a cold create seconds.
+pool_size = 3
+
+# How many sandboxes are created at the same time; more only makes each slower on a small host.
+create_parallelism = 2
+
+# The hourly cleanup removes sandboxes that were claimed longer ago than this, except those made with --keep.
+cleanup_schedule = "0 * * * *"
+cleanup_older_than = "24h"
+
+# Users of the host who may run docker-sandbox (added to group `sandbox`), and those who get the agent skills
+# in ~/.claude/skills.
+sandbox_users: list[str] = []
+skills_users = ["root"]
+
+# --- Host ------------------------------------------------------------------------------------------------------------
+
+# Security updates by unattended-upgrades. Docker is left to the deploy: an update would restart the engine.
+unattended_upgrades = True
+
+# Kernel parameters for many containers. Not ip_forward: Docker sets FORWARD to DROP only if it switched that on itself.
+sysctls = {
+    # Each containerd shim takes one inotify instance, and file watchers such as Vite many watches.
+    "fs.inotify.max_user_instances": 8192,
+    "fs.inotify.max_user_watches": 1048576,
+    "kernel.dmesg_restrict": 1,
+    "kernel.kptr_restrict": 2,
+    "net.ipv4.conf.all.accept_redirects": 0,
+    "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv6.conf.all.accept_redirects": 0,
+}

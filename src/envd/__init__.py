@@ -1,0 +1,1 @@
+"""The agent inside every sandbox: processes and files over E2B's data-plane protocol, on one TCP port."""

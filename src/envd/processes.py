@@ -1,0 +1,193 @@
+"""The processes that clients started: their output, input, signals and end. Owns every child process of the agent's clients.
+
+Output goes from pipe to subscribers through short queues, so the slowest subscriber sets the pace of the process and
+memory stays bounded; without subscribers it is dropped, and the process never waits.
+"""
+
+import asyncio
+import base64
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import IO
+
+from envd.connect import JsonObject
+from envd.errors import EnvdError, not_found
+from envd.pipes import InputPipe, read_piece
+from envd.spawn import Child, Command, set_terminal_size
+
+CHUNK_BYTES = 32 * 1024
+TERMINAL_CHUNK_BYTES = 16 * 1024
+QUEUE_EVENTS = 4  # per subscriber: 4 x 32 KiB, enough to keep a fast reader busy
+END_KEPT_S = 30.0  # for how long a late Connect still learns how the process ended
+
+class Subscription:
+    """One client's view of a process: what happens from now on, until the end."""
+
+    def __init__(self, ended: JsonObject | None) -> None:
+        """Of a process that has `ended` already, its end is all there is to see."""
+        self._queue: asyncio.Queue[JsonObject] = asyncio.Queue(QUEUE_EVENTS)
+        self._closed = False
+        if ended is not None:
+            self._queue.put_nowait(ended)
+
+    async def put(self, event: JsonObject) -> None:
+        """Hand over an event; waits while the subscriber is behind."""
+        if not self._closed:
+            await self._queue.put(event)
+
+    def close(self) -> None:
+        """Take no more, and release who waits in `put` (there are at most as many of them as queue places)."""
+        self._closed = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
+
+    async def events(self, keepalive_s: float) -> AsyncIterator[JsonObject]:
+        """The events up to and including the end; a keepalive after `keepalive_s` seconds of silence."""
+        ended = False
+        while not ended:
+            try:
+                async with asyncio.timeout(keepalive_s):
+                    event = await self._queue.get()
+            except TimeoutError:
+                event = {"keepalive": {}}
+            ended = "end" in event
+            yield event
+
+
+class Process:
+    """A child process. `ended` is its terminal event, None while it lives or something holds its output open."""
+
+    def __init__(self, command: Command, tag: str | None, child: Child) -> None:
+        self.command = command
+        self.tag = tag
+        self.pid = child.popen.pid
+        self.has_terminal = child.has_terminal
+        self.ended: JsonObject | None = None
+        self._child = child
+        self._input = InputPipe(child.input) if child.input is not None else None
+        self._exited = asyncio.Event()
+        self._subscriptions: set[Subscription] = set()
+
+    async def run(self) -> None:
+        """Carry the output until all of it is out and the leader has exited, then tell the end."""
+        size = TERMINAL_CHUNK_BYTES if self.has_terminal else CHUNK_BYTES
+        await asyncio.gather(*(self._carry(name, pipe, size) for name, pipe in self._child.outputs.items()))
+        await self._exited.wait()
+        self.close_input()
+        self.ended = {"end": _end(self._child.popen.returncode)}
+        await self._publish(self.ended)
+
+    def reap(self) -> None:
+        """Notice that the leader has exited, if it has."""
+        if self._child.popen.poll() is not None:
+            self._exited.set()
+
+    def subscribe(self) -> Subscription:
+        """Follow the process from now on; whoever subscribes must unsubscribe."""
+        subscription = Subscription(self.ended)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+        subscription.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the leader alone; one that has exited is left in peace (its pid may be another's by now)."""
+        if self._child.popen.returncode is None:
+            os.kill(self.pid, number)
+
+    async def write(self, data: bytes, *, terminal: bool) -> None:
+        """Write to stdin, or to the terminal; waits while the process does not read."""
+        if terminal != self.has_terminal:
+            kinds = ("a terminal", "stdin") if terminal else ("stdin", "a terminal")
+            raise EnvdError("internal", f"error writing to {kinds[0]}: the process has {kinds[1]} instead")
+        if self._input is None:
+            raise EnvdError("internal", "error writing to stdin: stdin not enabled or closed")
+        try:
+            await self._input.write(data)
+        except OSError as error:
+            reason = "stdin not enabled or closed" if self._input.closed else error.strerror
+            raise EnvdError("internal", f"error writing to stdin: {reason}") from None
+
+    def close_stdin(self) -> None:
+        """Let the process read an end of file; a second time changes nothing."""
+        if self.has_terminal:
+            reason = "cannot close stdin for PTY process — send Ctrl+D (0x04) instead"
+            raise EnvdError("unknown", f"error closing stdin: {reason}")
+        self.close_input()
+
+    def close_input(self) -> None:
+        if self._input is not None:
+            self._input.close()
+
+    def resize(self, columns: int, rows: int) -> None:
+        if not self.has_terminal or self._input is None or self._input.closed:
+            raise EnvdError("failed_precondition", f"process with pid {self.pid} has no terminal")
+        set_terminal_size(self._input.fileno(), columns, rows)
+
+    async def _carry(self, name: str, pipe: IO[bytes], size_bytes: int) -> None:
+        with pipe:
+            while data := await read_piece(pipe, size_bytes):
+                if self._subscriptions:
+                    await self._publish({"data": {name: base64.b64encode(data).decode()}})
+
+    async def _publish(self, event: JsonObject) -> None:
+        for subscription in tuple(self._subscriptions):
+            await subscription.put(event)
+
+
+class ProcessTable:
+    """All processes by pid, those that ended within the last END_KEPT_S seconds among them."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, Process] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, command: Command, tag: str | None, child: Child) -> Process:
+        """Adopt a child that was started in this very turn of the event loop, and carry its output from now on."""
+        process = Process(command, tag, child)
+        self._processes[process.pid] = process
+        task = asyncio.get_running_loop().create_task(self._run(process))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return process
+
+    def by_pid(self, pid: int, *, ended: bool = False) -> Process:
+        """The process; with `ended` also one that has ended. Raises `not_found`."""
+        process = self._processes.get(pid)
+        if process is None or (process.ended is not None and not ended):
+            raise not_found(f"process with pid {pid} not found")
+        return process
+
+    def by_tag(self, tag: str, *, ended: bool = False) -> Process:
+        """The youngest process with this tag; see `by_pid`."""
+        for process in reversed(self._processes.values()):
+            if process.tag == tag and (process.ended is None or ended):
+                return process
+        raise not_found(f"process with tag {tag} not found")
+
+    def living(self) -> list[Process]:
+        return [process for process in self._processes.values() if process.ended is None]
+
+    def reap(self) -> None:
+        """To be called after SIGCHLD: signals coalesce, so everyone is asked."""
+        for process in self._processes.values():
+            if process.ended is None:
+                process.reap()
+
+    async def _run(self, process: Process) -> None:
+        await process.run()
+        await asyncio.sleep(END_KEPT_S)
+        if self._processes.get(process.pid) is process:
+            del self._processes[process.pid]
+
+
+def _end(returncode: int) -> JsonObject:
+    """The end event, in the words of Go's os/exec, which clients show and match."""
+    if returncode < 0:
+        status = f"signal: {signal.strsignal(-returncode) or -returncode}".lower()
+        return {"exitCode": -1, "exited": False, "status": status, "error": status}
+    status = f"exit status {returncode}"
+    return {"exitCode": returncode, "exited": True, "status": status, **({"error": status} if returncode else {})}

@@ -1,0 +1,130 @@
+"""How a command becomes a child process: its environment, directory, user and pipes. Starts processes, waits for none."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO
+
+from envd.config import TOKEN_VARIABLE, AgentConfig
+from envd.errors import EnvdError, invalid_argument, not_found
+from envd.users import User, expand_path
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SETSID = "/usr/bin/setsid"  # util-linux; gives the terminal to the command without a Python hook between fork and exec
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a client asked to run. `terminal_size` (columns, rows) asks for a pseudo-terminal instead of pipes."""
+
+    cmd: str
+    args: tuple[str, ...] = ()
+    envs: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    stdin: bool = True
+    terminal_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Child:
+    """A started process and the agent's ends of its pipes, all non-blocking."""
+
+    popen: subprocess.Popen[bytes]
+    outputs: Mapping[str, IO[bytes]]
+    input: IO[bytes] | None
+    has_terminal: bool
+
+
+def environment(image: Mapping[str, str], config: AgentConfig, user: User, envs: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a process: the image's, the user's, the sandbox's, the request's; later ones win.
+
+    `image` is the agent's own environment, from which its virtual environment and its token are left out.
+    """
+    own_bin = os.path.join(sys.prefix, "bin")
+    path = [part for part in image.get("PATH", DEFAULT_PATH).split(os.pathsep) if part != own_bin]
+    kept = {name: value for name, value in image.items() if name not in (TOKEN_VARIABLE, "VIRTUAL_ENV")}
+    account = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name}
+    return {**kept, "PATH": os.pathsep.join(path), **account, **config.sandbox_envs(), **envs}
+
+
+def working_directory(requested: str | None, config: AgentConfig, user: User) -> str:
+    """The requested directory, which must exist; without a request the first that exists of workdir, home and /."""
+    if not requested:
+        return next(path for path in (config.workdir, user.home, "/") if path and os.path.isdir(path))
+    path = expand_path(requested, user, config.workdir)
+    if not os.path.isdir(path):
+        raise invalid_argument(f"cwd '{path}' does not exist")
+    return path
+
+
+def spawn(command: Command, user: User, config: AgentConfig) -> Child:
+    """Start `command` as the leader of its own session."""
+    env = environment(os.environ, config, user, command.envs)
+    cwd = working_directory(command.cwd, config, user)
+    try:
+        if command.terminal_size is not None:
+            return _spawn_in_terminal(command, command.terminal_size, user, env, cwd)
+        return _spawn_with_pipes(command, user, env, cwd)
+    except FileNotFoundError:
+        raise not_found(f"program '{command.cmd}' not found") from None
+    except PermissionError:
+        raise EnvdError("permission_denied", f"program '{command.cmd}' must not be executed by '{user.name}'") from None
+    except ValueError as error:  # a null byte, or an environment variable with "=" in its name
+        raise invalid_argument(f"cannot start '{command.cmd}': {error}") from None
+    except OSError as error:  # no memory or no process left in the sandbox
+        raise EnvdError("resource_exhausted", f"cannot start '{command.cmd}': {error.strerror}") from None
+
+
+def set_terminal_size(fd: int, columns: int, rows: int) -> None:
+    import termios  # here, because few sandboxes ever open a terminal: it stays out of the idle agent's memory
+
+    termios.tcsetwinsize(fd, (rows, columns))
+
+
+def _spawn_with_pipes(command: Command, user: User, env: dict[str, str], cwd: str) -> Child:
+    popen = subprocess.Popen(
+        [command.cmd, *command.args],
+        bufsize=0,
+        stdin=subprocess.PIPE if command.stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env=env,
+        user=user.uid,
+        group=user.gid,
+        extra_groups=user.groups,
+        start_new_session=True,
+    )
+    outputs = {name: pipe for name, pipe in (("stdout", popen.stdout), ("stderr", popen.stderr)) if pipe is not None}
+    for pipe in (popen.stdin, *outputs.values()):
+        if pipe is not None:
+            os.set_blocking(pipe.fileno(), False)
+    return Child(popen, outputs, popen.stdin, has_terminal=False)
+
+
+def _spawn_in_terminal(command: Command, size: tuple[int, int], user: User, env: dict[str, str], cwd: str) -> Child:
+    agent_end, process_end = os.openpty()
+    output = os.fdopen(agent_end, "rb", buffering=0)
+    try:
+        set_terminal_size(agent_end, *size)
+        os.fchown(process_end, user.uid, -1)
+        popen = subprocess.Popen(
+            [SETSID, "--ctty", command.cmd, *command.args],
+            stdin=process_end,
+            stdout=process_end,
+            stderr=process_end,
+            cwd=cwd,
+            env=env,
+            user=user.uid,
+            group=user.gid,
+            extra_groups=user.groups,
+        )
+    except BaseException:
+        output.close()
+        raise
+    finally:
+        os.close(process_end)
+    os.set_blocking(agent_end, False)  # holds for the duplicate too
+    return Child(popen, {"pty": output}, os.fdopen(os.dup(agent_end), "wb", buffering=0), has_terminal=True)

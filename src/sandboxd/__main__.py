@@ -1,0 +1,131 @@
+"""The daemon: `python -m sandboxd --config FILE`. Wires the parts together, opens both sockets, serves until it is stopped."""
+
+import argparse
+import asyncio
+import grp
+import logging
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from sandboxd import api, config, spec
+from sandboxd.engine import DockerEngine, Engine
+from sandboxd.errors import ConfigError, LedgerError
+from sandboxd.gateway import Gateway
+from sandboxd.health import Health
+from sandboxd.ledger import Ledger
+from sandboxd.pool import Pool
+from sandboxd.reconcile import Reconciler
+from sandboxd.sandboxes import Host, Sandboxes
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_S = 20  # how long running requests may take to end after SIGTERM; systemd kills after 90 s
+
+
+class Server(uvicorn.Server):
+    """Tells systemd once the sockets are served."""
+
+    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(settings)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+def services(settings: config.Config, engine: Engine, host: Host) -> api.Services:
+    """All parts, not yet started."""
+    key = config.read_token_key(settings.secrets_dir)
+    settings.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    ledger, health = Ledger(settings.ledger), Health()
+    gateway = Gateway(settings.gateway.admin_socket, settings.gateway.routes_map, ledger.routes)
+    sandboxes = Sandboxes(settings, key, ledger, engine, gateway, host)
+    pool = Pool(sandboxes, health)
+    return api.Services(sandboxes, pool, Reconciler(sandboxes, pool, health), health)
+
+
+def serve(settings: config.Config, parts: api.Services) -> None:
+    """Serves until SIGTERM or SIGINT, then ends what was begun."""
+    sockets = [open_unix(settings.socket, settings.socket_group), open_tcp(settings.listen)]
+    options = uvicorn.Config(
+        api.build(parts),
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    parts.reconciler.start()
+    parts.pool.start()
+    try:
+        asyncio.run(Server(options, notify_ready).serve(sockets))
+    finally:
+        parts.pool.stop()
+        parts.reconciler.stop()
+        parts.sandboxes.settle()
+        parts.sandboxes.ledger.close()
+
+
+def open_unix(path: Path, group: str) -> socket.socket:
+    """The socket that is trusted by its file mode: 0660, root and the given group."""
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError(f"socket_group = {group!r}: there is no such group. Deploy again, or: groupadd {group}") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    os.chown(path, -1, gid)
+    path.chmod(0o660)
+    listener.listen(1024)
+    return listener
+
+
+def open_tcp(address: tuple[str, int]) -> socket.socket:
+    try:
+        return socket.create_server(address, backlog=1024)
+    except OSError as error:
+        raise ConfigError(f"listen = {address[0]}:{address[1]}: {error.strerror}. Is another sandboxd running?") from error
+
+
+def notify_ready() -> None:
+    """READY=1 for a unit of Type=notify; nothing when systemd did not start us. See sd_notify(3)."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.connect("\0" + path[1:] if path.startswith("@") else path)
+            channel.sendall(b"READY=1")
+
+
+def open_files_limit() -> int:
+    """What a sandbox may ask for: dockerd on this host has a limit like ours, and a container cannot exceed it."""
+    return min(spec.NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("sandboxd", description="Control plane of a sandbox host.")
+    parser.add_argument("--config", type=Path, required=True, help="TOML file that the deploy renders")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = config.load(parser.parse_args().config)
+        serve(settings, services(settings, DockerEngine(), Host(nofile=open_files_limit())))
+    except (ConfigError, LedgerError) as error:
+        print(f"sandboxd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

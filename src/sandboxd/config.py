@@ -1,0 +1,181 @@
+"""The daemon's configuration: one TOML file, read once at start into frozen values.
+
+An error names the file, the key, the value and the remedy. Nothing here touches anything but that file.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandboxd.errors import ConfigError
+
+REMEDY = "The file is rendered by the deploy: correct the setting there and deploy again."
+MISSING = object()
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Where HAProxy listens, where it takes commands, and the map file that it reads at its start."""
+
+    address: tuple[str, int]
+    admin_socket: Path
+    routes_map: Path
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a sandbox is made of. `seccomp` is the path of a JSON profile; empty strings leave the engine's default."""
+
+    name: str
+    image: str
+    memory_mb: int
+    cpus: float
+    pids: int
+    seccomp: str = ""
+    apparmor: str = ""
+    runtime: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    project: str
+    domain: str
+    state_dir: Path
+    secrets_dir: Path
+    socket: Path
+    socket_group: str
+    listen: tuple[str, int]
+    default_template: str
+    default_port: int
+    create_parallelism: int
+    pool_size: int
+    gateway: Gateway
+    templates: dict[str, Template]
+
+    @property
+    def ledger(self) -> Path:
+        return self.state_dir / "ledger.sqlite"
+
+    def url(self, sandbox_id: str) -> str:
+        """Where the sandbox's default port is reached from outside."""
+        return f"https://qa-{sandbox_id}.{self.domain}"
+
+
+class _Table:
+    """One TOML table, read key by key, so that every complaint can name the file and the whole key."""
+
+    def __init__(self, file: Path, values: Any, prefix: str = "") -> None:
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file}: {prefix.rstrip('.')} = {values!r}: must be a table. {REMEDY}")
+        self._file, self._values, self._prefix = file, values, prefix
+        self._read: set[str] = set()
+
+    def text(self, key: str, pattern: str = r".+", rule: str = "must be a text that is not empty", default: Any = MISSING) -> str:
+        return str(self._take(key, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None, rule, default))
+
+    def path(self, key: str) -> Path:
+        return Path(self.text(key, r"/.+", "must be an absolute path"))
+
+    def whole(self, key: str, low: int, high: int) -> int:
+        rule = f"must be a whole number from {low} to {high}"
+        return int(self._take(key, lambda v: type(v) is int and low <= v <= high, rule))
+
+    def number(self, key: str, low: float, high: float) -> float:
+        rule = f"must be a number from {low} to {high}"
+        return float(self._take(key, lambda v: type(v) in (int, float) and low <= v <= high, rule))
+
+    def address(self, key: str) -> tuple[str, int]:
+        host, _, port = self.text(key, r"[^:]+:\d{1,5}", 'must look like "127.0.0.1:8090"').rpartition(":")
+        return host, int(port)
+
+    def table(self, key: str) -> "_Table":
+        return _Table(self._file, self._take(key, lambda v: True, "must be a table"), f"{self._prefix}{key}.")
+
+    def keys(self) -> list[str]:
+        return list(self._values)
+
+    def refuse_unknown(self) -> None:
+        """A key that nobody reads is a typing error, and the setting that was meant would silently not hold."""
+        for key in self._values.keys() - self._read:
+            raise self.wrong(key, f"is no key of this release. Known here: {', '.join(sorted(self._read))}.")
+
+    def wrong(self, key: str, rule: str) -> ConfigError:
+        value = self._values.get(key, MISSING)
+        shown = "is missing" if value is MISSING else f"= {value!r}"
+        return ConfigError(f"{self._file}: {self._prefix}{key} {shown}: {rule}. {REMEDY}")
+
+    def _take(self, key: str, good: Callable[[Any], bool], rule: str, default: Any = MISSING) -> Any:
+        self._read.add(key)
+        value = self._values.get(key, default)
+        if value is MISSING or (key in self._values and not good(value)):
+            raise self.wrong(key, rule)
+        return value
+
+
+def load(file: Path) -> Config:
+    """Reads and checks the configuration.
+
+    Raises ConfigError when the file cannot be read, is no TOML, lacks a key, has a key too many or a wrong value.
+    """
+    try:
+        values = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}. Deploy the host, or name the file with --config.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}. {REMEDY}") from error
+    top = _Table(file, values)
+    gateway, pool, templates = top.table("gateway"), top.table("pool"), top.table("templates")
+    config = Config(
+        project=top.text("project", r"[a-z][a-z0-9-]{0,30}", "must be 1 to 31 of a-z, 0-9 and -, beginning with a letter"),
+        domain=top.text("domain", r"[a-z0-9-]+(\.[a-z0-9-]+)*", "must be a domain name in lower case"),
+        state_dir=top.path("state_dir"),
+        secrets_dir=top.path("secrets_dir"),
+        socket=top.path("socket"),
+        socket_group=top.text("socket_group"),
+        listen=top.address("listen"),
+        default_template=top.text("default_template"),
+        default_port=top.whole("default_port", 1, 65535),
+        create_parallelism=top.whole("create_parallelism", 1, 64),
+        pool_size=pool.whole("size", 0, 1000),
+        gateway=Gateway(gateway.address("address"), gateway.path("admin_socket"), gateway.path("routes_map")),
+        templates={name: _template(name, templates.table(name)) for name in templates.keys()},  # noqa: SIM118
+    )
+    for table in (top, gateway, pool):
+        table.refuse_unknown()
+    if config.default_template not in config.templates:
+        known = ", ".join(config.templates) or "none"
+        raise top.wrong("default_template", f"must name one of the templates ({known})")
+    return config
+
+
+def _template(name: str, table: _Table) -> Template:
+    template = Template(
+        name=name,
+        image=table.text("image"),
+        memory_mb=table.whole("memory_mb", 16, 4_194_304),
+        cpus=table.number("cpus", 0.01, 1024),
+        pids=table.whole("pids", 16, 4_194_304),
+        seccomp=table.text("seccomp", r"(/.+)?", "must be the absolute path of a JSON profile, or empty", ""),
+        apparmor=table.text("apparmor", r".*", "must be the name of a loaded AppArmor profile, or empty", ""),
+        runtime=table.text("runtime", r".*", "must be a runtime that Docker knows, or empty", ""),
+    )
+    table.refuse_unknown()
+    return template
+
+
+def read_token_key(secrets_dir: Path) -> bytes:
+    """The key from which the agents' access tokens are derived: hex in `token_key`, at least 32 bytes."""
+    file = secrets_dir / "token_key"
+    remedy = "The deploy creates it once (32 random bytes as hex, mode 0600): deploy again."
+    try:
+        key = bytes.fromhex(file.read_text().strip())
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}. {remedy}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: is not hexadecimal. {remedy}") from error
+    if len(key) < 32:
+        raise ConfigError(f"{file}: has {len(key)} bytes, 32 or more are needed. {remedy}")
+    return key

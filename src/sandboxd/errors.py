@@ -1,0 +1,75 @@
+"""What can go wrong, as types. Every message says what was wrong, with the value, and what to do about it.
+
+`status` is the HTTP status that `api` answers with; `retry_after_s` becomes the Retry-After header of a 503.
+"""
+
+
+class SandboxdError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    status = 500
+    retry_after_s: int | None = None
+
+
+class ConfigError(SandboxdError):
+    """The configuration file or a secret is missing or wrong. The daemon does not start."""
+
+
+class LedgerError(SandboxdError):
+    """The ledger refuses: a transition that is not allowed, or a file written by a newer release."""
+
+
+class BadRequest(SandboxdError):
+    """A field of a request is missing or has a wrong value."""
+
+    status = 400
+
+
+class Unauthorised(SandboxdError):
+    """The request came by TCP without a valid key."""
+
+    status = 401
+
+
+class NotFound(SandboxdError):
+    """No such sandbox, template or route."""
+
+    status = 404
+
+
+class Conflict(SandboxdError):
+    """The request is ambiguous or contradicts the present state."""
+
+    status = 409
+
+
+class HostBusy(SandboxdError):
+    """Too many sandboxes are being created already. Nothing was made."""
+
+    status = 503
+    retry_after_s = 5
+
+
+class EngineDown(SandboxdError):
+    """Docker does not answer. Nothing can be said about its objects."""
+
+    status = 503
+    retry_after_s = 5
+
+
+class EngineError(SandboxdError):
+    """Docker answered, and refused."""
+
+    status = 503
+    retry_after_s = 10
+
+
+class GatewayError(SandboxdError):
+    """HAProxy does not answer on its admin socket, or refuses a map command."""
+
+    status = 503
+    retry_after_s = 5
+
+
+class NotReady(SandboxdError):
+    """A sandbox started, but its agent never answered. A repetition would fail in the same way, so this is no 503."""

@@ -1,0 +1,138 @@
+"""The routes: HAProxy's runtime map, over its admin socket, and the map file that HAProxy reads at its start.
+
+Both are kept in step. The file is written even while HAProxy is down, so that it comes up with the right routes.
+This module touches those two things and nothing else.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandboxd.errors import GatewayError
+
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class RouteStatus:
+    """What differs between the ledger's routes (the truth), the map file and the runtime map."""
+
+    in_step: bool
+    routes: int
+    missing: list[str]  # in the ledger, absent or with another address in the file or in HAProxy
+    stale: list[str]  # in the file or in HAProxy, unknown to the ledger
+    gateway: str  # empty, or why HAProxy cannot be asked
+
+
+class Gateway:
+    """The one writer of the routes. `routes` reads the truth, id -> address, from the ledger.
+
+    The ledger changes first, then `add` or `remove` follows; `sync` mends whatever went astray.
+    """
+
+    def __init__(self, admin_socket: Path, routes_map: Path, routes: Callable[[], dict[str, str]]) -> None:
+        self._admin_socket, self._map, self._routes = admin_socket, routes_map, routes
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Raises GatewayError when HAProxy does not answer or does not know our map."""
+        self._refused(self._ask(f"get map {self._map} check"))
+
+    def add(self, sandbox_id: str, address: str) -> None:
+        """Routes a sandbox. Raises GatewayError when HAProxy does not take it; the file holds it all the same."""
+        with self._lock:
+            self._write(self._routes())
+            self._put(sandbox_id, address)
+
+    def remove(self, sandbox_id: str) -> None:
+        """Takes a route away; one that is not there is fine. Raises GatewayError when HAProxy does not answer."""
+        with self._lock:
+            self._write(self._routes())
+            self._delete(sandbox_id)
+
+    def sync(self) -> None:
+        """Makes file and runtime map equal to the ledger, touching only what differs."""
+        with self._lock:
+            routes = self._routes()
+            if self._file() != routes:
+                self._write(routes)
+            runtime = self._runtime()
+            for sandbox_id in runtime.keys() - routes.keys():
+                self._delete(sandbox_id)
+            for sandbox_id, address in routes.items():
+                if runtime.get(sandbox_id) != address:
+                    self._put(sandbox_id, address)
+
+    def status(self) -> RouteStatus:
+        """Compares the ledger's routes with the file and with HAProxy."""
+        with self._lock:
+            routes, file, trouble = self._routes(), self._file(), ""
+            try:
+                runtime = self._runtime()
+            except GatewayError as error:
+                runtime, trouble = file, str(error)
+        missing = [key for key, address in routes.items() if file.get(key) != address or runtime.get(key) != address]
+        stale = (file.keys() | runtime.keys()) - routes.keys()
+        in_step = not (missing or stale or trouble)
+        return RouteStatus(in_step, len(routes), sorted(missing), sorted(stale), trouble)
+
+    def _put(self, sandbox_id: str, address: str) -> None:
+        # `add map` would make a second entry beside one that is there, and `set map` refuses one that is not.
+        if self._ask(f"set map {self._map} {sandbox_id} {address}"):
+            self._refused(self._ask(f"add map {self._map} {sandbox_id} {address}"))
+
+    def _delete(self, sandbox_id: str) -> None:
+        answer = self._ask(f"del map {self._map} {sandbox_id}")
+        if "not found" not in answer:
+            self._refused(answer)
+
+    def _runtime(self) -> dict[str, str]:
+        answer = self._ask(f"show map {self._map}")
+        lines = [line.split() for line in answer.splitlines()]
+        if any(len(parts) != 3 for parts in lines):  # each line is: <pointer> <key> <value>
+            self._refused(answer)
+        return {parts[1]: parts[2] for parts in lines}
+
+    def _file(self) -> dict[str, str]:
+        try:
+            lines = [line.split() for line in self._map.read_text().splitlines()]
+        except FileNotFoundError:
+            return {}
+        return {parts[0]: parts[1] for parts in lines if len(parts) == 2}
+
+    def _write(self, routes: dict[str, str]) -> None:
+        text = "".join(f"{key} {address}\n" for key, address in sorted(routes.items()))
+        temporary = self._map.with_suffix(".new")
+        try:
+            temporary.write_text(text)
+            temporary.chmod(0o644)
+            os.replace(temporary, self._map)
+        except OSError as error:
+            raise GatewayError(f"{self._map}: cannot be written: {error.strerror}. Is the disk full?") from error
+
+    def _refused(self, answer: str) -> None:
+        """HAProxy answers an accepted command with nothing, or (get map) with what it found."""
+        if answer and not answer.startswith("type="):
+            raise GatewayError(
+                f"HAProxy refuses a command on {self._map}: {answer!r}."
+                " Its configuration must read this map file: deploy again, then systemctl reload haproxy."
+            )
+
+    def _ask(self, command: str) -> str:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(TIMEOUT_S)
+                connection.connect(str(self._admin_socket))
+                connection.sendall(command.encode() + b"\n")
+                answer = b""
+                while chunk := connection.recv(65536):
+                    answer += chunk
+        except OSError as error:
+            raise GatewayError(
+                f"the gateway does not answer on {self._admin_socket}: {error}."
+                " Look with: systemctl status haproxy; start it with: systemctl restart haproxy."
+            ) from error
+        return answer.decode().strip()

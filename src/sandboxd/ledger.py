@@ -1,0 +1,297 @@
+"""The ledger: which sandboxes there are, who has claimed them, and until when. SQLite in WAL mode, one file.
+
+Every state transition is one transaction, and names the states that it may start from. Nothing but this module
+opens the file. States: creating -> warm -> running -> removing -> closed; a cold create skips `warm`, a failure goes from
+anywhere to `removing`. Closed rows stay as tombstones for a while. Times are Unix seconds.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sandboxd.config import Template
+from sandboxd.errors import LedgerError
+from sandboxd.spec import claimed_name
+
+# Forward only: a release appends, and never changes what stands here. user_version counts the entries applied.
+MIGRATIONS = (
+    """
+    CREATE TABLE sandboxes (
+        slot TEXT PRIMARY KEY,
+        id TEXT UNIQUE,
+        state TEXT NOT NULL CHECK (state IN ('creating', 'warm', 'running', 'removing', 'closed')),
+        origin TEXT NOT NULL CHECK (origin IN ('pool', 'cold')),
+        template TEXT NOT NULL,
+        image_id TEXT NOT NULL,
+        memory_mb INTEGER NOT NULL,
+        cpus REAL NOT NULL,
+        container TEXT UNIQUE,
+        address TEXT,
+        booted TEXT,
+        name TEXT NOT NULL DEFAULT '',
+        keep INTEGER NOT NULL DEFAULT 0,
+        metadata TEXT NOT NULL DEFAULT '{}',
+        envs TEXT NOT NULL DEFAULT '{}',
+        created_at REAL NOT NULL,
+        claimed_at REAL,
+        ends_at REAL,
+        closed_at REAL,
+        reason TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX sandboxes_by_state ON sandboxes (state, template, created_at);
+    CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE TABLE counters (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
+    """,
+)
+
+OPEN = ("creating", "warm", "running", "removing")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the claimer asked for. `timeout_s` None means that the sandbox ends only when it is removed."""
+
+    timeout_s: float | None = None
+    keep: bool = False
+    name: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    envs: dict[str, str] = field(default_factory=dict)
+
+    def ends_at(self, now: float) -> float | None:
+        return None if self.timeout_s is None else now + self.timeout_s
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """One row. `booted` is Docker's start time of the container when its network was prepared last."""
+
+    slot: str
+    id: str
+    state: str
+    origin: str
+    template: str
+    image_id: str
+    memory_mb: int
+    cpus: float
+    container: str
+    address: str
+    booted: str
+    name: str
+    keep: bool
+    metadata: dict[str, str]
+    envs: dict[str, str]
+    created_at: float
+    claimed_at: float | None
+    ends_at: float | None
+    reason: str
+
+
+class Ledger:
+    """The open ledger. Safe to use from several threads, and from several processes."""
+
+    def __init__(self, file: Path) -> None:
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=10)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")  # a claim must survive a power cut: a member is never used twice
+        file.chmod(0o600)  # it holds the environment variables that claimers gave
+        self._migrate(file)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def create(self, slot: str, origin: str, template: Template, image_id: str, now: float) -> None:
+        """A new row, before anything of the sandbox exists."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO sandboxes (slot, state, origin, template, image_id, memory_mb, cpus, created_at)"
+                " VALUES (?, 'creating', ?, ?, ?, ?, ?, ?)",
+                (slot, origin, template.name, image_id, template.memory_mb, template.cpus, now),
+            )
+
+    def set_id(self, slot: str, sandbox_id: str) -> None:
+        """The container was created: this is its short id."""
+        with self._transaction():
+            self._move(slot, ("creating",), "id = ?", (sandbox_id,))
+
+    def set_boot(self, slot: str, address: str, booted: str, image_id: str) -> None:
+        """The container runs and its network is prepared; `image_id` is what it was really made from."""
+        with self._transaction():
+            self._move(slot, ("creating", "running"), "address = ?, booted = ?, image_id = ?", (address, booted, image_id))
+
+    def set_warm(self, slot: str, container: str) -> Sandbox:
+        """creating -> warm: may be claimed from now on."""
+        with self._transaction():
+            return self._move(slot, ("creating",), "state = 'warm', container = ?", (container,))
+
+    def set_running(self, project: str, slot: str, claim: Claim, now: float) -> Sandbox:
+        """creating -> running: a cold create, claimed by the one who asked for it."""
+        with self._transaction():
+            return self._claim(project, slot, "creating", claim, now)
+
+    def claim(self, project: str, template: str, image_id: str, claim: Claim, now: float) -> Sandbox | None:
+        """warm -> running for the oldest member of that template and image; counts a hit, or a miss when there is none."""
+        with self._transaction():
+            row = self._db.execute(
+                "SELECT slot FROM sandboxes WHERE state = 'warm' AND template = ? AND image_id = ? ORDER BY created_at LIMIT 1",
+                (template, image_id),
+            ).fetchone()
+            self._count("hits" if row else "misses", 1)
+            return self._claim(project, row["slot"], "warm", claim, now) if row else None
+
+    def unclaim_dead(self, slot: str, reason: str) -> None:
+        """running -> removing for a member that turned out to be dead at its claim: no hit after all."""
+        with self._transaction():
+            self._move(slot, ("running",), "state = 'removing', reason = ?", (reason,))
+            self._count("hits", -1)
+
+    def set_removing(self, slot: str, reason: str, states: tuple[str, ...] = OPEN) -> Sandbox | None:
+        """Any of `states` -> removing. None when the row is in none of them: somebody else was faster."""
+        with self._transaction():
+            row = self._row(slot)
+            if row is None or row.state not in states:
+                return None
+            return self._move(slot, states, "state = 'removing', reason = ?", (row.reason or reason,))
+
+    def set_closed(self, slot: str, now: float) -> None:
+        """removing -> closed: nothing of the sandbox is left. What the claimer told us in confidence goes too."""
+        with self._transaction():
+            self._move(slot, ("removing",), "state = 'closed', closed_at = ?, container = NULL, envs = '{}'", (now,))
+
+    def forget_closed(self, before: float) -> None:
+        """Deletes tombstones older than `before`."""
+        with self._transaction():
+            self._db.execute("DELETE FROM sandboxes WHERE state = 'closed' AND closed_at < ?", (before,))
+
+    def get(self, slot: str) -> Sandbox | None:
+        with self._lock:
+            return self._row(slot)
+
+    def rows(self, *states: str) -> list[Sandbox]:
+        """All rows in these states (default: all that are open), oldest claim or creation first."""
+        return self._select(states or OPEN, "1")
+
+    def find(self, prefix: str) -> list[Sandbox]:
+        """Running sandboxes whose id begins with `prefix`."""
+        return self._select(("running",), "substr(id, 1, ?) = ?", (len(prefix), prefix))
+
+    def expired(self, now: float) -> list[Sandbox]:
+        return self._select(("running",), "ends_at <= ?", (now,))
+
+    def next_end(self) -> float | None:
+        """When the next sandbox ends, None when none has an end."""
+        with self._lock:
+            row = self._db.execute("SELECT min(ends_at) FROM sandboxes WHERE state = 'running'").fetchone()
+        return None if row[0] is None else float(row[0])
+
+    def routes(self) -> dict[str, str]:
+        """id -> address of every sandbox in use."""
+        with self._lock:
+            rows = self._db.execute("SELECT id, address FROM sandboxes WHERE state = 'running'").fetchall()
+        return {row["id"]: row["address"] for row in rows}
+
+    def setting(self, key: str) -> str:
+        """A setting that survives restarts; empty when it was never set."""
+        with self._lock:
+            row = self._db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def set_setting(self, key: str, value: str) -> None:
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (key, value))
+
+    def counter(self, key: str) -> int:
+        with self._lock:
+            row = self._db.execute("SELECT value FROM counters WHERE key = ?", (key,)).fetchone()
+        return int(row[0]) if row else 0
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")  # takes the write lock before reading: claimers queue here
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _claim(self, project: str, slot: str, state: str, claim: Claim, now: float) -> Sandbox:
+        container, stamp = claimed_name(project, now), now
+        while self._db.execute("SELECT 1 FROM sandboxes WHERE container = ?", (container,)).fetchone():
+            stamp += 0.001
+            container = claimed_name(project, stamp)
+        changes = "state = 'running', container = ?, name = ?, keep = ?, metadata = ?, envs = ?, claimed_at = ?, ends_at = ?"
+        texts = json.dumps(claim.metadata), json.dumps(claim.envs)
+        values = (container, claim.name, int(claim.keep), *texts, now, claim.ends_at(now))
+        return self._move(slot, (state,), changes, values)
+
+    def _move(self, slot: str, states: tuple[str, ...], changes: str, values: tuple[Any, ...]) -> Sandbox:
+        marks = ", ".join("?" * len(states))
+        statement = f"UPDATE sandboxes SET {changes} WHERE slot = ? AND state IN ({marks}) RETURNING *"
+        row = self._db.execute(statement, (*values, slot, *states)).fetchone()
+        if row is None:
+            present = self._row(slot)
+            shown = present.state if present else "not in the ledger"
+            raise LedgerError(f"slot {slot} is {shown}, not {' or '.join(states)}: somebody else changed it first")
+        return _sandbox(row)
+
+    def _count(self, key: str, step: int) -> None:
+        self._db.execute(
+            "INSERT INTO counters (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = value + excluded.value",
+            (key, step),
+        )
+
+    def _row(self, slot: str) -> Sandbox | None:
+        row = self._db.execute("SELECT * FROM sandboxes WHERE slot = ?", (slot,)).fetchone()
+        return _sandbox(row) if row else None
+
+    def _select(self, states: tuple[str, ...], where: str, values: tuple[Any, ...] = ()) -> list[Sandbox]:
+        marks = ", ".join("?" * len(states))
+        order = "ORDER BY coalesce(claimed_at, created_at), slot"
+        with self._lock:
+            statement = f"SELECT * FROM sandboxes WHERE state IN ({marks}) AND {where} {order}"
+            return [_sandbox(row) for row in self._db.execute(statement, (*states, *values))]
+
+    def _migrate(self, file: Path) -> None:
+        with self._lock:
+            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+            if version > len(MIGRATIONS):
+                raise LedgerError(
+                    f"{file}: written by a newer release (schema {version}, this one knows {len(MIGRATIONS)})."
+                    " Deploy the newer release again, or move the file away."
+                )
+            for number in range(version, len(MIGRATIONS)):
+                script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
+                self._db.executescript(script)
+
+
+def _sandbox(row: sqlite3.Row) -> Sandbox:
+    return Sandbox(
+        slot=row["slot"],
+        id=row["id"] or "",
+        state=row["state"],
+        origin=row["origin"],
+        template=row["template"],
+        image_id=row["image_id"],
+        memory_mb=row["memory_mb"],
+        cpus=row["cpus"],
+        container=row["container"] or "",
+        address=row["address"] or "",
+        booted=row["booted"] or "",
+        name=row["name"],
+        keep=bool(row["keep"]),
+        metadata=json.loads(row["metadata"]),
+        envs=json.loads(row["envs"]),
+        created_at=row["created_at"],
+        claimed_at=row["claimed_at"],
+        ends_at=row["ends_at"],
+        reason=row["reason"],
+    )

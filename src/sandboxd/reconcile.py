@@ -1,0 +1,197 @@
+"""Makes the world agree with the ledger: at start, every 30 seconds, and whenever a sandbox reaches its end.
+
+Expiry is decided here, by the clock and the ledger, never by a timer in memory; so it survives restarts and clock jumps.
+Rows without a container are closed, half-made ones removed, stopped sandboxes started again, unknown objects swept.
+"""
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from sandboxd.engine import Found
+from sandboxd.errors import EngineDown, GatewayError, SandboxdError
+from sandboxd.health import Health
+from sandboxd.ledger import Sandbox
+from sandboxd.pool import Pool
+from sandboxd.sandboxes import Sandboxes
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 30.0
+RETRY_S = 1.0  # while Docker does not answer
+GRACE_S = 600.0  # unknown objects younger than this are left alone
+TOMBSTONES_S = 7 * 86400.0
+MAY_SWEEP = "may_sweep"
+
+
+class Reconciler:
+    def __init__(self, sandboxes: Sandboxes, pool: Pool, health: Health) -> None:
+        self._sandboxes, self._pool, self._health = sandboxes, pool, health
+        self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
+        self._stopped = threading.Event()
+        self._wake = threading.Event()
+        self._ticking = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wake(self) -> None:
+        """A sandbox with an end was made: the loop must know when to look next."""
+        self._wake.set()
+
+    def tick(self) -> None:
+        """One whole comparison. Raises EngineDown or EngineError when Docker cannot be asked; the rest is reported."""
+        with self._ticking:
+            # Rows are read before Docker: whatever has a row now has its objects then, or somebody works on it.
+            rows = [row for row in self._ledger.rows() if not self._sandboxes.busy(row.slot)]
+            found = self._engine.inventory(self._sandboxes.config.project)
+            containers = {one.slot: one for one in found if one.kind == "container"}
+            stopped = [row for row in rows if self._settle(row, containers.get(row.slot))]
+            with ThreadPoolExecutor(self._sandboxes.config.create_parallelism, "restart") as several:
+                list(several.map(self._restart, stopped))
+            self.sync_routes()
+            self._sweep(found)
+            self._pool.discard_outdated()
+            self._pool.wake()
+            self._ledger.forget_closed(self._now() - TOMBSTONES_S)
+
+    def expire(self) -> None:
+        """Removes the sandboxes whose end has come."""
+        for row in self._ledger.expired(self._now()):
+            self._sandboxes.try_remove(row, "timeout reached", ("running",))
+
+    def cleanup(self, older_than_s: float) -> tuple[list[str], list[str]]:
+        """Removes sandboxes claimed longer ago than that. Returns the ids removed and kept.
+
+        Age counts from the claim. Pool members are nobody's sandbox yet, and those claimed with `keep` stay.
+        """
+        removed, kept = [], []
+        for row in self._ledger.rows("running"):
+            old = row.claimed_at is not None and row.claimed_at < self._now() - older_than_s
+            if old and not row.keep and self._sandboxes.try_remove(row, "cleanup", ("running",)):
+                removed.append(row.id)
+            else:
+                kept.append(row.id)
+        return removed, kept
+
+    def sweep_unknown(self) -> None:
+        """The operator says that labelled objects which this ledger does not know are rubbish: removes them now."""
+        self._ledger.set_setting(MAY_SWEEP, "yes")
+        self._sweep(self._engine.inventory(self._sandboxes.config.project), grace_s=0.0)
+
+    def sync_routes(self) -> None:
+        """Mends the routes; a gateway that does not answer is reported, and read the file when it comes up."""
+        try:
+            self._sandboxes.gateway.sync()
+            self._health.report("gateway", "")
+        except GatewayError as error:
+            self._health.report("gateway", str(error))
+
+    def _settle(self, row: Sandbox, container: Found | None) -> bool:
+        """Decides about one row that nobody works on. True when its container must be started or prepared again."""
+        present = self._ledger.get(row.slot)
+        if present is None or present.state != row.state:
+            return False  # somebody was faster
+        if row.state in ("creating", "removing"):
+            self._sandboxes.try_remove(row, f"left {row.state} by an interrupted daemon", (row.state,))
+        elif container is None:
+            self._sandboxes.try_remove(row, "its container was removed outside sandboxd", (row.state,))
+        elif self._changed(row, container):
+            if row.state == "running":
+                return True
+            self._sandboxes.try_remove(row, "pool member stopped or was restarted", ("warm",))
+        return False
+
+    def _changed(self, row: Sandbox, found: Found) -> bool:
+        """Whether the container was started anew or stopped since its network was prepared. Mends small things."""
+        if not found.running:
+            return True
+        try:
+            container = self._engine.container(row.id)
+            if container is None:
+                return False  # the next tick closes it
+            if container.name != row.container:
+                self._engine.rename(row.id, row.container)
+            self._sandboxes.write_agent_file(row)
+            return (container.running, container.booted, container.address) != (True, row.booted, row.address)
+        except EngineDown:
+            raise
+        except (SandboxdError, OSError) as error:
+            self._health.report(f"sandbox {row.id}", str(error))
+            return False
+
+    def _restart(self, row: Sandbox) -> None:
+        """Its trouble stays in the health report until it runs, or is removed."""
+        source = f"sandbox {row.id}"
+        try:
+            self._sandboxes.restart(row)
+            self._health.report(source, "")
+        except (SandboxdError, OSError) as error:
+            self._health.report(source, f"cannot be started again: {error}")
+
+    def _sweep(self, found: list[Found], grace_s: float = GRACE_S) -> None:
+        known = {row.slot for row in self._ledger.rows()}
+        unknown = [one for one in found if one.slot not in known]
+        if not self._ledger.setting(MAY_SWEEP):
+            # A ledger that has never seen this host in order: is it really this host's ledger?
+            if unknown:
+                self._health.report(
+                    "sweep",
+                    f"{len(unknown)} containers, networks or volumes carry this project's label, but the ledger is new and"
+                    f" knows none of them, so nothing is removed. Is state_dir right ({self._sandboxes.config.state_dir})?"
+                    " If they may go: docker-sandbox cleanup --unknown",
+                )
+                return
+            self._ledger.set_setting(MAY_SWEEP, "yes")
+        self._health.report("sweep", "")
+        order = {"container": 0, "network": 1, "volume": 2}  # a network or volume in use cannot be removed
+        removers = {
+            "container": self._engine.remove_container,
+            "network": self._engine.remove_network,
+            "volume": self._engine.remove_volume,
+        }
+        for one in sorted(unknown, key=lambda one: order[one.kind]):
+            if self._now() - one.created >= grace_s and not self._sandboxes.busy(one.slot):
+                log.warning("removing %s %s of slot %s: unknown to the ledger", one.kind, one.ref, one.slot or "-")
+                try:
+                    removers[one.kind](one.ref)
+                except SandboxdError as error:
+                    log.warning("%s", error)
+
+    def _now(self) -> float:
+        return self._sandboxes.host.now()
+
+    def _run(self) -> None:
+        next_tick = time.monotonic()
+        while not self._stopped.is_set():
+            self._wake.clear()
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + self._try_tick()
+            self.expire()
+            until_tick_s = next_tick - time.monotonic()
+            end = self._ledger.next_end()
+            until_end_s = until_tick_s if end is None else end - self._now()
+            self._wake.wait(max(0.0, min(until_tick_s, until_end_s)))
+
+    def _try_tick(self) -> float:
+        """The loop must go on whatever happens; returns the seconds until the next tick."""
+        try:
+            self.tick()
+            self._health.report("docker", "")
+            self._health.report("reconcile", "")
+            return EVERY_S
+        except EngineDown as error:
+            self._health.report("docker", str(error))
+            return RETRY_S
+        except Exception as error:
+            log.exception("reconcile failed")
+            self._health.report("reconcile", f"failed: {error!r}")
+            return EVERY_S

@@ -1,0 +1,269 @@
+"""The life cycle of one sandbox: create, claim, restart, remove.
+
+The ledger's row comes first and goes last, so that whatever a crash leaves behind has a row that says so; `reconcile` cleans it.
+While a thread of ours works on a slot it is in `busy`, and nobody else touches it.
+"""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandboxd import agent, netns, spec
+from sandboxd.admission import Admission
+from sandboxd.config import Config, Template
+from sandboxd.engine import Container, Engine
+from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotReady, SandboxdError
+from sandboxd.gateway import Gateway
+from sandboxd.ledger import OPEN, Claim, Ledger, Sandbox
+from sandboxd.slotdir import SlotDirs, agent_text
+
+log = logging.getLogger(__name__)
+
+READY_DEADLINE_S = 30.0
+HOLD_DEADLINE_S = 60.0
+LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Host:
+    """What of the host the life cycle touches besides Docker and the gateway; tests put doubles here."""
+
+    nofile: int = spec.NOFILE
+    netns_run: netns.Runner = netns.run
+    alive: Callable[[str], bool] = agent.alive
+    now: Callable[[], float] = time.time
+    ready_deadline_s: float = READY_DEADLINE_S
+
+
+class Sandboxes:
+    def __init__(self, config: Config, key: bytes, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host) -> None:
+        self.config, self.key, self.ledger, self.engine, self.gateway, self.host = config, key, ledger, engine, gateway, host
+        self.dirs = SlotDirs(config.state_dir)
+        self.admission = Admission(config.create_parallelism)
+        self._busy: set[str] = set()
+        self._changed = threading.Condition()
+        self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rename")
+
+    def template(self, name: str) -> Template:
+        try:
+            return self.config.templates[name]
+        except KeyError:
+            known = ", ".join(sorted(self.config.templates))
+            raise NotFound(f"template '{name}' not found. This host has: {known}") from None
+
+    def find(self, prefix: str) -> Sandbox:
+        """The sandbox in use whose id is, or uniquely begins with, `prefix`. `<id>-<clientID>` is read as `<id>`."""
+        rows = self.ledger.find(prefix.partition("-")[0]) if prefix else []
+        if not rows:
+            raise NotFound(f"sandbox '{prefix}' not found")
+        if len(rows) > 1:
+            raise Conflict(f"sandbox '{prefix}' is ambiguous: {', '.join(row.id for row in rows)}. Give more characters.")
+        return rows[0]
+
+    def create(self, template: Template, claim: Claim) -> Sandbox:
+        """A sandbox from nothing. When it fails, everything made so far is removed and the error says why."""
+        self.gateway.check()
+        with self.admission.for_claim(), self._making(template, "cold") as slot:
+            self._start_new(slot, template, claim.envs)
+            sandbox = self.ledger.set_running(self.config.project, slot, claim, self.host.now())
+            self.gateway.add(sandbox.id, sandbox.address)
+        self._later.submit(self._try_rename, sandbox)
+        return sandbox
+
+    def create_member(self, template: Template, wanted: Callable[[], bool]) -> bool:
+        """A pool member, started and ready. False when `wanted` says, once it is our turn, that none is needed."""
+        with self.admission.for_pool():
+            if not wanted():
+                return False
+            with self._making(template, "pool") as slot:
+                sandbox_id = self._start_new(slot, template, {})
+                name = spec.pool_name(self.config.project, sandbox_id)
+                self.engine.rename(sandbox_id, name)
+                self.ledger.set_warm(slot, name)
+            return True
+
+    def claim(self, template: Template, claim: Claim) -> Sandbox | None:
+        """A warm member becomes the claimer's; None when there is none that lives and has the present image."""
+        self.gateway.check()
+        image_id = self.engine.image_id(template.image)
+        while True:
+            sandbox = self.ledger.claim(self.config.project, template.name, image_id, claim, self.host.now())
+            if sandbox is None:
+                return None
+            if self.host.alive(sandbox.address):
+                break
+            log.warning("pool member %s is dead at its claim: discarded", sandbox.id)
+            self.ledger.unclaim_dead(sandbox.slot, "pool member was dead at its claim")
+            self._later.submit(self.try_remove, sandbox, "pool member was dead at its claim")
+        try:
+            self.write_agent_file(sandbox)
+            self.gateway.add(sandbox.id, sandbox.address)
+        except (OSError, GatewayError) as error:
+            self.try_remove(sandbox, f"claim failed: {error}")
+            raise
+        self._later.submit(self._try_rename, sandbox)
+        return sandbox
+
+    def restart(self, sandbox: Sandbox) -> None:
+        """Brings a sandbox in use back after its container stopped, or was started again by somebody else.
+
+        Files survive: the container's layer and the volume at /code are those that it had.
+        """
+        with self._holding(sandbox.slot):
+            row = self.ledger.get(sandbox.slot)
+            if row is None or row.state != "running":
+                return
+            container = self._inspect(row.id)
+            if not container.running:
+                log.info("starting sandbox %s again: it had stopped with %s", row.id, container.exit)
+                self.engine.start(row.id)
+                container = self._inspect(row.id)
+            self._prepare(container)
+            self.ledger.set_boot(row.slot, container.address, container.booted, container.image_id)
+            self.gateway.add(row.id, container.address)
+
+    def remove(self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN) -> bool:
+        """Removes all that a sandbox has. False when it is in none of `states` any more: nothing was done.
+
+        Raises EngineDown or EngineError half-way; the row then stays `removing`, and reconcile goes on with it.
+        """
+        with self._holding(sandbox.slot):
+            row = self.ledger.set_removing(sandbox.slot, reason, states)
+            if row is None:
+                return False
+            log.info("removing sandbox %s (slot %s): %s", row.id or "-", row.slot, row.reason)
+            self._remove_objects(row)
+            return True
+
+    def try_remove(self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN) -> bool:
+        """The same, where nobody can do anything about a failure but try again later, which reconcile does."""
+        try:
+            return self.remove(sandbox, reason, states)
+        except SandboxdError as error:
+            log.warning("removing slot %s is not finished: %s", sandbox.slot, error)
+            return True
+
+    def write_agent_file(self, sandbox: Sandbox) -> None:
+        """Makes agent.json what the ledger says; leaves it alone when it is."""
+        text = agent_text(sandbox.id, sandbox.template, sandbox.envs, self.key)
+        if self.dirs.read(sandbox.slot) != text:
+            self.dirs.write(sandbox.slot, text)
+
+    def busy(self, slot: str) -> bool:
+        with self._changed:
+            return slot in self._busy
+
+    def settle(self) -> None:
+        """Waits until the renames and removals of the background are done."""
+        self._later.submit(lambda: None).result()
+
+    def _start_new(self, slot: str, template: Template, envs: dict[str, str]) -> str:
+        """Network, directory and container; started, reachable, its agent answering. Returns the id."""
+        project = self.config.project
+        self.engine.create_network(spec.network_payload(project, slot, template.name))
+        self.dirs.create(slot, self.engine.userns_uid())
+        payload = spec.container_payload(
+            project, slot, template, self.dirs.path(slot), self.host.nofile, _read_profile(template)
+        )
+        sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
+        self.ledger.set_id(slot, sandbox_id)
+        self.dirs.write(slot, agent_text(sandbox_id, template.name, envs, self.key))
+        self.engine.start(sandbox_id)
+        container = self._inspect(sandbox_id)
+        self._prepare(container)
+        self.ledger.set_boot(slot, container.address, container.booted, container.image_id)
+        return sandbox_id
+
+    def _prepare(self, container: Container) -> None:
+        """Network rules of a running container, then waits for its agent. Raises NotReady with its last log lines."""
+        sandbox_id = container.id
+        if container.running:
+            netns.ensure_dnat(container.pid, container.gateway, self.host.netns_run)
+            if agent.wait_alive(
+                lambda: self.host.alive(container.address),
+                lambda: self._inspect(sandbox_id).running,
+                self.host.ready_deadline_s,
+            ):
+                return
+        container = self._inspect(sandbox_id)
+        state = "runs" if container.running else f"stopped with {container.exit}"
+        lines = self.engine.logs(sandbox_id, LOG_LINES).strip() or "(it logged nothing)"
+        raise NotReady(
+            f"sandbox {sandbox_id} {state}, but its agent does not answer on port {spec.AGENT_PORT}."
+            f" Its last log lines:\n{lines}"
+        )
+
+    def _inspect(self, sandbox_id: str) -> Container:
+        container = self.engine.container(sandbox_id)
+        if container is None:
+            raise EngineError(f"the container of sandbox {sandbox_id} is gone: somebody removed it by hand.")
+        return container
+
+    def _try_rename(self, sandbox: Sandbox) -> None:
+        try:
+            self.engine.rename(sandbox.id, sandbox.container)
+        except SandboxdError as error:
+            log.warning("%s: reconcile tries again", error)
+
+    def _remove_objects(self, row: Sandbox) -> None:
+        project = self.config.project
+        if row.id:
+            try:
+                self.gateway.remove(row.id)
+            except GatewayError as error:  # the file is right already, and that is what HAProxy will read
+                log.warning("%s", error)
+        self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
+        self.engine.remove_network(spec.network_name(project, row.slot))
+        self.engine.remove_volume(spec.volume_name(project, row.slot))
+        self.dirs.remove(row.slot)
+        self.ledger.set_closed(row.slot, self.host.now())
+
+    @contextmanager
+    def _making(self, template: Template, origin: str) -> Iterator[str]:
+        """A new slot with its row; when the body fails, all of it is removed again."""
+        slot, image_id = secrets.token_hex(6), self.engine.image_id(template.image)
+        with self._holding(slot):
+            self.ledger.create(slot, origin, template, image_id, self.host.now())
+            try:
+                yield slot
+            except BaseException as error:
+                row = self.ledger.set_removing(slot, f"create failed: {error}")
+                if row is not None:
+                    self._undo(row)
+                raise
+
+    def _undo(self, row: Sandbox) -> None:
+        try:
+            self._remove_objects(row)
+        except SandboxdError as error:
+            log.warning("removing slot %s is not finished: %s", row.slot, error)
+
+    @contextmanager
+    def _holding(self, slot: str) -> Iterator[None]:
+        """One thread at a time works on a slot; the next one waits."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: slot not in self._busy, HOLD_DEADLINE_S):
+                raise Conflict(f"slot {slot} is being changed by another request for {HOLD_DEADLINE_S:.0f} s already.")
+            self._busy.add(slot)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy.discard(slot)
+                self._changed.notify_all()
+
+
+def _read_profile(template: Template) -> str:
+    """The text of the template's seccomp profile: the engine's API wants the text, not the path."""
+    if not template.seccomp:
+        return ""
+    try:
+        return Path(template.seccomp).read_text()
+    except OSError as error:
+        raise EngineError(f"template {template.name}: seccomp profile {template.seccomp}: {error.strerror}. Deploy again.") from error

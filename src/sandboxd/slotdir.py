@@ -1,0 +1,72 @@
+"""The directory of a sandbox on the host, which it sees read-only at /run/sandbox, and the agent's token.
+
+Owned by the container's root (the base uid of the user namespace), readable by nobody else inside.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import shutil
+from pathlib import Path
+
+AGENT_FILE = "agent.json"
+USER, WORKDIR = "user", "/code"
+
+
+def access_token(key: bytes, sandbox_id: str) -> str:
+    """Hex HMAC-SHA256 of the id: nothing to store, and the same after a restart."""
+    return hmac.new(key, sandbox_id.encode(), hashlib.sha256).hexdigest()
+
+
+def agent_text(sandbox_id: str, template: str, envs: dict[str, str], key: bytes) -> str:
+    """What the agent reads: who it is, its token, and the environment of everything that it starts."""
+    values = {
+        "sandboxID": sandbox_id,
+        "templateID": template,
+        "accessToken": access_token(key, sandbox_id),
+        "envs": envs,
+        "user": USER,
+        "workdir": WORKDIR,
+    }
+    return json.dumps(values)
+
+
+class SlotDirs:
+    """All slot directories below `<state_dir>/sandboxes`."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._root = state_dir / "sandboxes"
+
+    def path(self, slot: str) -> Path:
+        return self._root / slot
+
+    def create(self, slot: str, owner: int) -> None:
+        # The runtime enters the user namespace before it mounts, so that uid must be able to pass through.
+        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        path = self.path(slot)
+        path.mkdir(mode=0o500)
+        os.chown(path, owner, owner)
+
+    def write(self, slot: str, text: str) -> None:
+        """Writes agent.json, or replaces it in one step: the agent sees the old file or the new one."""
+        path = self.path(slot)
+        owner = path.stat()
+        temporary = path / f".{AGENT_FILE}.new"
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+            file.write(text)
+        os.chown(temporary, owner.st_uid, owner.st_gid)
+        os.replace(temporary, path / AGENT_FILE)
+
+    def read(self, slot: str) -> str:
+        """The present agent.json, empty when there is none."""
+        try:
+            return (self.path(slot) / AGENT_FILE).read_text()
+        except FileNotFoundError:
+            return ""
+
+    def remove(self, slot: str) -> None:
+        path = self.path(slot)
+        if path.exists():
+            shutil.rmtree(path)
