@@ -95,7 +95,7 @@ def lab_target(environ: Mapping[str, str]) -> Target:
     """The lab named by LAB (default `lab`), which must be up. Raises HostError."""
     import lab
 
-    name = environ.get("LAB", "lab")
+    name = environ.get("LAB") or "lab"
     running = lab.find(name)
     if running is None:
         raise HostError(f"no host is named and lab {name!r} is not up: run `make lab`, or name a host with HOST=root@server")
