@@ -1,6 +1,19 @@
 """Turn a Debian host into a sandbox host."""
 
-from deploys import base, certificates, cleanup, docker, gateway, images, pool, preflight, release, sandboxd, skills, traefik
+from deploys import (
+    base,
+    certificates,
+    cleanup,
+    docker,
+    gateway,
+    images,
+    pool,
+    preflight,
+    release,
+    sandboxd,
+    skills,
+    traefik,
+)
 
 preflight.check()
 base.system()

@@ -2,8 +2,9 @@
 
 import os
 
-from deploys.hosts import HostError, lab_target, targets
 from pyinfra.api.exceptions import InventoryError
+
+from deploys.hosts import HostError, lab_target, targets
 
 try:
     _named = targets(os.environ)

@@ -40,9 +40,10 @@ def system() -> None:
         place("etc/apt/apt.conf.d/20auto-upgrades", wanted)
         place("etc/apt/apt.conf.d/52unattended-upgrades-project-sandbox", wanted)
 
+    states = f"dpkg-query -W -f '${{db:Status-Status}}\\n' {' '.join(TIME_DAEMONS)}"
     when(
         name="Keep the clock",
-        condition=f"dpkg-query -W -f '${{db:Status-Status}}\\n' {' '.join(TIME_DAEMONS)} | grep -qx installed || echo none",
+        condition=f"{states} | grep -qx installed || echo none",
         commands=["DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends systemd-timesyncd"],
     )
     systemd.service(name="Start cron", service="cron.service", running=True, enabled=True)

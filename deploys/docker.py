@@ -7,7 +7,7 @@ from typing import Any
 
 from pyinfra import host
 from pyinfra.api import deploy
-from pyinfra.operations import apt, files, server
+from pyinfra.operations import apt, files
 
 from deploys import facts
 from deploys.operations import packages, place, unit
@@ -17,6 +17,8 @@ from deploys.settings import Settings
 KEYRING = "/etc/apt/keyrings/docker.asc"
 # What both sources need beside the engine: crun, newuidmap for userns-remap, and iptables.
 COMMON = ["crun", "iptables", "uidmap"]
+# Debian's packages that Docker's own conflict with.
+DEBIAN_ENGINE = ["containerd", "docker-buildx", "docker-cli", "docker.io", "runc"]
 ENGINES = {
     ("debian", "bookworm"): ["docker.io"],
     ("debian", "trixie"): ["docker.io", "docker-cli", "docker-buildx"],
@@ -68,8 +70,10 @@ def _repository(wanted: Settings, suite: str) -> None:
         files.download(name="Fetch Docker's key", src=f"{wanted.docker_apt_uri}/gpg", dest=KEYRING, mode="644")
     source = place("etc/apt/sources.list.d/docker.sources", wanted, suite=suite, keyring=KEYRING)
     apt.update(name="Refresh package lists for Docker's repository", _if=source.did_change)
-    server.shell(
-        name="Prefer Docker's packages",
-        commands=["DEBIAN_FRONTEND=noninteractive apt-get remove -y docker.io docker-cli docker-buildx containerd runc || true"],
-        _if=source.did_change,
+    when(
+        name="Make room for Docker's packages",
+        condition="dpkg-query -W -f '${db:Status-Status} ${Package}\\n' "
+        + " ".join(DEBIAN_ENGINE)
+        + " | grep '^installed'",
+        commands=[f"DEBIAN_FRONTEND=noninteractive apt-get remove -y {' '.join(DEBIAN_ENGINE)}"],
     )

@@ -107,7 +107,8 @@ class Unit(FactBase[UnitState]):
         return (
             f"systemctl show {shlex.quote(unit)} -p ActiveState -p UnitFileState -p NeedDaemonReload "
             "-p ActiveEnterTimestampMonotonic; "
-            f"echo Now=$(date +%s.%N); echo Uptime=$(cut -d' ' -f1 /proc/uptime); stat -L -c 'File=%.9Y %n' {listed} 2>/dev/null; true"
+            "echo Now=$(date +%s.%N); echo Uptime=$(cut -d' ' -f1 /proc/uptime); "
+            f"stat -L -c 'File=%.9Y %n' {listed} 2>/dev/null; true"
         )
 
     def process(self, output: list[str]) -> UnitState:

@@ -21,7 +21,11 @@ def haproxy() -> None:
     files.file(name="Make the route map", path=routes_map, user="root", group="root", mode="644")
     pages = [place(f"etc/project-sandbox/pages/{page}.html", wanted) for page in ("not-found", "port-closed")]
     config = place("etc/haproxy/haproxy.cfg", wanted, gateway=GATEWAY, routes_map=routes_map)
-    when(name="Check the configuration", condition=f"haproxy -c -q -f {CONFIG} || echo bad", commands=[f"haproxy -c -f {CONFIG}"])
+    when(
+        name="Check the configuration",
+        condition=f"haproxy -c -q -f {CONFIG} || echo bad",
+        commands=[f"haproxy -c -f {CONFIG}"],
+    )
     unit(name="Run the gateway", unit="haproxy.service")
     systemd.service(
         name="Load the changed configuration", service="haproxy.service", reloaded=True, _if=any_changed(config, *pages)

@@ -7,6 +7,7 @@ anything starts. Reads the environment, `hosts.toml` and the lab's state; change
 from __future__ import annotations
 
 import re
+import runpy
 import socket
 import sys
 import tomllib
@@ -15,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from deploys import ROOT
+from deploys.settings import Settings
+
 HOSTS_FILE = ROOT / "hosts.toml"
 ADDRESS = re.compile(r"(?:(?P<user>[a-z_][\w-]*)@)?(?P<host>\[[0-9a-f:]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?")
 CONNECTION_KEYS = {"address", "port", "key"}
@@ -36,6 +39,7 @@ class Target:
     key: str = ""
     known_hosts: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    group: str = "servers"
 
     def pyinfra_data(self) -> dict[str, Any]:
         """The host's data in pyinfra's inventory."""
@@ -47,6 +51,16 @@ class Target:
         if self.user != "root":
             data["_sudo"] = True
         return data | self.settings
+
+    def load_settings(self) -> Settings:
+        """The settings that a deploy uses for this host. Raises SettingError."""
+        data: dict[str, Any] = {}
+        for group in ("all", self.group):
+            file = ROOT / "group_data" / f"{group}.py"
+            found = runpy.run_path(str(file)) if file.exists() else {}
+            shown = found.get("__all__", [name for name in found if not name.startswith("_")])
+            data |= {name: found[name] for name in shown if not isinstance(found[name], type(runpy))}
+        return Settings.load(data | self.settings)
 
     def ssh_config(self, control_path: str) -> str:
         """The host's block of an OpenSSH configuration; one connection is shared through `control_path`."""
@@ -87,7 +101,9 @@ def targets(environ: Mapping[str, str], hosts_file: Path = HOSTS_FILE) -> list[T
         address = str(merged.get("address", name))
         found.append(_target(name, address, str(merged.get("port", "")), str(merged.get("key", "")), settings))
     if not found:
-        raise HostError(f"{hosts_file.name} names no host: add a table such as [hosts.sandbox1] with address = \"root@203.0.113.7\"")
+        raise HostError(
+            f'{hosts_file.name} names no host: add a table such as [hosts.sandbox1] with address = "root@203.0.113.7"'
+        )
     return found
 
 
@@ -96,9 +112,12 @@ def lab_target(environ: Mapping[str, str]) -> Target:
     import lab
 
     name = environ.get("LAB") or "lab"
-    running = lab.find(name)
-    if running is None:
-        raise HostError(f"no host is named and lab {name!r} is not up: run `make lab`, or name a host with HOST=root@server")
+    try:
+        running = lab.find(name)
+    except lab.LabError as error:
+        raise HostError(
+            f"no host is named, and the lab is not up: {error}\n  or name a host: HOST=root@server"
+        ) from None
     data = running.pyinfra_data()
     return Target(
         name=name,
@@ -108,7 +127,13 @@ def lab_target(environ: Mapping[str, str]) -> Target:
         key=data["ssh_key"],
         known_hosts=data["ssh_known_hosts_file"],
         settings=_overrides(environ),
+        group="lab",
     )
+
+
+def chosen(environ: Mapping[str, str]) -> list[Target]:
+    """The hosts that are named, or the lab. Raises HostError."""
+    return targets(environ) or [lab_target(environ)]
 
 
 def _overrides(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -134,7 +159,9 @@ def _target(name: str, text: str, port: str, key: str, settings: dict[str, Any])
         raise HostError(f"host {text!r}: there is no SSH key {key}")
     host = match["host"].strip("[]")
     short = host if name == text else name
-    return Target(short, host, match["user"] or "root", int(number), str(Path(key).expanduser()) if key else "", "", settings)
+    return Target(
+        short, host, match["user"] or "root", int(number), str(Path(key).expanduser()) if key else "", "", settings
+    )
 
 
 def unreachable(target: Target, timeout_s: float = 10) -> str:
@@ -149,7 +176,7 @@ def unreachable(target: Target, timeout_s: float = 10) -> str:
 def main(environ: Mapping[str, str]) -> int:
     """Say which hosts are meant; fail when one does not answer."""
     try:
-        found = targets(environ) or [lab_target(environ)]
+        found = chosen(environ)
     except HostError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

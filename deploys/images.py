@@ -10,17 +10,16 @@ import io
 import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from deploys import ROOT
 from deploys.certificates import authorities
 from deploys.operations import image, place
 from deploys.preflight import settings
 from deploys.settings import Settings, Template
 
-ROOT = Path(__file__).resolve().parents[1]
 # What each Dockerfile may copy, from the project's root (`.dockerignore` says the same to `docker compose`).
 CONTEXTS = {
     "sandbox": ("files/images/sandbox", "src/envd", "requirements/envd.txt"),
@@ -66,13 +65,17 @@ def build_command(tag: str, name: str, directory: str, arguments: Mapping[str, s
     """The shell command that builds a context with BuildKit. It prints the end of the log when the build fails; the
     context is removed when it succeeded.
     """
-    words = ["docker", "build", "--progress=plain", "--tag", tag, "--file", f"{directory}/files/images/{name}/Dockerfile"]
+    words = ["docker", "build", "--progress=plain", "--tag", tag]
+    words += ["--file", f"{directory}/files/images/{name}/Dockerfile"]
     for key, value in arguments.items():
         if value:
             words += ["--build-arg", f"{key}={value}"]
     quoted = " ".join(shlex.quote(word) for word in [*words, directory])
     log = f"{directory}.log"
-    return f"if DOCKER_BUILDKIT=1 {quoted} >{log} 2>&1; then rm -rf {directory} {log}; else tail -n 60 {log} >&2; exit 1; fi"
+    return (
+        f"if DOCKER_BUILDKIT=1 {quoted} >{log} 2>&1; then rm -rf {directory} {log}; "
+        f"else tail -n 60 {log} >&2; exit 1; fi"
+    )
 
 
 class Tags:
@@ -169,4 +172,8 @@ def names(wanted: Settings) -> Sequence[str]:
     """The names, without tags, of all images that a deploy makes; `make destroy` removes them."""
     tags = Tags(wanted)
     own = {tags.sandbox_name(template) for template in wanted.templates.values()}
-    return sorted(own | {template.image for template in wanted.templates.values()} | {f"{wanted.project}-base", f"{wanted.project}-traefik"})
+    return sorted(
+        own
+        | {template.image for template in wanted.templates.values()}
+        | {f"{wanted.project}-base", f"{wanted.project}-traefik"}
+    )

@@ -12,8 +12,8 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, operation
 from pyinfra.api.operation import OperationMeta
-from pyinfra.operations import apt, files
 from pyinfra.facts.deb import DebPackages
+from pyinfra.operations import apt, files
 
 from deploys import facts
 from deploys.settings import Settings
@@ -23,7 +23,7 @@ Commands = Generator[Any, None, None]
 
 
 def place(path: str, settings: Settings, mode: str = "644", **data: Any) -> OperationMeta:
-    """Write `templates/<path>.j2` to `/<path>` on the host, where `project-` in the path becomes the project's prefix."""
+    """Write `templates/<path>.j2` to `/<path>` on the host; `project-` in the path becomes the project's prefix."""
     dest = "/" + path.replace("project-", f"{settings.project}-")
     return files.template(
         name=f"Write {dest}",
@@ -69,7 +69,9 @@ def unit(unit: str, files: Sequence[str] = (), enabled: bool = True) -> Commands
 
 
 @operation()
-def container(container: str, image: str, options: Sequence[str], arguments: Sequence[str] = (), version: str = "") -> Commands:
+def container(
+    container: str, image: str, options: Sequence[str], arguments: Sequence[str] = (), version: str = ""
+) -> Commands:
     """Run a container, and run it anew whenever its image, options, arguments or `version` change."""
     spec = json.dumps([image, list(options), list(arguments), version])
     wanted = hashlib.sha256(spec.encode()).hexdigest()[:12]
@@ -81,7 +83,18 @@ def container(container: str, image: str, options: Sequence[str], arguments: Seq
         return
     if current:
         yield f"docker rm --force {quoted}"
-    words = ["docker", "run", "--detach", "--name", container, "--label", f"{SPEC_LABEL}={wanted}", *options, image, *arguments]
+    words = [
+        "docker",
+        "run",
+        "--detach",
+        "--name",
+        container,
+        "--label",
+        f"{SPEC_LABEL}={wanted}",
+        *options,
+        image,
+        *arguments,
+    ]
     yield " ".join(shlex.quote(word) for word in words)
 
 
@@ -100,10 +113,8 @@ def image(tag: str, build: str, context: Callable[[], bytes] | None = None, dire
         yield f"rm -rf {directory} && mkdir -p {directory} && tar -xf {archive} -C {directory} && rm {archive}"
     yield build
     name = tag.rpartition(":")[0]
-    yield (
-        f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {shlex.quote(name)} | grep -vxF {shlex.quote(tag)} "
-        "| xargs -r docker image rm 2>/dev/null; true"
-    )
+    all_tags = f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {shlex.quote(name)}"
+    yield f"{all_tags} | grep -vxF {shlex.quote(tag)} | xargs -r docker image rm 2>/dev/null; true"
 
 
 @operation()

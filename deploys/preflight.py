@@ -13,20 +13,23 @@ MIN_MEMORY_MB = 2 * 1024
 
 def settings() -> Settings:
     """The settings of the host at hand, checked."""
-    return Settings.load(host.data.dict())
+    return Settings.load(host.data.dict())  # type: ignore[no-untyped-call]
 
 
 def problems(summary: facts.HostSummary, wanted: Settings) -> list[str]:
     """What stands against a deploy, one line each, with what to do."""
     found = []
     if summary.uid != 0 and not summary.sudo:
-        found.append(f"ssh_user = {host.data.get('ssh_user')!r}: is not root and may not sudo without a password; allow that, or use root@")
+        user = host.data.get("ssh_user")
+        found.append(f"ssh_user = {user!r}: is not root and may not sudo without a password; allow that, or use root@")
     if (summary.os, summary.suite in SUITES) != ("debian", True):
         found.append(f"operating system = '{summary.os} {summary.suite}': needs Debian 12 (bookworm) or 13 (trixie)")
     if not summary.systemd:
         found.append("init system: systemd is not running on the host, and all services are its units")
     if summary.free_mb < MIN_FREE_MB:
-        found.append(f"free space below /var/lib = {summary.free_mb} MB: images and sandboxes need at least {MIN_FREE_MB} MB")
+        found.append(
+            f"free space below /var/lib = {summary.free_mb} MB: images and sandboxes need at least {MIN_FREE_MB} MB"
+        )
     if summary.memory_mb < MIN_MEMORY_MB:
         found.append(f"memory = {summary.memory_mb} MB: needs at least {MIN_MEMORY_MB} MB")
     for port, program in sorted((summary.busy_ports or {}).items()):

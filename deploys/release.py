@@ -4,7 +4,7 @@ import subprocess
 
 from pyinfra.api import deploy
 
-from deploys.images import ROOT
+from deploys import ROOT
 from deploys.operations import place
 from deploys.preflight import settings
 

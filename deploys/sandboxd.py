@@ -8,12 +8,11 @@ from pyinfra import host
 from pyinfra.api import FileUploadCommand, deploy, operation
 from pyinfra.operations import files, server
 
-from deploys import facts
-from deploys.gateway import GATEWAY
-from deploys.images import ROOT, Tags, archive, digest
+from deploys import ROOT, facts
+from deploys.images import Tags, archive, digest
 from deploys.operations import Commands, place, unit, when
 from deploys.preflight import settings
-from deploys.traefik import API
+from deploys.traefik import API, GATEWAY
 
 GROUP = "sandbox"
 LOCK = "requirements/sandboxd.txt"
@@ -21,7 +20,9 @@ LOCK = "requirements/sandboxd.txt"
 
 def code() -> dict[str, tuple[bytes, bool]]:
     """The package `sandboxd` and the lock file of what it needs."""
-    sources = {str(path.relative_to(ROOT)): (path.read_bytes(), False) for path in (ROOT / "src/sandboxd").rglob("*.py")}
+    sources = {
+        str(path.relative_to(ROOT)): (path.read_bytes(), False) for path in (ROOT / "src/sandboxd").rglob("*.py")
+    }
     return sources | {LOCK: ((ROOT / LOCK).read_bytes(), False)}
 
 
@@ -39,12 +40,15 @@ def environment(link: str, version: str) -> Commands:
     yield FileUploadCommand(io.BytesIO(archive(code())), upload, remote_temp_filename=host.get_temp_filename(upload))
     yield f"python3 -m venv {path}"
     yield f"tar -xf {upload} -C {path} && rm {upload}"
-    yield f"{path}/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r {path}/{LOCK}"
+    python = f"{path}/bin/python"
+    pip = f"{python} -m pip install --quiet --no-cache-dir --disable-pip-version-check"
+    yield f"{pip} --require-hashes --requirement {path}/{LOCK}"
+    site = f"$({python} -c 'import site; print(site.getsitepackages()[0])')"
+    yield f'mv {path}/src/sandboxd "{site}" && {python} -m compileall -q "{site}/sandboxd" && {python} -c "import sandboxd"'
     yield (
-        f"site=$({path}/bin/python -c 'import site; print(site.getsitepackages()[0])') "
-        f"&& mv {path}/src/sandboxd \"$site/\" && {path}/bin/python -m compileall -q \"$site/sandboxd\" && {path}/bin/python -c 'import sandboxd'"
+        f"previous=$(readlink {link} || true); ln -sfn {path} {link}; "
+        f"for old in {link}s/*; do case $old in {path}|$previous) ;; *) rm -rf $old ;; esac; done"
     )
-    yield f"previous=$(readlink {link} || true); ln -sfn {path} {link}; for old in {link}s/*; do case $old in {path}|$previous) ;; *) rm -rf $old ;; esac; done"
 
 
 @deploy("sandboxd")

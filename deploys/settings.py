@@ -125,7 +125,9 @@ class Settings:
         known = {field.name: field.type for field in fields(cls)}
         for key in data:
             if key not in known and not key.startswith(PYINFRA_KEYS):
-                raise SettingError(key, data[key], f"unknown setting{_suggest(key, known)}; group_data/all.py lists them all")
+                raise SettingError(
+                    key, data[key], f"unknown setting{_suggest(key, known)}; group_data/all.py lists them all"
+                )
         values = {key: _typed(key, data[key], str(kind)) for key, kind in known.items() if key in data}
         for key in known:
             if key not in values:
@@ -179,6 +181,7 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
         if not isinstance(given, dict):
             raise SettingError(where, given, "use a dictionary, as in group_data/all.py")
         merged: dict[str, Any] = {
+            "image": f"{values['project']}-{'sandbox' if name == values['default_template'] else name}",
             "context": "sandbox",
             "base_image": "",
             "python_version": "",
@@ -194,8 +197,6 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
         for key in merged:
             if key not in known:
                 raise SettingError(f"{where}[{key!r}]", merged[key], f"unknown key{_suggest(key, known)}")
-        if "image" not in merged:
-            raise SettingError(where, given, "needs an image name")
         typed = {key: _typed(f"{where}[{key!r}]", merged[key], kind) for key, kind in known.items()}
         templates[name] = Template(name=name, **typed)
     return templates
@@ -207,12 +208,19 @@ def _check(settings: Settings) -> None:
     _check_docker(settings)
     for template in settings.templates.values():
         _check_template(template)
+        if [other.image for other in settings.templates.values()].count(template.image) > 1:
+            remedy = "each template needs an image name of its own: one build would remove the other's"
+            raise SettingError(f"templates[{template.name!r}]['image']", template.image, remedy)
     if settings.default_template not in settings.templates:
-        raise SettingError("default_template", settings.default_template, f"choose one of {', '.join(settings.templates)}")
+        raise SettingError(
+            "default_template", settings.default_template, f"choose one of {', '.join(settings.templates)}"
+        )
     _between("pool_size", settings.pool_size, 0, 100, "members")
     _between("create_parallelism", settings.create_parallelism, 1, 32, "creates at a time")
     _matches("cleanup_schedule", settings.cleanup_schedule, SCHEDULE, "use five cron fields, such as '0 * * * *'")
-    _matches("cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'")
+    _matches(
+        "cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'"
+    )
     for key in ("sandbox_users", "skills_users"):
         for user in getattr(settings, key):
             _matches(key, user, USER, "use the login names of users")
@@ -228,7 +236,9 @@ def _check(settings: Settings) -> None:
 def _check_names(settings: Settings) -> None:
     _matches("project", settings.project, NAME, "use lower-case letters, digits and dashes, at most 31")
     if not settings.domain:
-        raise SettingError("domain", "", "name the domain of the sandboxes, as in `make deploy HOST=... DOMAIN=example.com`")
+        raise SettingError(
+            "domain", "", "name the domain of the sandboxes, as in `make deploy HOST=... DOMAIN=example.com`"
+        )
     _matches("domain", settings.domain, DOMAIN, "use a DNS name in lower case, such as 'sandbox.example.com'")
     _between("default_port", settings.default_port, 1, 65535, "a TCP port")
     _matches("base_suite", settings.base_suite, re.compile("bookworm|trixie"), "use 'bookworm' or 'trixie'")
@@ -261,18 +271,23 @@ def _check_docker(settings: Settings) -> None:
     try:
         pool = ipaddress.ip_network(settings.docker_network_pool)
     except ValueError as error:
-        raise SettingError("docker_network_pool", settings.docker_network_pool, f"{error}; use a network like 10.200.0.0/16") from None
+        raise SettingError(
+            "docker_network_pool", settings.docker_network_pool, f"{error}; use a network like 10.200.0.0/16"
+        ) from None
     if not pool.prefixlen < settings.docker_network_prefix <= 29:
         remedy = f"use a prefix longer than /{pool.prefixlen} of docker_network_pool, and at most 29"
         raise SettingError("docker_network_prefix", settings.docker_network_prefix, remedy)
     networks = 2 ** (settings.docker_network_prefix - pool.prefixlen)
     if networks < settings.pool_size + 10:
-        remedy = f"holds {networks} networks, and {settings.pool_size} pool members and 10 sandboxes need more: take a larger one"
+        needed = settings.pool_size + 10
+        remedy = f"holds {networks} networks; the pool and ten sandboxes need {needed}: take a larger one"
         raise SettingError("docker_network_pool", settings.docker_network_pool, remedy)
     try:
         bridge = ipaddress.ip_interface(settings.docker_bridge)
     except ValueError as error:
-        raise SettingError("docker_bridge", settings.docker_bridge, f"{error}; use an address like 10.199.0.1/24") from None
+        raise SettingError(
+            "docker_bridge", settings.docker_bridge, f"{error}; use an address like 10.199.0.1/24"
+        ) from None
     if bridge.network.overlaps(pool):
         raise SettingError("docker_bridge", settings.docker_bridge, f"overlaps docker_network_pool {pool}")
     _matches("docker_log_max_size", settings.docker_log_max_size, SIZE, "use a size such as '10m'")
@@ -282,9 +297,16 @@ def _check_docker(settings: Settings) -> None:
 
 def _check_template(template: Template) -> None:
     where = f"templates[{template.name!r}]"
-    _matches(f"{where}['image']", template.image, re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*"), "use an image name without tag")
+    _matches(
+        f"{where}['image']", template.image, re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*"), "use an image name without tag"
+    )
     _one_of(f"{where}['context']", template.context, ("sandbox", "playwright"))
-    _matches(f"{where}['python_version']", template.python_version, re.compile(r"(3\.\d+(\.\d+)?)?"), "use a version such as '3.12'")
+    _matches(
+        f"{where}['python_version']",
+        template.python_version,
+        re.compile(r"(3\.\d+(\.\d+)?)?"),
+        "use a version such as '3.12'",
+    )
     for key in ("apt_packages", "pip_packages", "npm_packages"):
         for package in getattr(template, key):
             _matches(f"{where}[{key!r}]", package, PACKAGE, "use package names, one an entry")

@@ -7,8 +7,7 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files
 
-from deploys import facts
-from deploys.images import ROOT
+from deploys import ROOT, facts
 from deploys.preflight import settings
 
 SKILLS = sorted(path.parent for path in (ROOT / "files/skills").glob("*/SKILL.md"))
@@ -33,4 +32,6 @@ def _install(user: str, folder: str, skill: Path) -> None:
 def _absent(user: str) -> str:
     if user == "root":
         return "/root"
-    raise DeployError(f"skills_users = {user!r}: there is no such user on {host.name}; create it, or take it out of the setting")
+    raise DeployError(
+        f"skills_users = {user!r}: there is no such user on {host.name}; create it, or take it out of the setting"
+    )

@@ -9,10 +9,11 @@ from pathlib import Path
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from deploys.images import ROOT, Tags
+from deploys import ROOT
+from deploys.images import Tags
 from deploys.operations import container, place, when
 from deploys.preflight import settings
-from deploys.settings import Settings, SettingError
+from deploys.settings import SettingError, Settings
 
 CONTAINER = "traefik"
 GATEWAY = "127.0.0.1:8081"
@@ -41,10 +42,20 @@ def credentials(wanted: Settings) -> dict[str, str]:
 
 
 def run_options(state: str, secrets: list[str]) -> list[str]:
-    """`docker run` options. Root of the host's user namespace, since ports below 1024 are bound on the host, but with no
-    other capability; secrets come as files, so that `docker inspect` shows none.
+    """`docker run` options. Root of the host's user namespace, since ports below 1024 are bound on the host, but with
+    no other capability; secrets come as files, so that `docker inspect` shows none.
     """
-    options = ["--network", "host", "--userns", "host", "--restart", "unless-stopped", "--read-only", "--runtime", "runc"]
+    options = [
+        "--network",
+        "host",
+        "--userns",
+        "host",
+        "--restart",
+        "unless-stopped",
+        "--read-only",
+        "--runtime",
+        "runc",
+    ]
     options += ["--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE", "--security-opt", "no-new-privileges"]
     # Go's collector runs less often: a quarter of the time per request, for some tens of megabytes.
     options += ["--env", "GOGC=400", "--volume", "/etc/traefik:/etc/traefik:ro", "--volume", f"{state}/acme:/acme"]
@@ -55,7 +66,7 @@ def run_options(state: str, secrets: list[str]) -> list[str]:
 
 @deploy("Traefik")
 def edge() -> None:
-    """Traefik in a container on the host's network, with static configuration and a watched directory; no Docker socket."""
+    """Traefik in a container on the host's network: a static file, a watched directory, and no Docker socket."""
     wanted = settings()
     directory = "/etc/traefik/dynamic"
     files.directory(name=f"Make {directory}", path=directory, user="root", group="root", mode="755")
@@ -73,7 +84,9 @@ def edge() -> None:
         files.directory(name=f"Make {SECRETS}", path=SECRETS, user="root", group="root", mode="700")
     for name, value in secrets.items():
         secret = io.StringIO(value)
-        files.put(name=f"Write secret {name}", src=secret, dest=f"{SECRETS}/{name}", user="root", group="root", mode="600")
+        files.put(
+            name=f"Write secret {name}", src=secret, dest=f"{SECRETS}/{name}", user="root", group="root", mode="600"
+        )
     container(
         name="Run Traefik",
         container=CONTAINER,

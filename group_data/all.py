@@ -76,7 +76,8 @@ base_suite = "trixie"
 base_image = ""
 
 # What sandboxes are made from. Each template is an image plus its limits; the build adds the extra packages.
-#   image           name of the image, without tag; the tag is the hash of what goes into it
+#   image           name of the image, without tag (the tag is the hash of what goes into it); the default is
+#                   <project>-<template>, and <project>-sandbox for the default template
 #   context         "sandbox" or "playwright": the folder below files/images
 #   base_image      as above, for this template alone
 #   python_version  "" for the base image's own Python, or a version such as "3.12", installed by uv from
@@ -84,8 +85,8 @@ base_image = ""
 #   apt_packages, pip_packages, npm_packages   added to what the image has; pin them as `name==1.2` or `name@1.2`
 #   memory_mb, cpus, pids   limits of one sandbox (no swap)
 templates = {
-    "base": {"image": "flourisha-sandbox", "context": "sandbox"},
-    "playwright": {"image": "flourisha-playwright", "context": "playwright", "pids": 2048},
+    "base": {"context": "sandbox"},
+    "playwright": {"context": "playwright", "pids": 2048},
 }
 default_template = "base"
 python_mirror = ""

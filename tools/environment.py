@@ -15,8 +15,11 @@ from pathlib import Path
 def main(directory: str, lock: str) -> int:
     """Create the environment anew; 0 when it is complete."""
     # The name is looked up late: this file must parse with old versions to say so.
-    if sys.version_info < (3, 11):
-        print(f"error: python3 is {sys.version.split()[0]}: needs 3.11 or newer; name another with PYTHON=...", file=sys.stderr)
+    if sys.version_info < (3, 11):  # noqa: UP036
+        print(
+            f"error: python3 is {sys.version.split()[0]}: needs 3.11 or newer; name another with PYTHON=...",
+            file=sys.stderr,
+        )
         return 1
     print(f"Making {directory} from {lock}", file=sys.stderr, flush=True)
     if not _can_make_environments() and not _install("python3-venv"):
@@ -44,8 +47,13 @@ def _install(package: str) -> bool:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
     print(f"Installing {package}", file=sys.stderr, flush=True)
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]):
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    for command in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package],
+    ):
+        subprocess.run(
+            command, check=False, stdout=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        )
     return subprocess.run(["dpkg-query", "-W", package], check=False, capture_output=True).returncode == 0
 
 

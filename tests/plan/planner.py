@@ -1,0 +1,154 @@
+"""Run `deploy.py` through pyinfra's own command line against fake hosts: `python -m tests.plan.planner SCENARIO PLAN`.
+
+A process of its own, because pyinfra patches the standard library. The hosts are strict: a fact for which
+tests/plan/bare.py holds no answer is refused, and so is a command outside of a step. Nothing leaves the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import getcallargs
+from pathlib import Path
+from typing import Any
+
+import pyinfra_cli.main as pyinfra_main  # first: it patches the standard library
+from pyinfra.api import FileUploadCommand, Host, StringCommand
+from pyinfra.api.arguments import all_global_arguments
+from pyinfra.api.facts import FactBase
+from pyinfra.api.operation import OperationMeta
+from pyinfra.api.state import State
+from pyinfra.connectors.fake import FakeConnector
+from pyinfra.connectors.util import CommandOutput, OutputLine
+from pyinfra.context import ctx_state
+
+from tests.plan import bare
+from tests.plan.scenario import Scenario
+
+GLOBAL_ARGUMENTS = {name for name, _ in all_global_arguments()}
+
+
+class Recorder:
+    """Stands between pyinfra and the fake host: answers facts, notes commands and uploads."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.asking: list[tuple[str, dict[str, Any]]] = []
+        self.executed: list[str] = []
+        self.unregistered: list[str] = []
+        self.conditions: dict[str, str] = {}
+        self._get_fact = Host.get_fact
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Put the recorder in place of the connector's methods and of `host.get_fact`."""
+        recorder = self
+
+        def get_fact(host: Host, fact: type[FactBase[Any]], *args: Any, **kwargs: Any) -> Any:
+            own = {key: value for key, value in kwargs.items() if key not in GLOBAL_ARGUMENTS}
+            takes = getcallargs(fact().command, *args, **own) if callable(fact.command) else {}
+            takes.pop("self", None)
+            if fact.name == "deploys.facts.Output" and host.current_op_hash:
+                recorder.conditions[host.current_op_hash] = takes["command_line"]
+            recorder.asking.append((fact.name, takes))
+            try:
+                return recorder._get_fact(host, fact, *args, **kwargs)
+            finally:
+                recorder.asking.pop()
+
+        def run_shell_command(connector: FakeConnector, command: str | StringCommand, *_: Any, **__: Any) -> Any:
+            raw = command if isinstance(command, str) else command.get_raw_value()
+            if recorder.asking:
+                lines = recorder.answer(connector.host, *recorder.asking[-1])
+                return True, CommandOutput([OutputLine("stdout", line) for line in lines])
+            recorder.executed.append(raw)
+            return True, CommandOutput([])
+
+        def put_file(connector: FakeConnector, source: Any, dest: str, *_: Any, **__: Any) -> bool:
+            recorder.executed.append(f"upload {dest}")
+            return True
+
+        patches: list[tuple[Any, str, Callable[..., Any]]] = [
+            (Host, "get_fact", get_fact),
+            (FakeConnector, "run_shell_command", run_shell_command),
+            (FakeConnector, "put_file", put_file),
+        ]
+        before = [getattr(owner, name) for owner, name, _ in patches]
+        for owner, name, replacement in patches:
+            setattr(owner, name, replacement)
+        try:
+            yield
+        finally:
+            for (owner, name, _), original in zip(patches, before, strict=True):
+                setattr(owner, name, original)
+
+    def answer(self, host: Host, fact: str, arguments: dict[str, Any]) -> list[str]:
+        """The lines with which the host answers; an unregistered fact is noted and fails the step."""
+        summary = self.scenario.summary.get(host.name.removeprefix("@fake/"), {})
+        try:
+            return bare.answer(fact, arguments, summary)
+        except bare.Unregistered as error:
+            self.unregistered.append(str(error))
+            raise OSError(str(error)) from error
+
+
+def condition(given: Any, state: State) -> str:
+    """A step's `_if` in words: which step must have changed something, or which function decides."""
+    functions = given if isinstance(given, list) else [given] if given else []
+    return " and ".join(_words(function, state) for function in functions)
+
+
+def _words(function: Any, state: State) -> str:
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, OperationMeta):
+        return f"changed: {_name(owner, state)}"
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    if function.__module__ == "pyinfra.operations.util":
+        metas = next(iter(cells.values())).cell_contents
+        how = "or" if "any" in function.__qualname__ else "and"
+        return "changed: " + f" {how} ".join(_name(meta, state) for meta in metas)
+    return str(function.__name__).replace("_", " ").strip()
+
+
+def _name(meta: OperationMeta, state: State) -> str:
+    (name,) = state.get_op_meta(meta._hash).names
+    return f"'{name}'"
+
+
+def step(op_hash: str, state: State, recorder: Recorder) -> dict[str, Any]:
+    """One operation as a value, with the commands of its first host."""
+    meta = state.get_op_meta(op_hash)
+    data = next(ops[op_hash] for ops in state.ops.values() if op_hash in ops)
+    commands = []
+    for command in data.operation_meta._commands or []:
+        if isinstance(command, FileUploadCommand):
+            commands.append(f"upload {command.dest}")
+        else:
+            commands.append(str(command))
+    found = [condition(meta.global_arguments.get("_if"), state), recorder.conditions.get(op_hash, "")]
+    return {"name": ", ".join(sorted(meta.names)), "condition": "; ".join(filter(None, found)), "commands": commands}
+
+
+def main(scenario_file: str, plan_file: str) -> None:
+    """Write the plan of a scenario as JSON; pyinfra's own output goes where it always goes."""
+    scenario = Scenario.read(Path(scenario_file))
+    os.environ["SCENARIO"] = scenario_file
+    recorder = Recorder(scenario)
+    sys.argv = ["pyinfra", "tests/plan/inventory.py", "deploy.py", "--fail-percent", "0", *scenario.arguments]
+    status: object = 0
+    with recorder.installed():
+        try:
+            pyinfra_main.main()
+        except SystemExit as error:
+            status = error.code or 0
+    state = ctx_state.get() if ctx_state.isset() else None
+    steps = [step(op_hash, state, recorder) for op_hash in state.get_op_order()] if state and state.initialised else []
+    plan = {"status": status, "steps": steps, "executed": recorder.executed, "unregistered": recorder.unregistered}
+    Path(plan_file).write_text(json.dumps(plan))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

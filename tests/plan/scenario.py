@@ -1,0 +1,53 @@
+"""What a plan is made from (hosts, their settings, what they answer), and the plan itself, as values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Hosts by name with the settings that they override, and where their answers differ from a bare host's."""
+
+    hosts: dict[str, dict[str, Any]]
+    # Host name -> key of the preflight's summary -> value, e.g. {"box": {"os": "ubuntu"}}.
+    summary: dict[str, dict[str, str]] = field(default_factory=dict)
+    # What pyinfra is called with beside inventory and deploy.py.
+    arguments: tuple[str, ...] = ("--yes",)
+
+    @classmethod
+    def read(cls, file: Path) -> Scenario:
+        content = json.loads(file.read_text())
+        return cls(content["hosts"], content["summary"], tuple(content["arguments"]))
+
+    def write(self, file: Path) -> None:
+        file.write_text(json.dumps(asdict(self)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation: its name, the condition that it carries, and the commands that a bare host got from it."""
+
+    name: str
+    condition: str
+    commands: list[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What pyinfra did: its exit status and output, the steps in order, and all that reached the host."""
+
+    status: int
+    output: str
+    steps: list[Step]
+    executed: list[str]
+    unregistered: list[str]
+
+    @classmethod
+    def parse(cls, text: str, output: str) -> Plan:
+        content = json.loads(text)
+        steps = [Step(**step) for step in content["steps"]]
+        return cls(content["status"], output, steps, content["executed"], content["unregistered"])

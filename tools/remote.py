@@ -1,0 +1,115 @@
+"""A host as seen from the workstation: commands over one shared SSH connection, and requests to its public address.
+
+Used by the demonstration, the measurements and the host tests. What it runs is up to the caller.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+import ssl
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from deploys.hosts import Target
+from deploys.settings import Settings
+
+
+class RemoteError(Exception):
+    """A command on the host failed; the message has its end of output."""
+
+
+class Remote:
+    """One host. A context manager: it ends the SSH connection and removes its files."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.settings: Settings = target.load_settings()
+        # Short: the path of a control socket may have about 100 characters.
+        self._directory = tempfile.TemporaryDirectory(prefix="ssh-")
+        self.ssh_config = Path(self._directory.name) / "config"
+        self.ssh_config.write_text(target.ssh_config(f"{self._directory.name}/%C"))
+        self._ca: Path | None = None
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        subprocess.run([*self._ssh(), "-O", "exit", self.target.name], capture_output=True, check=False)
+        self._directory.cleanup()
+
+    def command(self, command: str) -> list[str]:
+        """The words that run a shell command as root on the host."""
+        if self.target.user != "root":
+            command = f"sudo -n sh -c {shlex.quote(command)}"
+        return [*self._ssh(), self.target.name, "--", command]
+
+    def run(self, command: str, *, check: bool = True, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a shell command as root on the host. Raises RemoteError when it fails and `check` is set."""
+        done = subprocess.run(self.command(command), input=stdin or b"", capture_output=True, check=False)
+        result = subprocess.CompletedProcess(command, done.returncode, _text(done.stdout), _text(done.stderr))
+        if check and done.returncode != 0:
+            ending = (result.stderr.strip() or result.stdout.strip())[-3000:]
+            raise RemoteError(f"{self.target.name}: {command!r} ended with exit code {done.returncode}:\n{ending}")
+        return result
+
+    def out(self, command: str) -> str:
+        """The output of a command that must succeed, trimmed."""
+        return self.run(command).stdout.strip()
+
+    def restarted(self, target: Target) -> None:
+        """Forget the old connection: the host has rebooted, and may have another address."""
+        subprocess.run([*self._ssh(), "-O", "exit", self.target.name], capture_output=True, check=False)
+        self.target = target
+        self.ssh_config.write_text(target.ssh_config(f"{self._directory.name}/%C"))
+
+    def authority(self) -> Path | None:
+        """The authority of the host's internal certificate, as a file here; None when the system's own are right."""
+        if self.settings.tls_mode != "internal":
+            return None
+        if self._ca is None:
+            self._ca = Path(self._directory.name) / "ca.pem"
+            self._ca.write_text(self.out(f"cat {self.settings.etc}/ca/ca.pem") + "\n")
+        return self._ca
+
+    def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """An HTTP request to a name of the host's domain, sent to the host's own address, whatever DNS says.
+
+        The certificate is checked for the name in `url`. Redirects are not followed.
+        """
+        wanted = httpx.URL(url)
+        headers = {"Host": wanted.netloc.decode(), **options.pop("headers", {})}
+        authority = self.authority() if wanted.scheme == "https" else None
+        context = ssl.create_default_context(cafile=str(authority) if authority else None)
+        with httpx.Client(verify=context, trust_env=False, timeout=options.pop("timeout", 30)) as client:
+            return client.request(
+                method,
+                wanted.copy_with(host=self.target.address),
+                headers=headers,
+                extensions={"sni_hostname": wanted.host},
+                **options,
+            )
+
+    def key_digest(self) -> str:
+        """Base64 SHA-256 of the served certificate's public key, by which Chromium can be told to accept it."""
+        read = "openssl x509 -in /etc/traefik/certs/wildcard.pem -noout -pubkey"
+        key = self.out(f"{read} | openssl pkey -pubin -outform der | base64 -w0")
+        return base64.b64encode(hashlib.sha256(base64.b64decode(key)).digest()).decode()
+
+    def _ssh(self) -> list[str]:
+        return ["ssh", "-F", str(self.ssh_config)]
+
+
+def _text(output: bytes) -> str:
+    return output.decode(errors="replace")
