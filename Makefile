@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat requirements/dev.txt Makefile | sha256sum | cut -c1-12)
 # One host or several: HOST="root@203.0.113.7 root@203.0.113.8:2222"; with none named here or in hosts.toml, the lab.
-export HOST SSH_PORT SSH_KEY DOMAIN SET LAB
+export HOST SSH_PORT SSH_KEY DOMAIN SET LAB DATA
 export PYINFRA_PROGRESS ?= off
 TARGETS := $(HOST)$(wildcard hosts.toml)
 
@@ -31,7 +31,7 @@ verify: $(READY) ## Check a deployed host; the report is reports/verify.xml
 	@$(BIN)/pytest tests/host --verify -m 'not disruptive' --junitxml=reports/verify.xml -q $(ARGS)
 
 destroy: $(READY) ## Remove what a deploy put on HOST; DATA=remove also removes sandboxes' data and secrets
-	@$(BIN)/python -m tools.destroy $(DATA)
+	@$(BIN)/python -m tools.destroy $(ARGS)
 
 lab: $(READY) ## Start the throwaway lab (LAB=name) without deploying to it
 	@$(PYTHON) -m lab up $(LAB)

@@ -10,7 +10,7 @@ from pyinfra.api import deploy
 from pyinfra.operations import apt, files
 
 from deploys import facts
-from deploys.operations import packages, place, unit
+from deploys.operations import packages, place, unit, when
 from deploys.preflight import settings
 from deploys.settings import Settings
 
@@ -19,11 +19,12 @@ KEYRING = "/etc/apt/keyrings/docker.asc"
 COMMON = ["crun", "iptables", "uidmap"]
 # Debian's packages that Docker's own conflict with.
 DEBIAN_ENGINE = ["containerd", "docker-buildx", "docker-cli", "docker.io", "runc"]
+DOCKER_ENGINE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin"]
 ENGINES = {
     ("debian", "bookworm"): ["docker.io"],
     ("debian", "trixie"): ["docker.io", "docker-cli", "docker-buildx"],
-    ("docker", "bookworm"): ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin"],
-    ("docker", "trixie"): ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin"],
+    ("docker", "bookworm"): DOCKER_ENGINE,
+    ("docker", "trixie"): DOCKER_ENGINE,
 }
 
 

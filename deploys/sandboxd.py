@@ -44,7 +44,8 @@ def environment(link: str, version: str) -> Commands:
     pip = f"{python} -m pip install --quiet --no-cache-dir --disable-pip-version-check"
     yield f"{pip} --require-hashes --requirement {path}/{LOCK}"
     site = f"$({python} -c 'import site; print(site.getsitepackages()[0])')"
-    yield f'mv {path}/src/sandboxd "{site}" && {python} -m compileall -q "{site}/sandboxd" && {python} -c "import sandboxd"'
+    yield f'mv {path}/src/sandboxd "{site}" && {python} -m compileall -q "{site}/sandboxd"'
+    yield f'{python} -c "import sandboxd.api"'
     yield (
         f"previous=$(readlink {link} || true); ln -sfn {path} {link}; "
         f"for old in {link}s/*; do case $old in {path}|$previous) ;; *) rm -rf $old ;; esac; done"

@@ -1,6 +1,145 @@
-def answer(f, a, s):
-    print("ASK", f, a)
-    if f == "deploys.facts.Summary":
-        return ["uid 0", "sudo yes", "os debian", "suite trixie", "machine x86_64", "systemd yes", "free_mb 90000", "memory_mb 4000"]
-    return []
-class Unregistered(Exception): pass
+"""What a bare Debian host answers to the facts that a deploy asks, fact by fact, as the raw lines of their commands.
+
+Strict: what is not written down here is refused, so that a new question of a deploy gets an answer that somebody thought
+about. An answer holds for the moment of its question: what a package or an earlier step has just made is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+# The preflight's summary of a small server; a scenario may differ key by key.
+SUMMARY = {
+    "uid": "0",
+    "sudo": "yes",
+    "os": "debian",
+    "suite": "trixie",
+    "machine": "x86_64",
+    "systemd": "yes",
+    "free_mb": "90000",
+    "memory_mb": "4000",
+}
+
+PACKAGES = [
+    "apt",
+    "bash",
+    "cron",
+    "debian-archive-keyring",
+    "iproute2",
+    "logrotate",
+    "openssh-server",
+    "systemd",
+    "systemd-timesyncd",
+    "util-linux",
+]
+
+DIRECTORIES = [
+    "/etc/apt/apt.conf.d",
+    "/etc/apt/keyrings",
+    "/etc/apt/sources.list.d",
+    "/etc/cron.d",
+    "/etc/haproxy",
+    "/etc/logrotate.d",
+    "/etc/sysctl.d",
+    "/etc/systemd/system",
+    "/root",
+    "/usr/local/bin",
+]
+FILES = {"/etc/haproxy/haproxy.cfg"}
+
+# Debian starts and enables what a package brings; our own units exist and have never run.
+PACKAGED_UNITS = {"cron.service", "docker.service", "haproxy.service"}
+
+# Shell commands that only read: a pattern of the whole command, and what it prints.
+OUTPUTS: list[tuple[str, list[str]]] = [
+    (r'\[ "\$\(sysctl -n .*', ["fs.inotify.max_user_instances"]),
+    (r"dpkg-query .* systemd-timesyncd .*", []),
+    (r"find /usr/local/share/ca-certificates/\S+ -type f.*", []),
+    (r"find /usr/local/share/ca-certificates/\S+ -newer .*", ["/usr/local/share/ca-certificates"]),
+    (r"\S+/internal-certificate --check", ["no authority", "no certificate"]),
+    (r"find /etc/traefik/certs -name wildcard\.pem -newer .*", []),
+    (r"haproxy -c -q .*", []),
+    (r"id -nG \S+ .*", ["no"]),
+    (r"\[ -s \S+/token_key \] \|\| echo missing", ["missing"]),
+    (r"readlink \S+/venv .*", []),
+    (r"docker-sandbox routes status .*", []),
+    (r"getent passwd root .*", ["/root"]),
+    (r"getent passwd ada .*", ["/home/ada"]),
+    (r"getent passwd \S+ .*", []),
+]
+
+
+class Unregistered(Exception):
+    """A fact to which this file has no answer."""
+
+    def __init__(self, fact: str, arguments: Mapping[str, Any]) -> None:
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        super().__init__(f"tests/plan/bare.py does not say what a bare host answers to {fact}({given}); add it there")
+
+
+def answer(fact: str, arguments: Mapping[str, Any], summary: Mapping[str, str]) -> list[str]:
+    """The output lines of a fact's command on a bare host; `summary` replaces values of SUMMARY. Raises Unregistered."""
+    if fact == "deploys.facts.Summary":
+        return _summary(summary)
+    if fact == "deploys.facts.Output":
+        for pattern, lines in OUTPUTS:
+            if re.fullmatch(pattern, arguments["command_line"], re.DOTALL):
+                return lines
+        raise Unregistered(fact, arguments)
+    if fact not in ANSWERS:
+        raise Unregistered(fact, arguments)
+    return ANSWERS[fact](**arguments)
+
+
+def _summary(changed: Mapping[str, str]) -> list[str]:
+    values = {**SUMMARY, **changed}
+    ports = [f"port 0.0.0.0:{port}" for port in values.pop("ports", "").split(",") if port]
+    return [f"{key} {value}" for key, value in values.items() if value] + ports
+
+
+def _stat(kind: str, mode: str, path: str) -> list[str]:
+    return [f"user=root group=root mode={kind}{mode} atime=1 mtime=1 ctime=1 size=1 '{path}'"]
+
+
+def _path(path: str) -> list[str]:
+    """`stat` of a path, whatever it is; nothing when it does not exist."""
+    if path in DIRECTORIES:
+        return _stat("d", "rwxr-xr-x", path)
+    return _stat("-", "rw-r--r--", path) if path in FILES else []
+
+
+def _unit(unit: str, files: tuple[str, ...]) -> list[str]:
+    active, enabled = ("active", "enabled") if unit in PACKAGED_UNITS else ("inactive", "disabled")
+    times = ["ActiveEnterTimestampMonotonic=100000000", "Now=1000", "Uptime=900"]
+    return [f"ActiveState={active}", f"UnitFileState={enabled}", "NeedDaemonReload=no", *times]
+
+
+def _systemd(key: str, value: str) -> Callable[..., list[str]]:
+    def lines(services: list[str], **_: object) -> list[str]:
+        found = []
+        for service in services:
+            found += [f"Id={service}", f"{key}={value if service in PACKAGED_UNITS else ''}", ""]
+        return found
+
+    return lines
+
+
+ANSWERS: dict[str, Callable[..., list[str]]] = {
+    "deb.DebPackages": lambda: [f"ii  {name}  1.0  amd64  something" for name in PACKAGES],
+    "deploys.facts.Container": lambda container: [],
+    "deploys.facts.ImageTags": lambda: [],
+    "deploys.facts.Unit": _unit,
+    "files.Directory": _path,
+    "files.File": _path,
+    "files.Link": _path,
+    "files.FileContents": lambda path: ["as the package has it"],
+    "files.Sha1File": lambda path: ["0" * 40 + f"  {path}"],
+    "server.Groups": lambda: ["root:x:0:", "sudo:x:27:"],
+    "server.Os": lambda: ["Linux"],
+    "server.TmpDir": lambda: [""],
+    "server.Which": lambda command: [f"/usr/bin/{command}"],
+    "systemd.SystemdEnabled": _systemd("UnitFileState", "enabled"),
+    "systemd.SystemdStatus": _systemd("SubState", "running"),
+}

@@ -128,7 +128,7 @@ def step(op_hash: str, state: State, recorder: Recorder) -> dict[str, Any]:
             commands.append(f"upload {command.dest}")
         else:
             commands.append(str(command))
-    found = [condition(meta.global_arguments.get("_if"), state), recorder.conditions.get(op_hash, "")]
+    found = [condition(data.global_arguments.get("_if"), state), recorder.conditions.get(op_hash, "")]
     return {"name": ", ".join(sorted(meta.names)), "condition": "; ".join(filter(None, found)), "commands": commands}
 
 

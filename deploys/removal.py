@@ -1,0 +1,133 @@
+"""What `make destroy` takes away. Data stays unless it is asked for: sandboxes (stopped), ledger, secrets, authority.
+
+Left in any case: general Debian packages, security updates, and a Docker engine that still has something else to run.
+"""
+
+from __future__ import annotations
+
+from pyinfra import host
+from pyinfra.api import deploy
+
+from deploys import ROOT, facts, images
+from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
+from deploys.operations import when
+from deploys.preflight import settings
+from deploys.settings import Settings
+from deploys.traefik import CONTAINER
+
+OURS = "docker {kind} ls -q {all} --filter label=sandbox.project={project}"
+
+
+def unit_names(wanted: Settings) -> list[str]:
+    """Our units, in the order in which they are stopped."""
+    return [f"{wanted.project}-container-pool.service", f"{wanted.project}-sandboxd.service"]
+
+
+def paths(wanted: Settings) -> list[str]:
+    """Files and directories that are nothing but ours and hold no data."""
+    name = wanted.name
+    return [
+        *(f"/etc/systemd/system/{unit}" for unit in unit_names(wanted)),
+        "/usr/local/bin/docker-sandbox",
+        "/usr/local/bin/docker-sandbox-cli.sh",
+        f"/usr/local/lib/{name}",
+        f"/opt/{name}",
+        f"/etc/cron.d/{name}-cleanup",
+        f"/etc/logrotate.d/{name}",
+        f"/etc/sysctl.d/60-{name}.conf",
+        f"/etc/apt/apt.conf.d/52unattended-upgrades-{name}",
+        "/etc/traefik",
+        f"{wanted.etc}/pages",
+        f"{wanted.etc}/config.toml",
+        f"{wanted.etc}/release",
+        f"{wanted.state}/build",
+    ]
+
+
+@deploy("Remove")
+def remove(with_data: bool) -> None:
+    """Take away what a deploy put there; with `with_data` also what people put into it. Can be run again."""
+    wanted = settings()
+    for unit in unit_names(wanted):
+        when(
+            name=f"Stop {unit}",
+            condition=f"systemctl cat {unit}",
+            commands=[f"systemctl disable --now {unit}"],
+        )
+    when(
+        name="Stop the gateway",
+        condition="systemctl cat haproxy.service",
+        commands=["DEBIAN_FRONTEND=noninteractive apt-get purge -y haproxy"],
+    )
+    when(
+        name="Remove Traefik",
+        condition=f"docker ps --all --quiet --filter name=^{CONTAINER}$ --filter label=sandbox.spec",
+        commands=[f"docker rm --force {CONTAINER}"],
+    )
+    _sandboxes(wanted, with_data)
+    _files(wanted, with_data)
+    if with_data:
+        _engine(wanted)
+
+
+def _sandboxes(wanted: Settings, with_data: bool) -> None:
+    """Stop all sandboxes, or remove them; and remove every image of ours that no container uses."""
+    containers = OURS.format(kind="container", all="--all", project=wanted.project)
+    if with_data:
+        when(name="Remove sandboxes", condition=containers, commands=[f"docker rm --force --volumes $({containers})"])
+        for kind in ("network", "volume"):
+            found = OURS.format(kind=kind, all="", project=wanted.project)
+            when(name=f"Remove {kind}s of sandboxes", condition=found, commands=[f"docker {kind} rm $({found})"])
+    else:
+        running = OURS.format(kind="container", all="", project=wanted.project)
+        when(name="Stop sandboxes", condition=running, commands=[f"docker stop $({running})"])
+    used = "docker ps --all --format '{{.Image}}'"
+    tags = (
+        f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -E '^({'|'.join(images.names(wanted))}):'"
+    )
+    unused = f"{used} | sort -u >/run/used-images; {tags} | grep -vxFf /run/used-images; rm -f /run/used-images"
+    when(name="Remove images", condition=unused, commands=[f"docker image rm $({unused})", "docker builder prune -af"])
+
+
+def _files(wanted: Settings, with_data: bool) -> None:
+    for path in paths(wanted):
+        _remove(path)
+    for user in wanted.skills_users:
+        home = host.get_fact(facts.Output, command_line=f"getent passwd {user} | cut -d: -f6")
+        for skill in sorted((ROOT / "files/skills").glob("*/SKILL.md")):
+            folder = f"{home}/.claude/skills/{skill.parent.name}"
+            _remove(folder)
+    authorities = f"/usr/local/share/ca-certificates/{wanted.name}"
+    when(
+        name="Remove the extra certificate authorities",
+        condition=f"ls -d {authorities}",
+        commands=[f"rm -rf {authorities}", "update-ca-certificates --fresh >/dev/null"],
+    )
+    when(name="Forget the units", condition="systemctl list-units --failed", commands=["systemctl daemon-reload"])
+    if with_data:
+        data = f"{wanted.etc} {wanted.state} /var/log/{wanted.name}-cleanup.log*"
+        when(name="Remove data and secrets", condition=f"ls -d {data}", commands=[f"rm -rf {data}"])
+        when(name="Remove the group", condition="getent group sandbox", commands=["groupdel sandbox"])
+
+
+def _engine(wanted: Settings) -> None:
+    """Remove Docker with its data root, if nothing else is in it."""
+    empty = (
+        'command -v dockerd && [ -z "$(docker ps --all --quiet; docker volume ls --quiet; docker image ls --quiet)" ]'
+        " && echo empty"
+    )
+    when(
+        name="Remove the Docker engine",
+        condition=empty,
+        commands=[
+            f"DEBIAN_FRONTEND=noninteractive apt-get purge -y {' '.join(DEBIAN_ENGINE)} crun mmdebstrap"
+            if wanted.docker_source == "debian"
+            else f"DEBIAN_FRONTEND=noninteractive apt-get purge -y {' '.join(DOCKER_ENGINE)} crun mmdebstrap",
+            "rm -rf /var/lib/docker /var/lib/containerd /etc/docker",
+            f"rm -f /etc/apt/sources.list.d/docker.sources {KEYRING}",
+        ],
+    )
+
+
+def _remove(path: str) -> None:
+    when(name=f"Remove {path}", condition=f"ls -d {path}", commands=[f"rm -rf {path}"])
