@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 import socket
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from deploys import ROOT
 from deploys.settings import Settings
 
 HOSTS_FILE = ROOT / "hosts.toml"
-ADDRESS = re.compile(r"(?:(?P<user>[a-z_][\w-]*)@)?(?P<host>\[[0-9a-f:]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?")
+ADDRESS = re.compile(r"(?:(?P<user>[a-z_][\w-]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?")
 CONNECTION_KEYS = {"address", "port", "key"}
 
 
@@ -86,16 +87,17 @@ def targets(environ: Mapping[str, str], hosts_file: Path = HOSTS_FILE) -> list[T
     named = re.split(r"[,\s]+", environ.get("HOST", "").strip())
     if named != [""]:
         port, key = environ.get("SSH_PORT", ""), environ.get("SSH_KEY", "")
-        return [_target(text, text, port, key, overrides) for text in named if text]
+        return _distinct([_target(text, text, port, key, overrides) for text in named if text])
     if not hosts_file.exists():
         return []
     try:
         content = tomllib.loads(hosts_file.read_text())
     except tomllib.TOMLDecodeError as error:
         raise HostError(f"{hosts_file.name}: {error}") from None
-    defaults = content.get("defaults", {})
+    defaults = _table(hosts_file, "defaults", content.get("defaults", {}))
     found = []
-    for name, entry in content.get("hosts", {}).items():
+    for name, given in _table(hosts_file, "hosts", content.get("hosts", {})).items():
+        entry = _table(hosts_file, f"hosts.{name}", given)
         merged = {**defaults, **entry}
         settings = {key: value for key, value in merged.items() if key not in CONNECTION_KEYS} | overrides
         address = str(merged.get("address", name))
@@ -105,6 +107,25 @@ def targets(environ: Mapping[str, str], hosts_file: Path = HOSTS_FILE) -> list[T
             f'{hosts_file.name} names no host: add a table such as [hosts.sandbox1] with address = "root@203.0.113.7"'
         )
     return found
+
+
+def _table(file: Path, key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise HostError(f"{file.name}: {key} = {value!r}: make it a table, as in [hosts.sandbox1]")
+    return value
+
+
+def _distinct(found: list[Target]) -> list[Target]:
+    """The targets with names of their own: pyinfra would drop one of two hosts that have the same name."""
+    places = [(target.address, target.port) for target in found]
+    for target in found:
+        if places.count((target.address, target.port)) > 1:
+            raise HostError(f"host {target.name!r} is named twice (port {target.port}): name each host once")
+    names = [target.name for target in found]
+    return [
+        replace(target, name=f"{target.name}-{target.port}") if names.count(target.name) > 1 else target
+        for target in found
+    ]
 
 
 def lab_target(environ: Mapping[str, str]) -> Target:
@@ -138,7 +159,11 @@ def chosen(environ: Mapping[str, str]) -> list[Target]:
 
 def _overrides(environ: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
-    for pair in environ.get("SET", "").split():
+    try:
+        pairs = shlex.split(environ.get("SET", ""))
+    except ValueError as error:
+        raise HostError(f"SET = {environ['SET']!r}: {error}; quote a value that has spaces, as in a shell") from None
+    for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise HostError(f"SET has {pair!r}: write settings as key=value, separated by spaces")
@@ -151,7 +176,7 @@ def _overrides(environ: Mapping[str, str]) -> dict[str, Any]:
 def _target(name: str, text: str, port: str, key: str, settings: dict[str, Any]) -> Target:
     match = ADDRESS.fullmatch(text)
     if not match:
-        raise HostError(f"host {text!r}: write it as [user@]host[:port], such as root@203.0.113.7")
+        raise HostError(f"host {text!r}: write it as [user@]host[:port], such as root@203.0.113.7 (IPv6 in brackets)")
     number = match["port"] or port or "22"
     if not number.isdigit() or not 1 <= int(number) <= 65535:
         raise HostError(f"host {text!r}: port {number} is not between 1 and 65535")

@@ -27,7 +27,6 @@ def paths(wanted: Settings) -> list[str]:
     """Files and directories that are nothing but ours and hold no data."""
     name = wanted.name
     return [
-        *(f"/etc/systemd/system/{unit}" for unit in unit_names(wanted)),
         "/usr/local/bin/docker-sandbox",
         "/usr/local/bin/docker-sandbox-cli.sh",
         f"/usr/local/lib/{name}",
@@ -52,7 +51,7 @@ def remove(with_data: bool) -> None:
         when(
             name=f"Stop {unit}",
             condition=f"systemctl cat {unit}",
-            commands=[f"systemctl disable --now {unit}"],
+            commands=[f"systemctl disable --now {unit}", f"rm /etc/systemd/system/{unit}", "systemctl daemon-reload"],
         )
     when(
         name="Stop the gateway",
@@ -85,7 +84,8 @@ def _sandboxes(wanted: Settings, with_data: bool) -> None:
     tags = (
         f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -E '^({'|'.join(images.names(wanted))}):'"
     )
-    unused = f"{used} | sort -u >/run/used-images; {tags} | grep -vxFf /run/used-images; rm -f /run/used-images"
+    only_unused = "awk '/^-/ {used[substr($0, 2)] = 1; next} !used[substr($0, 2)] {print substr($0, 2)}'"
+    unused = f"{{ {used} | sed s/^/-/; {tags} | sed s/^/+/; }} | {only_unused}"
     when(name="Remove images", condition=unused, commands=[f"docker image rm $({unused})", "docker builder prune -af"])
 
 
@@ -103,7 +103,6 @@ def _files(wanted: Settings, with_data: bool) -> None:
         condition=f"ls -d {authorities}",
         commands=[f"rm -rf {authorities}", "update-ca-certificates --fresh >/dev/null"],
     )
-    when(name="Forget the units", condition="systemctl list-units --failed", commands=["systemctl daemon-reload"])
     if with_data:
         data = f"{wanted.etc} {wanted.state} /var/log/{wanted.name}-cleanup.log*"
         when(name="Remove data and secrets", condition=f"ls -d {data}", commands=[f"rm -rf {data}"])

@@ -21,6 +21,11 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 DOMAIN = re.compile(r"(?=.{1,200}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 DURATION = re.compile(r"[1-9][0-9]*[smhd]")
 SIZE = re.compile(r"[1-9][0-9]*([kmgKMG][bB]?)")
+IMAGE = re.compile(
+    r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
+)
+URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/+-]*)?")
+EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+")
 SCHEDULE = re.compile(r"(@hourly|@daily|\S+ \S+ \S+ \S+ \S+)")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@/._+\[\]~=<>!,:-]*")
@@ -154,10 +159,14 @@ def _typed(key: str, value: Any, kind: str) -> Any:
         if not isinstance(value, bool):
             raise SettingError(key, value, "use True or False")
     elif kind in ("int", "float"):
+        # A bool is an int to Python, and int() would cut 2.5 down to 2 without a word.
+        refused = (bool, float) if kind == "int" else bool
         try:
-            return int(value) if kind == "int" else float(value)
+            if not isinstance(value, refused):
+                return int(value) if kind == "int" else float(value)
         except (TypeError, ValueError):
-            raise SettingError(key, value, "use a number") from None
+            pass
+        raise SettingError(key, value, "use a whole number" if kind == "int" else "use a number")
     elif kind == "str":
         if not isinstance(value, str):
             raise SettingError(key, value, "use a text in quotes")
@@ -225,7 +234,7 @@ def _check(settings: Settings) -> None:
         for user in getattr(settings, key):
             _matches(key, user, USER, "use the login names of users")
     for name, value in settings.sysctls.items():
-        if not re.fullmatch(r"[a-z0-9_.-]+", name) or not isinstance(value, int):
+        if not re.fullmatch(r"[a-z0-9_.-]+", name) or type(value) is not int:
             raise SettingError("sysctls", {name: value}, "use names such as 'vm.swappiness' with whole numbers")
     if "net.ipv4.ip_forward" in settings.sysctls:
         raise SettingError(
@@ -241,6 +250,11 @@ def _check_names(settings: Settings) -> None:
         )
     _matches("domain", settings.domain, DOMAIN, "use a DNS name in lower case, such as 'sandbox.example.com'")
     _between("default_port", settings.default_port, 1, 65535, "a TCP port")
+    for key in ("base_image", "traefik_image"):
+        if getattr(settings, key):
+            _matches(key, getattr(settings, key), IMAGE, "use an image reference, such as 'debian:trixie-slim', or ''")
+    if settings.python_mirror:
+        _matches("python_mirror", settings.python_mirror, URL, "use an http(s):// address, or '' for GitHub")
     _matches("base_suite", settings.base_suite, re.compile("bookworm|trixie"), "use 'bookworm' or 'trixie'")
 
 
@@ -250,12 +264,11 @@ def _check_tls(settings: Settings) -> None:
         for key in ("tls_certificate", "tls_key"):
             _readable(key, getattr(settings, key), "tls_mode 'files' needs this PEM file on the workstation")
     if settings.tls_mode == "acme":
-        if "@" not in settings.acme_email:
-            raise SettingError("acme_email", settings.acme_email, "tls_mode 'acme' needs the e-mail of the account")
+        _matches("acme_email", settings.acme_email, EMAIL, "tls_mode 'acme' needs the e-mail of the account")
         if not re.fullmatch(r"[a-z0-9]+", settings.acme_dns_provider):
             remedy = "name one of Traefik's DNS providers, such as 'cloudflare' or 'rfc2136'"
             raise SettingError("acme_dns_provider", settings.acme_dns_provider, remedy)
-        if not settings.acme_server.startswith("https://"):
+        if not settings.acme_server.startswith("https://") or not URL.fullmatch(settings.acme_server):
             raise SettingError("acme_server", settings.acme_server, "use the https:// address of the ACME directory")
         _readable("acme_credentials", settings.acme_credentials, "needs a file of NAME=value lines on the workstation")
     for path in settings.extra_ca_certificates:
@@ -266,10 +279,11 @@ def _check_tls(settings: Settings) -> None:
 def _check_docker(settings: Settings) -> None:
     _one_of("docker_source", settings.docker_source, ("debian", "docker"))
     _one_of("docker_runtime", settings.docker_runtime, ("crun", "runc"))
+    _matches("docker_apt_uri", settings.docker_apt_uri, URL, "use the http(s):// address of an apt repository")
     if settings.docker_apt_key:
         _readable("docker_apt_key", settings.docker_apt_key, "there is no such key file on the workstation")
     try:
-        pool = ipaddress.ip_network(settings.docker_network_pool)
+        pool = ipaddress.IPv4Network(settings.docker_network_pool)
     except ValueError as error:
         raise SettingError(
             "docker_network_pool", settings.docker_network_pool, f"{error}; use a network like 10.200.0.0/16"
@@ -283,7 +297,7 @@ def _check_docker(settings: Settings) -> None:
         remedy = f"holds {networks} networks; the pool and ten sandboxes need {needed}: take a larger one"
         raise SettingError("docker_network_pool", settings.docker_network_pool, remedy)
     try:
-        bridge = ipaddress.ip_interface(settings.docker_bridge)
+        bridge = ipaddress.IPv4Interface(settings.docker_bridge)
     except ValueError as error:
         raise SettingError(
             "docker_bridge", settings.docker_bridge, f"{error}; use an address like 10.199.0.1/24"
@@ -300,6 +314,8 @@ def _check_template(template: Template) -> None:
     _matches(
         f"{where}['image']", template.image, re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*"), "use an image name without tag"
     )
+    if template.base_image:
+        _matches(f"{where}['base_image']", template.base_image, IMAGE, "use an image reference, or ''")
     _one_of(f"{where}['context']", template.context, ("sandbox", "playwright"))
     _matches(
         f"{where}['python_version']",

@@ -12,6 +12,7 @@ from envd.errors import EnvdError
 
 AGENT_FILE = Path("/run/sandbox/agent.json")
 TOKEN_VARIABLE = "ENVD_ACCESS_TOKEN"
+HOST, PORT = "0.0.0.0", 49983  # E2B's clients know no other port
 
 log = logging.getLogger("envd")
 

@@ -7,7 +7,7 @@ about. An answer holds for the moment of its question: what a package or an earl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 # The preflight's summary of a small server; a scenario may differ key by key.
@@ -54,8 +54,10 @@ PACKAGED_UNITS = {"cron.service", "docker.service", "haproxy.service"}
 
 # Shell commands that only read: a pattern of the whole command, and what it prints.
 OUTPUTS: list[tuple[str, list[str]]] = [
+    (r"true", []),
     (r'\[ "\$\(sysctl -n .*', ["fs.inotify.max_user_instances"]),
     (r"dpkg-query .* systemd-timesyncd .*", []),
+    (r"dpkg-query .* docker\.io .*", []),
     (r"find /usr/local/share/ca-certificates/\S+ -type f.*", []),
     (r"find /usr/local/share/ca-certificates/\S+ -newer .*", ["/usr/local/share/ca-certificates"]),
     (r"\S+/internal-certificate --check", ["no authority", "no certificate"]),
@@ -79,8 +81,15 @@ class Unregistered(Exception):
         super().__init__(f"tests/plan/bare.py does not say what a bare host answers to {fact}({given}); add it there")
 
 
-def answer(fact: str, arguments: Mapping[str, Any], summary: Mapping[str, str]) -> list[str]:
-    """The output lines of a fact's command on a bare host; `summary` replaces values of SUMMARY. Raises Unregistered."""
+def answer(
+    fact: str, arguments: Mapping[str, Any], summary: Mapping[str, str], directories: Collection[str] = ()
+) -> list[str]:
+    """The output lines of a fact's command on a bare host. Raises Unregistered.
+
+    `summary` replaces values of SUMMARY; `directories` exist beside DIRECTORIES.
+    """
+    if fact in ("files.Directory", "files.File") and arguments["path"] in directories:
+        return _stat("d", "rwxr-xr-x", arguments["path"])
     if fact == "deploys.facts.Summary":
         return _summary(summary)
     if fact == "deploys.facts.Output":
@@ -95,7 +104,7 @@ def answer(fact: str, arguments: Mapping[str, Any], summary: Mapping[str, str]) 
 
 def _summary(changed: Mapping[str, str]) -> list[str]:
     values = {**SUMMARY, **changed}
-    ports = [f"port 0.0.0.0:{port}" for port in values.pop("ports", "").split(",") if port]
+    ports = [f"port 0.0.0.0:{port}" for port in [values.pop("ports", "")] if port]
     return [f"{key} {value}" for key, value in values.items() if value] + ports
 
 

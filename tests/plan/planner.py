@@ -1,7 +1,9 @@
-"""Run `deploy.py` through pyinfra's own command line against fake hosts: `python -m tests.plan.planner SCENARIO PLAN`.
+"""Run `deploy.py` through pyinfra's own command line against fake hosts, and write down what it does.
 
-A process of its own, because pyinfra patches the standard library. The hosts are strict: a fact for which
-tests/plan/bare.py holds no answer is refused, and so is a command outside of a step. Nothing leaves the process.
+`python -m tests.plan.planner` reads folders on stdin, one a line: `scenario.json` in, `plan.json` and `output.txt` out.
+A process of its own, because pyinfra patches the standard library; each plan is made in a fork, since pyinfra keeps its
+state in globals, and loading it takes four times as long as a plan. The hosts are strict: a fact for which
+tests/plan/bare.py holds no answer is refused. Nothing leaves the process.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import getcallargs
@@ -89,7 +92,7 @@ class Recorder:
         """The lines with which the host answers; an unregistered fact is noted and fails the step."""
         summary = self.scenario.summary.get(host.name.removeprefix("@fake/"), {})
         try:
-            return bare.answer(fact, arguments, summary)
+            return bare.answer(fact, arguments, summary, self.scenario.directories)
         except bare.Unregistered as error:
             self.unregistered.append(str(error))
             raise OSError(str(error)) from error
@@ -119,7 +122,7 @@ def _name(meta: OperationMeta, state: State) -> str:
 
 
 def step(op_hash: str, state: State, recorder: Recorder) -> dict[str, Any]:
-    """One operation as a value, with the commands of its first host."""
+    """One operation as a value, with the commands of the first host that has it."""
     meta = state.get_op_meta(op_hash)
     data = next(ops[op_hash] for ops in state.ops.values() if op_hash in ops)
     commands = []
@@ -132,10 +135,10 @@ def step(op_hash: str, state: State, recorder: Recorder) -> dict[str, Any]:
     return {"name": ", ".join(sorted(meta.names)), "condition": "; ".join(filter(None, found)), "commands": commands}
 
 
-def main(scenario_file: str, plan_file: str) -> None:
-    """Write the plan of a scenario as JSON; pyinfra's own output goes where it always goes."""
-    scenario = Scenario.read(Path(scenario_file))
-    os.environ["SCENARIO"] = scenario_file
+def make(folder: Path) -> None:
+    """Write the plan of the folder's scenario as JSON; pyinfra's own output goes where it always goes."""
+    os.environ["SCENARIO"] = str(folder / "scenario.json")
+    scenario = Scenario.read(folder / "scenario.json")
     recorder = Recorder(scenario)
     sys.argv = ["pyinfra", "tests/plan/inventory.py", "deploy.py", "--fail-percent", "0", *scenario.arguments]
     status: object = 0
@@ -145,10 +148,37 @@ def main(scenario_file: str, plan_file: str) -> None:
         except SystemExit as error:
             status = error.code or 0
     state = ctx_state.get() if ctx_state.isset() else None
-    steps = [step(op_hash, state, recorder) for op_hash in state.get_op_order()] if state and state.initialised else []
+    hashes = state.get_op_order() if state and state.initialised else []
+    known = [op_hash for op_hash in hashes if any(op_hash in ops for ops in state.ops.values())]
+    steps = [step(op_hash, state, recorder) for op_hash in known]
     plan = {"status": status, "steps": steps, "executed": recorder.executed, "unregistered": recorder.unregistered}
-    Path(plan_file).write_text(json.dumps(plan))
+    (folder / "plan.json").write_text(json.dumps(plan))
+
+
+def make_in_fork(folder: Path) -> int:
+    """Make one plan with its output in a file; the exit status of the process that made it."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 1
+    try:
+        with open(folder / "output.txt", "wb") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        make(folder)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        print(make_in_fork(Path(line.strip())), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -15,13 +15,15 @@ class Scenario:
     hosts: dict[str, dict[str, Any]]
     # Host name -> key of the preflight's summary -> value, e.g. {"box": {"os": "ubuntu"}}.
     summary: dict[str, dict[str, str]] = field(default_factory=dict)
+    # Directories that the hosts have beside those of a bare host.
+    directories: tuple[str, ...] = ()
     # What pyinfra is called with beside inventory and deploy.py.
     arguments: tuple[str, ...] = ("--yes",)
 
     @classmethod
     def read(cls, file: Path) -> Scenario:
         content = json.loads(file.read_text())
-        return cls(content["hosts"], content["summary"], tuple(content["arguments"]))
+        return cls(content["hosts"], content["summary"], tuple(content["directories"]), tuple(content["arguments"]))
 
     def write(self, file: Path) -> None:
         file.write_text(json.dumps(asdict(self)))

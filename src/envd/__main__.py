@@ -1,0 +1,56 @@
+"""Starts the agent: `python -m envd`. Owns the process: its modules, its signals, its umask, its port."""
+
+import os
+import sys
+from types import ModuleType
+from typing import cast
+
+# The agent neither speaks TLS nor hashes much. Without OpenSSL, whose absence asyncio, hashlib and hmac are written to
+# take, it needs 2 MB less in every idle sandbox. This has to come before the first import of asyncio.
+for _name in ("ssl", "_hashlib"):
+    sys.modules.setdefault(_name, cast(ModuleType, None))
+
+import asyncio  # noqa: E402
+import logging  # noqa: E402
+import signal  # noqa: E402
+
+from envd.app import Agent  # noqa: E402
+from envd.config import AGENT_FILE, HOST, PORT, TOKEN_VARIABLE, ConfigError, ConfigSource  # noqa: E402
+from envd.processes import ProcessTable  # noqa: E402
+from envd.server import listen  # noqa: E402
+
+log = logging.getLogger("envd")
+
+
+async def serve(source: ConfigSource, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, then pass SIGTERM on to every process that a client started."""
+    table = ProcessTable()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGCHLD, table.reap)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = await listen(Agent(source, table), host, port)
+    log.info("listening on %s:%d", *server.sockets[0].getsockname()[:2])
+    await stop.wait()
+    server.close()
+    for process in table.living():
+        process.signal(signal.SIGTERM)
+
+
+def main() -> int:
+    """The exit status: 0 after a signal, 1 when the agent cannot start."""
+    logging.basicConfig(level=logging.INFO, format="envd: %(levelname)s: %(message)s")
+    os.umask(0o022)
+    os.chdir("/")  # it must not hold any directory of the sandbox
+    try:
+        source = ConfigSource(AGENT_FILE, os.environ.get(TOKEN_VARIABLE, ""))
+        asyncio.run(serve(source, HOST, PORT))
+    except (ConfigError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

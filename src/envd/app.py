@@ -1,0 +1,99 @@
+"""The agent's HTTP surface: which path leads where, who may take it, and how an error is told. Touches nothing itself."""
+
+import logging
+from collections.abc import Mapping
+
+from envd import connect, filesystem_service
+from envd.auth import basic_user, check_token, check_token_or_signature
+from envd.config import AgentConfig, ConfigSource
+from envd.downloads import download
+from envd.errors import ClientDisconnected, EnvdError
+from envd.metrics import Metrics
+from envd.process_service import ProcessService
+from envd.processes import ProcessTable
+from envd.uploads import upload
+from envd.users import find_user
+from envd.web import Receive, Request, Response, Scope, Send
+
+log = logging.getLogger("envd")
+
+
+class Agent:
+    """The ASGI application."""
+
+    def __init__(self, source: ConfigSource, table: ProcessTable) -> None:
+        self._source = source
+        self._metrics = Metrics()
+        services = {
+            "process.Process": ProcessService(table).methods(),
+            "filesystem.Filesystem": filesystem_service.methods(),
+        }
+        self._rpc: Mapping[str, connect.Method] = {
+            f"/{service}/{name}": method for service, methods in services.items() for name, method in methods.items()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. When it fails after its head is out, the exception goes on: the server then hangs up."""
+        request, response = Request(scope, receive), Response(send)
+        try:
+            await self._answer(request, response)
+        except ClientDisconnected:
+            raise
+        except EnvdError as error:
+            if response.started:
+                raise
+            await response.json(error.status, {"code": error.status, "message": error.message}, error.headers)
+        except Exception:
+            if response.started:
+                raise
+            log.exception("error while answering %s %s", request.method, request.path)
+            await response.json(500, {"code": 500, "message": "internal error of the agent; its log has the details"})
+
+    async def _answer(self, request: Request, response: Response) -> None:
+        if request.method == "OPTIONS" or (request.method in ("GET", "HEAD") and request.path == "/health"):
+            await response.empty(204)
+            return
+        config = self._source.current()
+        if request.path == "/files":
+            check_token_or_signature(request, config)
+            await _files(request, response, config)
+            return
+        check_token(request, config)
+        if (method := self._rpc.get(request.path)) is not None:
+            await _call(method, request, response, config)
+        elif request.path == "/metrics":
+            _allow(request, "GET", "HEAD")
+            await response.json(200, self._metrics.sample("/"))
+        elif request.path == "/envs":
+            _allow(request, "GET", "HEAD")
+            await response.json(200, config.sandbox_envs())
+        else:
+            raise EnvdError("not_found", f"nothing is served at {request.path}")
+
+
+async def _files(request: Request, response: Response, config: AgentConfig) -> None:
+    """The user comes from the query alone: a signature covers it, and an Authorization header it does not."""
+    _allow(request, "GET", "HEAD", "POST")
+    user = find_user(request.query.get("username") or config.user)
+    transfer = upload if request.method == "POST" else download
+    await transfer(request, response, user, config.workdir)
+
+
+async def _call(method: connect.Method, request: Request, response: Response, config: AgentConfig) -> None:
+    """An RPC; what fails before its stream has begun is told in the words of Connect."""
+    try:
+        connect.check_request(method, request)
+        user = find_user(basic_user(request) or config.user)
+        await connect.serve(method, connect.Call.of(request, user, config), request, response)
+    except ClientDisconnected:
+        raise
+    except EnvdError as error:
+        if response.started:
+            raise
+        await response.json(error.status, {"code": error.code, "message": error.message}, error.headers)
+
+
+def _allow(request: Request, *methods: str) -> None:
+    if request.method not in methods:
+        headers = {"allow": ", ".join(methods)}
+        raise EnvdError("unknown", f"method {request.method} not allowed", status=405, headers=headers)

@@ -1,0 +1,88 @@
+"""Client of the control plane: JSON over its Unix socket. Turns refusals into messages and exit codes."""
+
+import json
+import socket
+import time
+from typing import Any
+from urllib.parse import quote
+
+from sandboxd.cli.exits import BUSY, FAILED, NOT_FOUND, UNREACHABLE, CliError
+from sandboxd.cli.http1 import Connection
+
+ANSWER_S = 900.0  # a drain or a cleanup of many sandboxes takes minutes
+RESTART_S = 3.0  # a restart of the daemon refuses connections for a moment: that long it is tried again
+RETRY_S = 0.05
+EXIT_CODES = {404: NOT_FOUND, 503: BUSY, 429: BUSY}
+
+
+class ControlPlane:
+    """One request is one connection: the command makes one or two of them."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def get(self, target: str) -> Any:
+        return self.call("GET", target)
+
+    def post(self, target: str, body: dict[str, Any]) -> Any:
+        return self.call("POST", target, body)
+
+    def sandbox(self, sandbox_id: str) -> dict[str, Any]:
+        """The sandbox with that id or unique beginning of one, its token included."""
+        found: dict[str, Any] = self.get(sandbox_path(sandbox_id))
+        return found
+
+    def call(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
+        """The decoded answer, None when it has no body. Raises CliError."""
+        connection = Connection(self._connect(), "localhost")
+        payload = b"" if body is None else json.dumps(body).encode()
+        headers = {"Connection": "close", "Content-Type": "application/json"}
+        try:
+            response = connection.request(method, target, headers, payload)
+            content = response.read_all()
+        except TimeoutError as error:
+            raise CliError(f"sandboxd has not answered for {ANSWER_S:.0f} s ({method} {target}). {self._look()}") from error
+        except OSError as error:
+            # Whether it was done is unknown, so it is not repeated.
+            raise CliError(f"sandboxd hung up on {method} {target}: {error}. {self._look()}", UNREACHABLE) from error
+        finally:
+            connection.close()
+        if 200 <= response.status < 300:
+            return json.loads(content) if content else None
+        raise CliError(refusal(response.status, content), EXIT_CODES.get(response.status, FAILED))
+
+    def _connect(self) -> socket.socket:
+        give_up = time.monotonic() + RESTART_S
+        while True:
+            connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connected.settimeout(ANSWER_S)
+            try:
+                connected.connect(self._path)
+                return connected
+            except PermissionError as error:
+                connected.close()
+                raise CliError(
+                    f"{self._path}: permission denied. Only root and the socket's group may use sandboxes;"
+                    " let root add you (usermod --append --groups sandbox USER), then log in again."
+                ) from error
+            except OSError as error:
+                connected.close()
+                if not isinstance(error, ConnectionRefusedError) or time.monotonic() >= give_up:
+                    message = f"sandboxd does not answer on {self._path}: {error.strerror}. {self._look()}"
+                    raise CliError(message, UNREACHABLE) from error
+            time.sleep(RETRY_S)
+
+    def _look(self) -> str:
+        return "Look with: systemctl status '*-sandboxd'; journalctl -u '*-sandboxd'."
+
+
+def sandbox_path(sandbox_id: str) -> str:
+    return f"/sandboxes/{quote(sandbox_id, safe='')}"
+
+
+def refusal(status: int, content: bytes) -> str:
+    """The message of an answer that is no success: {"code": ..., "message": ...}, or whatever came instead."""
+    try:
+        return str(json.loads(content)["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP status {status}: {content[:200].decode(errors='replace') or 'no message'}"

@@ -1,0 +1,102 @@
+"""The hosts under test: with --verify, those that were deployed already; else fresh labs of Debian 13 and 12."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import lab
+from deploys.hosts import HostError, Target, chosen
+from tests.host.machine import Machine, Report
+
+SUITES = ("trixie", "bookworm")
+# The cleanup runs every minute, so that a test can see cron run it.
+LAB_SETTINGS = {"cleanup_schedule": "* * * * *"}
+DEPLOYED = pytest.StashKey[dict[str, Report]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hosts")
+    group.addoption("--verify", action="store_true", help="check the hosts that HOST, hosts.toml or LAB name")
+    group.addoption("--suite", choices=SUITES, help="only this Debian release")
+    group.addoption("--keep-lab", action="store_true", help="use a lab of an earlier run again, and leave it up")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[DEPLOYED] = {}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "machine" not in metafunc.fixturenames:
+        return
+    if metafunc.config.getoption("--verify"):
+        try:
+            names = [target.name for target in chosen(os.environ)]
+        except HostError as error:
+            raise pytest.UsageError(str(error)) from None
+    else:
+        only = metafunc.config.getoption("--suite")
+        names = [only] if only else list(SUITES)
+    metafunc.parametrize("machine", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """A deployed host."""
+    if request.config.getoption("--verify"):
+        target = next(target for target in chosen(os.environ) if target.name == request.param)
+        with Machine(target) as verified:
+            yield verified
+        return
+    keep = bool(request.config.getoption("--keep-lab"))
+    name = f"test-{request.param}"
+    if not keep:
+        remove(name)
+    with Machine(*lab_target(name, request.param)) as made:
+        request.config.stash[DEPLOYED][made.target.name] = made.deploy()
+        yield made
+    if not keep:
+        remove(name)
+
+
+def lab_target(name: str, suite: str, settings: dict[str, Any] | None = None) -> tuple[Target, lab.Lab]:
+    """A lab that is up, and how the deploy reaches it."""
+    up = lab.up(name, debian=suite)
+    data = up.pyinfra_data()
+    target = Target(
+        name=name,
+        address=data["ssh_hostname"],
+        user=data["ssh_user"],
+        port=data["ssh_port"],
+        key=data["ssh_key"],
+        known_hosts=data["ssh_known_hosts_file"],
+        settings=LAB_SETTINGS | (settings or {}),
+        group="lab",
+    )
+    return target, up
+
+
+def remove(name: str) -> None:
+    """Remove a lab, if there is one."""
+    for existing in lab.labs():
+        if existing.name == name:
+            existing.down()
+
+
+@pytest.fixture
+def first_deploy(request: pytest.FixtureRequest, machine: Machine) -> Report:
+    """What the deploy of the fresh lab did."""
+    return request.config.stash[DEPLOYED][machine.target.name]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Add the state of the host to the report of a test that failed on it."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    machine = getattr(item, "funcargs", {}).get("machine")
+    if report.when == "call" and report.failed and isinstance(machine, Machine):
+        report.sections.append((f"state of {machine.target.name}", machine.diagnosis()))

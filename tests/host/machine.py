@@ -1,0 +1,190 @@
+"""A sandbox host under test: commands, requests, deploys and sandboxes, with what a person needs when one fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import testinfra
+from testinfra.host import Host
+
+import lab
+from deploys import ROOT
+from deploys.hosts import Target
+from tools.remote import Remote
+
+T = TypeVar("T")
+REPORTS = ROOT / "reports"
+
+
+@dataclass
+class Report:
+    """What one run of pyinfra did: the names of the operations that changed something, and the time it took."""
+
+    changed: list[str]
+    failed: list[str]
+    seconds: float
+
+
+class Machine(Remote):
+    """One host. `host` is its testinfra view; `lab` the lab that it is, None for a host that somebody named."""
+
+    def __init__(self, target: Target, machine_lab: lab.Lab | None = None) -> None:
+        super().__init__(target)
+        self.lab = machine_lab
+        self.host = self._view()
+
+    def _view(self) -> Host:
+        options = "controlpersist=0&timeout=60" + ("&sudo=true" if self.target.user != "root" else "")
+        return testinfra.get_host(f"ssh://{self.target.name}?{options}", ssh_config=str(self.ssh_config))
+
+    @property
+    def project(self) -> str:
+        return self.settings.project
+
+    def unit(self, name: str) -> str:
+        """A unit's whole name: `container-pool` -> `flourisha-container-pool.service`."""
+        return f"{self.project}-{name}.service"
+
+    def deploy(self, *arguments: str, script: str = "deploy.py", **environment: str) -> Report:
+        """Run pyinfra on this host. Fails with the end of its output when the deploy fails."""
+        started = time.monotonic()
+        done = self.pyinfra(script, "--yes", "--json", "--fail-percent", "0", *arguments, **environment)
+        seconds = time.monotonic() - started
+        REPORTS.mkdir(exist_ok=True)
+        (REPORTS / f"{Path(script).stem}-{self.target.name}.log").write_text(done.stdout + done.stderr)
+        if done.returncode != 0:
+            raise AssertionError(f"{script} failed on {self.target.name}:\n{(done.stdout + done.stderr)[-6000:]}")
+        return read_report(done.stdout, seconds)
+
+    def pyinfra(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run pyinfra on this host with its settings, as `make deploy` does."""
+        pairs = {key: value for key, value in self.target.settings.items() if key != "domain"}
+        settings = " ".join(shlex.quote(f"{key}={value}") for key, value in pairs.items())
+        named = {"LAB": self.lab.name} if self.lab else {}
+        command = [str(Path(sys.executable).with_name("pyinfra")), "inventory.py", script, *arguments]
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"PYINFRA_PROGRESS": "off", "SET": settings, **named, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def reboot(self) -> None:
+        """Stop the lab in order, start it, and wait for SSH. Its address may change."""
+        if self.lab is None:
+            raise AssertionError("only a lab is rebooted")
+        self.lab = self.lab.restart()
+        data = self.lab.pyinfra_data()
+        self.restarted(Target(**{**vars(self.target), "address": data["ssh_hostname"], "port": data["ssh_port"]}))
+        self.host = self._view()
+
+    @contextmanager
+    def sandbox(self, options: str = "") -> Iterator[Sandbox]:
+        """A sandbox that is removed at the end of the block, unless the block did."""
+        sandbox = Sandbox(self, self.out(f"docker-sandbox init {options}"))
+        try:
+            yield sandbox
+        finally:
+            self.run(f"docker-sandbox kill {sandbox.id}", check=False)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """`docker-sandbox list --json`."""
+        return list(json.loads(self.out("docker-sandbox list --json")))
+
+    def pool(self) -> dict[str, Any]:
+        """`docker-sandbox pool status --json`."""
+        return dict(json.loads(self.out("docker-sandbox pool status --json")))
+
+    def wait_for_full_pool(self) -> dict[str, Any]:
+        """The pool's status once as many members are warm as the settings say."""
+        size = self.settings.pool_size
+        return eventually(self.pool, lambda pool: pool["warm"] == size and pool["starting"] == 0, 90, "a full pool")
+
+    def running_ours(self) -> dict[str, str]:
+        """Name -> StartedAt of every running container, to compare before and after."""
+        names = "docker ps --quiet | xargs -r docker inspect --format '{{.Name}} {{.State.StartedAt}}'"
+        return dict(line.split() for line in self.out(names).splitlines())
+
+    def diagnosis(self) -> str:
+        """What a person wants to see first when a test failed."""
+        commands = {
+            "failed units": "systemctl --failed --no-legend --plain",
+            "containers": "docker ps --all --format 'table {{.Names}}\\t{{.Status}}\\t{{.Image}}'",
+            "sandboxes": "docker-sandbox list",
+            "pool": "docker-sandbox pool status",
+            "routes": "docker-sandbox routes status",
+            "sandboxd": f"journalctl --unit {self.unit('sandboxd')} --no-pager --lines 40 --output cat",
+            "gateway": "journalctl --unit haproxy --no-pager --lines 15 --output cat",
+            "traefik": "docker logs --tail 15 traefik 2>&1",
+        }
+        parts = []
+        for title, command in commands.items():
+            done = self.run(command, check=False)
+            parts.append(f"--- {title}\n{(done.stdout + done.stderr).strip()}")
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """One sandbox on a machine."""
+
+    machine: Machine
+    id: str
+
+    def run(
+        self, command: str, options: str = "", check: bool = True, stdin: bytes | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`docker-sandbox exec`. Fails when the command does and `check` is set."""
+        return self.machine.run(
+            f"docker-sandbox exec {self.id} {shlex.quote(command)} {options}", check=check, stdin=stdin
+        )
+
+    def out(self, command: str, options: str = "") -> str:
+        return self.run(command, options).stdout.strip()
+
+    def url(self, port: int | None = None) -> str:
+        return self.machine.out(f"docker-sandbox get-host {self.id}{f' --port {port}' if port else ''}")
+
+    def inspect(self) -> dict[str, Any]:
+        """`docker inspect` of its container."""
+        return dict(json.loads(self.machine.out(f"docker inspect {self.id}"))[0])
+
+    def serve(self, command: str, port: int = 8000) -> None:
+        """Start a server in the background, and wait until its port is open."""
+        self.run(f"exec {command} >/tmp/server-{port}.log 2>&1", "--background")
+        self.run(f"timeout 30 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done'")
+
+
+def eventually(look: Callable[[], T], good: Callable[[T], bool], seconds: float, what: str) -> T:
+    """Look again and again until `good`; fails at the deadline with what was seen last."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if good(seen):
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(f"no {what} after {seconds} s; last seen: {seen!r}")
+        time.sleep(0.1)
+
+
+def read_report(output: str, seconds: float) -> Report:
+    """The report that pyinfra prints with --json."""
+    operations = json.loads(output)["results"]["operations"]
+    return Report(
+        changed=[operation["name"] for operation in operations if operation["success"]],
+        failed=[operation["name"] for operation in operations if operation["error"]],
+        seconds=seconds,
+    )

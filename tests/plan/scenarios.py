@@ -1,0 +1,130 @@
+"""The scenarios whose plans are kept as golden files: a name, a sentence, and the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.plan.scenario import Scenario
+
+DOMAIN = "sandbox.example.com"
+# Files that a setting may name on the workstation, made anew for each run. Nothing of what is marked SECRET may be seen.
+DNS_TOKEN = "SECRET-dns-api-token"
+TLS_KEY = "SECRETprivatekey"
+FILES = {
+    "dns.env": f"# the provider's credentials\nCLOUDFLARE_DNS_API_TOKEN={DNS_TOKEN}\n",
+    "wildcard.pem": "-----BEGIN CERTIFICATE-----\nd2lsZGNhcmQ=\n-----END CERTIFICATE-----\n",
+    "wildcard.key": f"-----BEGIN PRIVATE KEY-----\n{TLS_KEY}\n-----END PRIVATE KEY-----\n",
+    "office-ca.crt": "-----BEGIN CERTIFICATE-----\nb2ZmaWNl\n-----END CERTIFICATE-----\n",
+    "docker.asc": "-----BEGIN PGP PUBLIC KEY BLOCK-----\n",
+}
+SECRETS = (DNS_TOKEN, TLS_KEY)
+
+ONE_TEMPLATE = {"base": {"image": "flourisha-sandbox", "context": "sandbox"}}
+SEVERAL_TEMPLATES: dict[str, Any] = {
+    "base": {"image": "flourisha-sandbox", "context": "sandbox"},
+    "browser": {"image": "flourisha-playwright", "context": "playwright", "pids": 4096, "memory_mb": 4096, "cpus": 4},
+    "data": {
+        "image": "flourisha-data",
+        "python_version": "3.12",
+        "apt_packages": ["postgresql-client", "libpq-dev"],
+        "pip_packages": ["polars==1.9", "uvicorn[standard]>=0.30"],
+        "npm_packages": ["@types/node@22", "typescript"],
+    },
+    "data-browser": {"image": "flourisha-data-browser", "context": "playwright", "apt_packages": ["ffmpeg"]},
+    "old": {"image": "flourisha-old", "base_image": "debian:bookworm-slim"},
+}
+ACME = {
+    "tls_mode": "acme",
+    "acme_email": "ops@example.com",
+    "acme_dns_provider": "cloudflare",
+    "acme_credentials": "dns.env",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scenario of one host; settings that name a file are given the file's name in FILES."""
+
+    name: str
+    title: str
+    settings: dict[str, Any]
+    summary: dict[str, str] = field(default_factory=dict)
+    # Connection data such as `_sudo`, which the inventory adds.
+    connection: dict[str, Any] = field(default_factory=dict)
+
+    def data(self, folder: Path) -> dict[str, Any]:
+        """The host's data, with the files of FILES written to `folder`."""
+        for name, text in FILES.items():
+            (folder / name).write_text(text)
+
+        def located(value: Any) -> Any:
+            if isinstance(value, list):
+                return [located(item) for item in value]
+            return str(folder / value) if isinstance(value, str) and value in FILES else value
+
+        return {"domain": DOMAIN} | {key: located(value) for key, value in self.settings.items()} | self.connection
+
+    def scenario(self, folder: Path, *arguments: str) -> Scenario:
+        return Scenario({"box": self.data(folder)}, {"box": self.summary}, arguments=arguments or ("--yes",))
+
+
+MINIMAL = {
+    "templates": ONE_TEMPLATE,
+    "traefik_image": "traefik:v3.5",
+    "base_image": "python:3.13-slim-trixie",
+    "docker_runtime": "runc",
+    "docker_userns_remap": False,
+    "pool_size": 0,
+    "skills_users": [],
+    "sysctls": {},
+    "unattended_upgrades": False,
+}
+MAXIMAL = {
+    **ACME,
+    "project": "acme-lab",
+    "default_port": 65535,
+    "extra_ca_certificates": ["office-ca.crt"],
+    "docker_source": "docker",
+    "docker_apt_uri": "https://apt.example.com/docker",
+    "docker_apt_key": "docker.asc",
+    "docker_network_pool": "10.128.0.0/12",
+    "docker_network_prefix": 29,
+    "docker_bridge": "192.168.250.1/24",
+    "docker_log_max_size": "1g",
+    "docker_log_max_files": 100,
+    "docker_build_cache": "500GB",
+    "templates": SEVERAL_TEMPLATES,
+    "default_template": "data",
+    "python_mirror": "https://mirror.example.com/python",
+    "sandbox_memory_mb": 1048576,
+    "sandbox_cpus": 256,
+    "sandbox_pids": 65536,
+    "pool_size": 100,
+    "create_parallelism": 32,
+    "cleanup_schedule": "*/5 0-23 1,15 * 1-5",
+    "cleanup_older_than": "90d",
+    "sandbox_users": ["ada"],
+    "skills_users": ["root", "ada"],
+    "sysctls": {"vm.swappiness": 10, "fs.inotify.max_user_instances": 65536},
+}
+CASES = {
+    case.name: case
+    for case in (
+        Case("default", "Debian 13, no setting but the domain", {}),
+        Case("minimal", "As little as possible: registry images, no pool, no skills, no updates", MINIMAL),
+        Case("maximal", "As much as possible: five templates, ACME, Docker's own packages", MAXIMAL),
+        Case("debian-12", "Debian 12 with a base image of its own release", {"base_suite": "bookworm"}, {"suite": "bookworm"}),
+        Case("docker-repository", "The engine from Docker's own apt repository", {"docker_source": "docker"}),
+        Case("tls-acme", "A certificate from Let's Encrypt by DNS-01", ACME),
+        Case(
+            "tls-files",
+            "A certificate given as files",
+            {"tls_mode": "files", "tls_certificate": "wildcard.pem", "tls_key": "wildcard.key"},
+        ),
+        Case("registry-base", "The base image from a registry", {"base_image": "python:3.12-slim-bookworm"}),
+        Case("templates", "Five templates, one of them the default", {"templates": SEVERAL_TEMPLATES}),
+        Case("sudo", "A host reached as a user with sudo", {}, {"uid": "1000"}, {"ssh_user": "debian", "_sudo": True}),
+    )
+}

@@ -1,0 +1,115 @@
+"""What `deploy.py` makes of a bare host, with several settings, compared with golden files; and what holds for all plans."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.plan.conftest import MakePlan
+from tests.plan.golden import render
+from tests.plan.scenario import Plan
+from tests.plan.scenarios import CASES, SECRETS, Case
+
+GOLDEN = Path(__file__).parent / "golden"
+EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@pytest.fixture(scope="session")
+def plan_of(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Plan]:
+    """The plans of all cases by name, made on demand."""
+    folder = tmp_path_factory.mktemp("workstation")
+
+    class Plans(dict[str, Plan]):
+        def __missing__(self, name: str) -> Plan:
+            self[name] = make_plan(CASES[name].scenario(folder))
+            return self[name]
+
+    return Plans()
+
+
+def compare(request: pytest.FixtureRequest, name: str, text: str) -> None:
+    """Fail with a diff when the golden file says something else; with --renew, write it."""
+    file = GOLDEN / f"{name}.txt"
+    if request.config.getoption("--renew", default=False):
+        file.write_text(text)
+        return
+    golden = file.read_text() if file.exists() else ""
+    if golden != text:
+        diff = difflib.unified_diff(golden.splitlines(), text.splitlines(), f"golden/{file.name}", "now", lineterm="", n=2)
+        message = "\n".join(diff) + "\n\nIf that is meant: pytest tests/plan --renew, and look at `git diff tests/plan/golden`"
+        pytest.fail(message, pytrace=False)
+
+
+@EVERY
+def test_golden(case: Case, plan_of: dict[str, Plan], request: pytest.FixtureRequest) -> None:
+    plan = plan_of[case.name]
+    assert plan.unregistered == []
+    assert plan.status == 0, plan.output
+    compare(request, case.name, render(case.title, plan))
+
+
+def test_golden_commands(plan_of: dict[str, Plan], request: pytest.FixtureRequest) -> None:
+    title = "Debian 13, no setting but the domain: with the commands that do more than place a file"
+    compare(request, "default-commands", render(title, plan_of["default"], commands=True))
+
+
+def test_every_golden_file_is_of_a_case() -> None:
+    assert {file.stem for file in GOLDEN.iterdir()} == {*CASES, "default-commands"}
+
+
+@EVERY
+def test_every_step_has_a_name_of_its_own(case: Case, plan_of: dict[str, Plan]) -> None:
+    names = Counter(step.name for step in plan_of[case.name].steps)
+    assert [name for name in names if " | " not in name or name.count(" | ") > 1] == []
+    # pyinfra names a step that we did not name after its function, as in "files.put" or "Files/Put".
+    assert [name for name in names if name.rpartition(" | ")[2][:1].islower() or "/" in name.split()[0]] == []
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("arguments", [("--yes", "-vvv"), ("--dry", "--diff"), ("--dry", "--debug-operations")], ids=" ".join)
+@pytest.mark.parametrize("name", ["tls-acme", "tls-files"])
+def test_no_secret_is_shown_or_run(
+    name: str, arguments: tuple[str, ...], make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Neither in a command, which every user of the host can see in `ps`, nor in what pyinfra prints."""
+    scenario = CASES[name].scenario(tmp_path_factory.mktemp("secret"), *arguments)
+    # pyinfra shows a file's contents only where its directory exists, so on every run but the first.
+    plan = make_plan(replace(scenario, directories=("/etc/traefik/certs", "/etc/traefik/secrets")))
+    assert plan.status == 0, plan.output
+    assert plan.steps, "an empty plan shows nothing"
+    for secret in SECRETS:
+        assert [command for command in plan.executed if secret in command] == []
+        assert [line for line in plan.output.splitlines() if secret in line] == []
+
+
+def test_secrets_are_written_to_files_that_only_root_reads(plan_of: dict[str, Plan]) -> None:
+    written = {
+        name: [step.commands for step in plan_of[name].steps if any(word in step.name for word in ("secret", "wildcard.key"))]
+        for name in ("tls-acme", "tls-files")
+    }
+    for name, steps in written.items():
+        files = [commands for commands in steps if any(command.startswith("upload ") for command in commands)]
+        assert files, name
+        for commands in files:
+            assert commands[-1].startswith("chmod 600 "), commands
+
+
+def test_a_dry_run_changes_nothing(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> None:
+    plan = make_plan(CASES["maximal"].scenario(tmp_path_factory.mktemp("dry"), "--dry"))
+    assert (plan.status, plan.executed, plan.unregistered) == (0, [], [])
+    assert len(plan.steps) > 50
+
+
+def test_sudo_changes_no_step(plan_of: dict[str, Plan]) -> None:
+    assert plan_of["sudo"].steps == plan_of["default"].steps
+
+
+def test_the_prefix_is_a_setting(plan_of: dict[str, Plan]) -> None:
+    """`project` reaches every name: with another one, the default prefix is spelt by templates' own image names only."""
+    own = [step for step in plan_of["maximal"].steps if not step.name.startswith(("Images", "Traefik | Run"))]
+    named = [line for step in own for line in (step.name, step.condition, *step.commands) if "flourisha" in line]
+    assert named == []
