@@ -72,6 +72,7 @@ def daemon() -> None:
         condition=f"[ -s {secrets}/token_key ] || echo missing",
         commands=[f"umask 077 && openssl rand -hex 32 >{secrets}/token_key"],
     )
+    files.file(name="Close the token key", path=f"{secrets}/token_key", user="root", group="root", mode="600")
     place(
         "etc/project-sandbox/config.toml",
         wanted,

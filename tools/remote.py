@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -37,7 +37,7 @@ class Remote:
         self.ssh_config.write_text(target.ssh_config(f"{self._directory.name}/%C"))
         self._ca: Path | None = None
 
-    def __enter__(self) -> Remote:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -82,9 +82,9 @@ async def _files(request: Request, response: Response, config: AgentConfig) -> N
 async def _call(method: connect.Method, request: Request, response: Response, config: AgentConfig) -> None:
     """An RPC; what fails before its stream has begun is told in the words of Connect."""
     try:
-        connect.check_request(method, request)
+        codec = connect.negotiate(method, request)
         user = find_user(basic_user(request) or config.user)
-        await connect.serve(method, connect.Call.of(request, user, config), request, response)
+        await connect.serve(method, codec, connect.Call.of(request, user, config), request, response)
     except ClientDisconnected:
         raise
     except EnvdError as error:

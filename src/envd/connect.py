@@ -1,28 +1,24 @@
-"""The Connect protocol with JSON: framing, deadlines, errors (https://connectrpc.com/docs/protocol). Touches nothing.
+"""The Connect protocol: kinds of methods, deadlines, errors (https://connectrpc.com/docs/protocol). Touches nothing.
 
-A service gives `Method`s; `serve` runs one against a request. Protobuf, gRPC and compression are never used by E2B's clients
-and are refused.
+A service gives `Method`s; `serve` runs one against a request. gRPC and compression are never used by E2B's clients and
+are refused.
 """
 
 import asyncio
-import json
-import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from envd.codec import CODECS, JSON, Codec, JsonObject
 from envd.config import AgentConfig
+from envd.envelopes import FLAG_END, EnvelopeReader, envelope
 from envd.errors import EnvdError, invalid_argument
 from envd.users import User
-from envd.web import MAX_MESSAGE_BYTES, Request, Response
+from envd.web import Request, Response
 
-JsonObject = dict[str, Any]
-
-UNARY_TYPE = "application/json"
-STREAM_TYPE = "application/connect+json"
-FLAG_COMPRESSED, FLAG_END = 0x01, 0x02
-ENVELOPE_HEAD = struct.Struct(">BI")  # flags, length of the payload in bytes
+UNARY_PREFIX = "application/"
+STREAM_PREFIX = "application/connect+"
 DEFAULT_KEEPALIVE_S = 90.0
 
 
@@ -76,53 +72,60 @@ class ClientStream:
 Method = Unary | ServerStream | ClientStream
 
 
-def check_request(method: Method, request: Request) -> None:
-    """Refuse what is not a Connect call of this kind with JSON in it."""
+def negotiate(method: Method, request: Request) -> Codec:
+    """The codec of a Connect call of this kind; everything else is refused with what would be accepted."""
     if request.method != "POST":
         raise EnvdError("unknown", f"method {request.method} not allowed", status=405, headers={"allow": "POST"})
-    expected = UNARY_TYPE if isinstance(method, Unary) else STREAM_TYPE
-    if request.content_type != expected:
-        headers = {"accept-post": f"{UNARY_TYPE}, {STREAM_TYPE}"}
-        message = f"content type {request.content_type!r} is not supported here, use {expected!r}"
-        raise EnvdError("unknown", message, status=415, headers=headers)
+    prefix = UNARY_PREFIX if isinstance(method, Unary) else STREAM_PREFIX
+    codec = CODECS.get(request.content_type.removeprefix(prefix)) if request.content_type.startswith(prefix) else None
+    if codec is None:
+        accepted = ", ".join(prefix + name for prefix in (UNARY_PREFIX, STREAM_PREFIX) for name in CODECS)
+        message = f"content type {request.content_type!r} is not supported here; the types are {accepted}"
+        raise EnvdError("unknown", message, status=415, headers={"accept-post": accepted})
+    return codec
 
 
-async def serve(method: Method, call: Call, request: Request, response: Response) -> None:
+async def serve(method: Method, codec: Codec, call: Call, request: Request, response: Response) -> None:
     """Answer `request`. A unary method's errors are raised for the caller to send; a stream carries its own."""
+    procedure = request.path[1:]
     match method:
         case Unary():
-            message = parse(await request.body())
+            message = codec.decode(procedure, await request.body())
             answer = await request.while_connected(_before_deadline(call, method.call(call, message)))
-            await response.json(200, answer)
+            await response.bytes(200, UNARY_PREFIX + codec.name, codec.encode(procedure, answer))
         case ServerStream():
             body = await request.body()
-            await response.start(200, {"content-type": STREAM_TYPE})
-            await request.while_connected(_finish(response, _before_deadline(call, _relay(method, call, body, response))))
+            await response.start(200, {"content-type": STREAM_PREFIX + codec.name})
+
+            async def relay() -> None:
+                messages = method.call(call, _single_message(codec, procedure, body))
+                async with aclosing(messages):
+                    async for message in messages:
+                        await response.write(envelope(codec.encode(procedure, message)))
+
+            await request.while_connected(_finish(response, _before_deadline(call, relay())))
         case ClientStream():
-            await response.start(200, {"content-type": STREAM_TYPE})
-            await _finish(response, _before_deadline(call, _collect(method, call, request, response)))
+
+            async def collect() -> bytes:
+                answer = await method.call(call, _messages(codec, procedure, request))
+                return envelope(codec.encode(procedure, answer))
+
+            # The head goes out last: a client that sent "Expect: 100-continue" must be told to go on before.
+            head = {"content-type": STREAM_PREFIX + codec.name}
+            await _finish(response, _before_deadline(call, collect()), head)
 
 
-async def _relay(method: ServerStream, call: Call, body: bytes, response: Response) -> None:
-    messages = method.call(call, _single_message(body))
-    async with aclosing(messages):
-        async for message in messages:
-            await response.write(envelope(message))
-
-
-async def _collect(method: ClientStream, call: Call, request: Request, response: Response) -> None:
-    answer = await method.call(call, _messages(request))
-    await response.write(envelope(answer))
-
-
-async def _finish(response: Response, work: Awaitable[None]) -> None:
+async def _finish(response: Response, work: Awaitable[bytes | None], head: dict[str, str] | None = None) -> None:
     """Do the work of a stream and end it as the protocol demands: with an envelope that tells success from failure."""
     trailer: JsonObject = {}
+    last = None
     try:
-        await work
+        last = await work
     except EnvdError as error:
         trailer = {"error": {"code": error.code, "message": error.message}}
-    await response.end(envelope(trailer, FLAG_END))
+    if head is not None:
+        await response.start(200, head)
+    await response.end((last or b"") + envelope(JSON.encode("", trailer), FLAG_END))
 
 
 async def _before_deadline(call: Call, work: Awaitable[Any]) -> Any:
@@ -135,66 +138,20 @@ async def _before_deadline(call: Call, work: Awaitable[Any]) -> Any:
         raise
 
 
-def envelope(message: JsonObject, flags: int = 0) -> bytes:
-    payload = json.dumps(message, separators=(",", ":")).encode()
-    return ENVELOPE_HEAD.pack(flags, len(payload)) + payload
-
-
-def parse(payload: bytes) -> JsonObject:
-    try:
-        message = json.loads(payload)
-    except ValueError as error:
-        raise invalid_argument(f"message is not JSON: {error}") from None
-    if not isinstance(message, dict):
-        raise invalid_argument("message is not a JSON object")
-    return message
-
-
-class EnvelopeReader:
-    """Cuts a byte stream into messages."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[JsonObject]:
-        """The messages that are complete with `data`; the end-of-stream envelope of a client carries none."""
-        self._buffer += data
-        messages = []
-        while len(self._buffer) >= ENVELOPE_HEAD.size:
-            flags, length = ENVELOPE_HEAD.unpack_from(self._buffer)
-            if flags & FLAG_COMPRESSED:
-                raise EnvdError("unimplemented", "compressed messages are not supported")
-            if length > MAX_MESSAGE_BYTES:
-                raise EnvdError("resource_exhausted", f"message is larger than {MAX_MESSAGE_BYTES} bytes")
-            end = ENVELOPE_HEAD.size + length
-            if len(self._buffer) < end:
-                break
-            payload = bytes(self._buffer[ENVELOPE_HEAD.size : end])
-            del self._buffer[:end]
-            if not flags & FLAG_END:
-                messages.append(parse(payload))
-        return messages
-
-    def close(self) -> None:
-        """Raise `invalid_argument` when the stream stops inside an envelope."""
-        if self._buffer:
-            raise invalid_argument("the stream ends inside a message")
-
-
-def _single_message(body: bytes) -> JsonObject:
+def _single_message(codec: Codec, procedure: str, body: bytes) -> JsonObject:
     reader = EnvelopeReader()
-    messages = reader.feed(body)
+    payloads = reader.feed(body)
     reader.close()
-    if len(messages) != 1:
-        raise invalid_argument(f"expected one message, got {len(messages)}")
-    return messages[0]
+    if len(payloads) != 1:
+        raise invalid_argument(f"expected one message, got {len(payloads)}")
+    return codec.decode(procedure, payloads[0])
 
 
-async def _messages(request: Request) -> AsyncIterator[JsonObject]:
+async def _messages(codec: Codec, procedure: str, request: Request) -> AsyncIterator[JsonObject]:
     reader = EnvelopeReader()
     async for piece in request.stream():
-        for message in reader.feed(piece):
-            yield message
+        for payload in reader.feed(piece):
+            yield codec.decode(procedure, payload)
     reader.close()
 
 

@@ -7,7 +7,7 @@ import pwd
 import stat
 from datetime import UTC, datetime
 
-from envd.connect import JsonObject
+from envd.codec import JsonObject
 
 XATTR_PREFIX = "user.e2b."
 

@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Any
 
-from envd.connect import JsonObject
+from envd.codec import JsonObject
 from envd.errors import EnvdError, invalid_argument
 
 

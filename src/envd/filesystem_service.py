@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator
 
 from envd import fields
-from envd.connect import Call, JsonObject, Method, ServerStream, Unary
+from envd.codec import JsonObject
+from envd.connect import Call, Method, ServerStream, Unary
 from envd.entries import describe
 from envd.errors import EnvdError, invalid_argument
 from envd.oserrors import rpc_error

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 
 from envd import fields
-from envd.connect import Call, ClientStream, JsonObject, Method, ServerStream, Unary
+from envd.codec import JsonObject
+from envd.connect import Call, ClientStream, Method, ServerStream, Unary
 from envd.errors import EnvdError, invalid_argument
 from envd.processes import Process, ProcessTable
 from envd.spawn import Command, spawn

@@ -11,7 +11,7 @@ import signal
 from collections.abc import AsyncIterator
 from typing import IO
 
-from envd.connect import JsonObject
+from envd.codec import JsonObject
 from envd.errors import EnvdError, not_found
 from envd.pipes import InputPipe, read_piece
 from envd.spawn import Child, Command, set_terminal_size

@@ -15,7 +15,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
 
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # of a body that is held in memory: a JSON request
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # of a body that is held in memory: the message of an RPC
 CORS_HEADERS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "*",
@@ -115,10 +115,14 @@ class Response:
     async def end(self, data: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
-    async def json(self, status: int, value: object, headers: Mapping[str, str] | None = None) -> None:
-        body = json.dumps(value).encode()
-        await self.start(status, {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})})
+    async def bytes(self, status: int, content_type: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """A whole answer."""
+        head = {"content-type": content_type, "content-length": str(len(body))}
+        await self.start(status, {**head, **(headers or {})})
         await self.end(body)
+
+    async def json(self, status: int, value: object, headers: Mapping[str, str] | None = None) -> None:
+        await self.bytes(status, "application/json", json.dumps(value).encode(), headers)
 
     async def empty(self, status: int) -> None:
         await self.start(status, {})

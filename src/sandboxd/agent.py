@@ -4,7 +4,7 @@ import http.client
 import time
 from collections.abc import Callable
 
-from sandboxd.spec import AGENT_PORT
+from sandboxd import AGENT_PORT
 
 POLL_S = 0.004
 PROBE_TIMEOUT_S = 2.0

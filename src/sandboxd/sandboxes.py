@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxd import agent, netns, spec
+from sandboxd import AGENT_PORT, agent, netns, spec
 from sandboxd.admission import Admission
 from sandboxd.config import Config, Template
 from sandboxd.engine import Container, Engine
@@ -195,7 +195,7 @@ class Sandboxes:
         state = "runs" if container.running else f"stopped with {container.exit}"
         lines = self.engine.logs(sandbox_id, LOG_LINES).strip() or "(it logged nothing)"
         raise NotReady(
-            f"sandbox {sandbox_id} {state}, but its agent does not answer on port {spec.AGENT_PORT}."
+            f"sandbox {sandbox_id} {state}, but its agent does not answer on port {AGENT_PORT}."
             f" Its last log lines:\n{lines}"
         )
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from sandboxd.config import Template
 
-AGENT_PORT = 49983
 SLOT_MOUNT = "/run/sandbox"
 CODE_MOUNT = "/code"
 LOG_FILE_MB = 10

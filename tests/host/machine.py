@@ -104,6 +104,14 @@ class Machine(Remote):
         """`docker-sandbox list --json`."""
         return list(json.loads(self.out("docker-sandbox list --json")))
 
+    def gateway(self, command: str) -> str:
+        """The answer of HAProxy's admin socket."""
+        program = (
+            "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock'); "
+            "s.sendall(sys.argv[1].encode() + b'\\n'); print(s.makefile().read())"
+        )
+        return self.out(f"python3 -c {shlex.quote(program)} {shlex.quote(command)}")
+
     def pool(self) -> dict[str, Any]:
         """`docker-sandbox pool status --json`."""
         return dict(json.loads(self.out("docker-sandbox pool status --json")))

@@ -55,7 +55,9 @@ def test_it_calculates_and_remembers(machine: Machine, calculator: Sandbox) -> N
 def test_its_history_outlives_the_app(machine: Machine, calculator: Sandbox) -> None:
     calculate(calculator, 5, 3, "+")
     calculate(calculator, 10, 2, "-")
-    calculator.run("pkill -f '[u]vicorn app:app'; timeout 10 sh -c 'while pgrep -f \"[u]vicorn app:app\"; do sleep 0.1; done'")
+    calculator.run(
+        "pkill -f '[u]vicorn app:app'; timeout 10 sh -c 'while pgrep -f \"[u]vicorn app:app\"; do sleep 0.1; done'"
+    )
     assert call(calculator, "GET", "/api/history").json()["message"] == "The sandbox is running but port is not open"
     demo.start(machine, "calculator-test")
     assert history(calculator) == DONE
@@ -77,7 +79,10 @@ def test_its_history_outlives_the_container(machine: Machine, calculator: Sandbo
     calculator.run("echo here >index.html")
     calculator.serve("python3 -m http.server 5173 --bind 127.0.0.1", 5173)
     eventually(
-        lambda: machine.request("GET", calculator.url(5173)).text, lambda text: text == "here\n", 30, "server on loopback"
+        lambda: machine.request("GET", calculator.url(5173)).text,
+        lambda text: text == "here\n",
+        30,
+        "server on loopback",
     )
 
 
@@ -85,13 +90,16 @@ def test_a_browser_can_use_it(machine: Machine, calculator: Sandbox) -> None:
     """Chromium, in a sandbox with a browser, types 5 + 3, reads 8 and takes a picture (reports/calculator-*.png)."""
     url = calculator.url()
     host = url.removeprefix("https://")
-    address = machine.out("ip -4 route get 1.1.1.1 2>/dev/null | sed -n 's/.* src \\([0-9.]*\\).*/\\1/p'") or "127.0.0.1"
+    address = (
+        machine.out("ip -4 route get 1.1.1.1 2>/dev/null | sed -n 's/.* src \\([0-9.]*\\).*/\\1/p'") or "127.0.0.1"
+    )
+    internal = machine.settings.tls_mode == "internal"
     program = f"""
 from playwright.sync_api import sync_playwright
 with sync_playwright() as p:
     arguments = ["--host-resolver-rules=MAP {host} {address}"]
     browser = p.chromium.launch(args=arguments)
-    page = browser.new_page(ignore_https_errors={machine.settings.tls_mode == "internal"}, viewport=dict(width=900, height=700))
+    page = browser.new_page(ignore_https_errors={internal}, viewport=dict(width=900, height=700))
     problems = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -134,6 +142,11 @@ def test_the_demonstration_prints_a_way_to_open_it_that_works(machine: Machine) 
     page = subprocess.run([*shlex.split(curl), "-sS"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "<title>Calculator" in page
     again = subprocess.run(
-        [sys.executable, "-m", "tools.demo", "--json"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "tools.demo", "--json"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert json.loads(again)["url"] in shown, "a second run uses the same sandbox"

@@ -53,7 +53,7 @@ def test_the_certificate_is_for_all_names_of_the_domain(machine: Machine) -> Non
             socket.create_connection((machine.target.address, 443), timeout=10) as plain,
             context.wrap_socket(plain, server_hostname=name) as secure,
         ):
-            assert f"DNS:*.{domain}" in [":".join(entry) for entry in (secure.getpeercert() or {})["subjectAltName"]]
+            assert ("DNS", f"*.{domain}") in (secure.getpeercert() or {})["subjectAltName"]
 
 
 def test_the_key_is_readable_by_root_only(machine: Machine) -> None:
@@ -149,7 +149,9 @@ def test_traefik_logs_the_router_of_each_request(machine: Machine) -> None:
     url = f"https://qa-{NOBODY}.{machine.settings.domain}{path}"
     machine.request("GET", url)
     found = eventually(
-        lambda: machine.run(f"docker logs --since 5m traefik 2>&1 | grep -F {path} | grep qa-wildcard", check=False).stdout,
+        lambda: (
+            machine.run(f"docker logs --since 5m traefik 2>&1 | grep -F {path} | grep qa-wildcard", check=False).stdout
+        ),
         lambda text: bool(text),
         60,
         "line of the access log",

@@ -36,9 +36,9 @@ def test_docker0_and_new_networks_lie_where_the_settings_say(machine: Machine) -
     assert bridge["Gateway"] == machine.settings.docker_bridge.split("/")[0]
     with machine.sandbox() as sandbox:
         network = next(iter(sandbox.inspect()["NetworkSettings"]["Networks"].values()))
-        subnet = ipaddress.ip_network(f"{network['IPAddress']}/{network['IPPrefixLen']}", strict=False)
+        subnet = ipaddress.IPv4Network(f"{network['IPAddress']}/{network['IPPrefixLen']}", strict=False)
     assert subnet.prefixlen == machine.settings.docker_network_prefix
-    assert subnet.subnet_of(ipaddress.ip_network(machine.settings.docker_network_pool))
+    assert subnet.subnet_of(ipaddress.IPv4Network(machine.settings.docker_network_pool))
 
 
 def test_root_inside_is_nobody_outside(machine: Machine) -> None:

@@ -24,7 +24,7 @@ def test_no_build_left_anything_behind(machine: Machine) -> None:
         ("stat -c '%U %G' /code", "user user"),
         ("sudo id -un", "root"),
         ("python3 -c 'import fastapi, uvicorn, sqlite3; print(\"ok\")'", "ok"),
-        ("node -e 'console.log(process.version.split(\".\")[0] >= \"v22\")'", "true"),
+        ('node -e \'console.log(process.version.split(".")[0] >= "v22")\'', "true"),
         ("npm --version >/dev/null && npx --version >/dev/null && vite --version | cut -d/ -f1", "vite"),
         ("git --version | cut -d' ' -f1-2; curl --version | head -c4; echo; sqlite3 :memory: 'select 1'", None),
         ("/opt/envd/bin/python -c 'import envd, sys; print(sys.prefix)'", "/opt/envd"),
@@ -40,7 +40,9 @@ def test_a_sandbox_has(machine: Machine, command: str, expected: str | None) -> 
 def test_packages_can_be_installed(machine: Machine) -> None:
     """From Debian, PyPI and npm, with the certificate authorities that the host trusts."""
     with machine.sandbox() as sandbox:
-        sandbox.run("sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends tree && tree --version")
+        sandbox.run(
+            "sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends tree && tree --version"
+        )
         sandbox.run("pip install --quiet --disable-pip-version-check tomlkit && python3 -c 'import tomlkit'")
         sandbox.run("mkdir web && cd web && npm install --silent --no-fund left-pad && ls node_modules/left-pad")
 

@@ -1,6 +1,7 @@
 """The warm pool and the hourly cleanup."""
 
 import json
+import shlex
 
 import pytest
 
@@ -44,9 +45,7 @@ def test_claims_are_hits_and_the_pool_is_filled_again(machine: Machine) -> None:
             20,
             f"new names; before: {names}",
         )
-        assert not set(ids) & set(
-            machine.out(f"docker ps --quiet --filter name={machine.project}-pool-").splitlines()
-        )
+        assert not set(ids) & set(machine.out(f"docker ps --quiet --filter name={machine.project}-pool-").splitlines())
         machine.wait_for_full_pool()
     finally:
         machine.run(f"docker-sandbox kill {' '.join(ids)}")
@@ -90,7 +89,7 @@ def test_a_restart_of_sandboxd_disturbs_no_sandbox(machine: Machine) -> None:
 
 
 def cron_command(machine: Machine) -> str:
-    text = machine.host.file(f"/etc/cron.d/{machine.settings.name}-cleanup").content_string
+    text = machine.out(f"cat /etc/cron.d/{machine.settings.name}-cleanup")
     line = next(line for line in text.splitlines() if line.startswith(machine.settings.cleanup_schedule))
     user, _, command = line.removeprefix(machine.settings.cleanup_schedule).strip().partition(" ")
     assert user == "root" and "flock" in command
@@ -100,7 +99,8 @@ def cron_command(machine: Machine) -> str:
 def test_the_cron_line_runs(machine: Machine) -> None:
     log = f"/var/log/{machine.settings.name}-cleanup.log"
     before = int(machine.out(f"stat -c %s {log} 2>/dev/null || echo 0"))
-    machine.run(f"env -i SHELL=/bin/sh PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin sh -c {quoted(cron_command(machine))}")
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    machine.run(f"env -i SHELL=/bin/sh PATH={path} sh -c {shlex.quote(cron_command(machine))}")
     assert int(machine.out(f"stat -c %s {log}")) > before, "it logs what it did"
     machine.run(f"logrotate --debug /etc/logrotate.d/{machine.settings.name}")
 
@@ -109,7 +109,11 @@ def test_the_cron_line_runs(machine: Machine) -> None:
 def test_cron_itself_runs_it(machine: Machine) -> None:
     """In the lab the schedule is every minute."""
     eventually(
-        lambda: machine.run(f"journalctl --unit cron --no-pager | grep -F {machine.settings.name}-cleanup", check=False).stdout,
+        lambda: (
+            machine.run(
+                f"journalctl --unit cron --no-pager | grep -F {machine.settings.name}-cleanup", check=False
+            ).stdout
+        ),
         bool,
         90,
         "line of cron's journal",
@@ -128,7 +132,3 @@ def test_the_cleanup_spares_the_pool_and_what_is_kept(machine: Machine) -> None:
         left = {row["sandboxID"] for row in machine.listed()}
         assert kept.id in left and old.id not in left
         assert machine.out(f"docker ps --quiet --filter name={machine.project}-pool- | sort") == members
-
-
-def quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"

@@ -43,11 +43,7 @@ def test_the_routes_are_in_step(machine: Machine) -> None:
         assert status["in_step"], status
         address = next(iter(sandbox.inspect()["NetworkSettings"]["Networks"].values()))["IPAddress"]
         assert f"{sandbox.id} {address}" in machine.out(f"cat {machine.settings.state}/routes.map")
-        assert f"{sandbox.id} {address}" in machine.out(
-            f"echo 'show map {machine.settings.state}/routes.map' | "
-            "python3 -c \"import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock'); "
-            "s.sendall(sys.stdin.buffer.read()); print(s.makefile().read())\""
-        )
+        assert f"{sandbox.id} {address}" in machine.gateway(f"show map {machine.settings.state}/routes.map")
 
 
 def test_no_secret_is_in_a_label_an_environment_or_a_command_line(machine: Machine) -> None:

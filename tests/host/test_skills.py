@@ -49,14 +49,18 @@ def test_every_command_of_the_skill_works(machine: Machine, skill: Path) -> None
     curl = 'connect-to = "::127.0.0.1:443"\n'
     if machine.settings.tls_mode == "internal":
         curl += f'cacert = "{machine.settings.etc}/ca/ca.pem"\n'
-    script = 'set -euo pipefail\nexec 2>&1\ncd "$(mktemp -d)"\nexport CURL_HOME="$PWD"\n'
+    script = 'set -euo pipefail\ncd "$(mktemp -d)"\nexport CURL_HOME="$PWD"\n'
     script += f"printf %s {shlex.quote(curl)} >.curlrc\n"
     for number, (commands, _) in enumerate(blocks):
         script += f"echo {shlex.quote(MARK.format(number=number))}\n{commands}\n"
     machine.wait_for_full_pool()
     before = {row["sandboxID"] for row in machine.listed()}
     # From a file, not from standard input: `exec` would read the rest of the script.
-    done = machine.run('file=$(mktemp); cat >"$file"; bash "$file" </dev/null; code=$?; rm "$file"; exit $code', check=False, stdin=script.encode())
+    done = machine.run(
+        'file=$(mktemp); cat >"$file"; bash "$file" </dev/null; code=$?; rm "$file"; exit $code',
+        check=False,
+        stdin=script.encode(),
+    )
     for row in machine.listed():
         if row["sandboxID"] not in before:
             machine.run(f"docker-sandbox kill {row['sandboxID']}")

@@ -9,12 +9,11 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote, urlencode
 
+from sandboxd import AGENT_PORT
 from sandboxd.cli.control import refusal
 from sandboxd.cli.exits import FAILED, UNREACHABLE, CliError
-from sandboxd.cli.http1 import Connection, ConnectionBroken, Response
-from sandboxd.spec_ports import AGENT_PORT
+from sandboxd.cli.http1 import Connection, ConnectionBroken, Response, quote
 
 ENVELOPE = struct.Struct(">BI")
 FLAG_END = 0x02
@@ -95,8 +94,7 @@ class Agent:
             yield message["event"]
 
     def file_target(self, path: str) -> str:
-        query = {"path": path, **({"username": self._user} if self._user else {})}
-        return "/files?" + urlencode(query, quote_via=quote, errors="surrogateescape")
+        return f"/files?path={quote(path)}" + (f"&username={quote(self._user)}" if self._user else "")
 
     def file_headers(self, **more: str) -> dict[str, str]:
         return {"X-Access-Token": self._token, **{name.replace("_", "-"): value for name, value in more.items()}}

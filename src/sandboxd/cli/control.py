@@ -4,10 +4,9 @@ import json
 import socket
 import time
 from typing import Any
-from urllib.parse import quote
 
 from sandboxd.cli.exits import BUSY, FAILED, NOT_FOUND, UNREACHABLE, CliError
-from sandboxd.cli.http1 import Connection
+from sandboxd.cli.http1 import Connection, quote
 
 ANSWER_S = 900.0  # a drain or a cleanup of many sandboxes takes minutes
 RESTART_S = 3.0  # a restart of the daemon refuses connections for a moment: that long it is tried again
@@ -77,7 +76,7 @@ class ControlPlane:
 
 
 def sandbox_path(sandbox_id: str) -> str:
-    return f"/sandboxes/{quote(sandbox_id, safe='')}"
+    return f"/sandboxes/{quote(sandbox_id)}"
 
 
 def refusal(status: int, content: bytes) -> str:

@@ -10,6 +10,12 @@ from collections.abc import Callable, Iterable
 
 RECEIVE_BYTES = 256 * 1024
 MAX_HEAD_LINE_BYTES = 64 * 1024
+UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986, section 2.3
+
+
+def quote(text: str) -> str:
+    """Percent-encodes a part of a path or query; file names that are no UTF-8 keep their bytes."""
+    return "".join(chr(byte) if byte in UNRESERVED else f"%{byte:02X}" for byte in text.encode(errors="surrogateescape"))
 
 
 class ConnectionBroken(OSError):

@@ -1,0 +1,33 @@
+"""The command line `docker-sandbox`: `main` picks the module of the verb, and turns errors into messages and exit codes.
+
+The whole process should take less than 90 ms, most of it Python's start. So modules are imported when their verb is
+called, and nothing here or below imports what the daemon needs.
+"""
+
+import sys
+from importlib import import_module
+
+from sandboxd.cli.arguments import PROGRAM, VERBS, parse
+from sandboxd.cli.exits import FAILED, SIGNALLED, CliError
+
+SIGINT, SIGPIPE = 2, 13
+
+
+def main(arguments: list[str] | None = None, *, config: str) -> int:
+    """Runs one command and returns its exit code. `config` is the file that the deploy rendered."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code: int = import_module(f"sandboxd.cli.{VERBS[options.verb].module}").run(options, config)
+        sys.stdout.flush()
+        return code
+    except CliError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # else Python complains at its end about what it cannot write
+        return SIGNALLED + SIGPIPE
+    except OSError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return SIGNALLED + SIGINT

@@ -1,0 +1,130 @@
+"""How answers look: tables for people, JSON for programs. Values in, text out; `show` and `complain` write it."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sandboxd.cli.arguments import PROGRAM
+
+SECRET = "envdAccessToken"  # opens the agent; transcripts of agents are logs, and secrets stay out of logs
+
+
+def show(options: Namespace, value: Any, text: Callable[[], str]) -> None:
+    """Prints `value` as JSON if --json was given, else the text; nothing at all for an empty text."""
+    shown = json.dumps(value, indent=2) if options.json else text()
+    if shown:
+        print(shown)
+
+
+def complain(message: str) -> None:
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+
+
+def public(sandbox: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in sandbox.items() if key != SECRET}
+
+
+def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
+    if not rows:
+        return "no sandboxes in use; make one with: docker-sandbox init"
+    lines = [
+        (row["sandboxID"], row["name"] or "-", row["templateID"], _age(row, now), _end(row, now), _kept(row), row["url"])
+        for row in rows
+    ]
+    return table(("ID", "NAME", "TEMPLATE", "AGE", "ENDS", "CLEANUP", "URL"), lines)
+
+
+def sandbox_details(row: dict[str, Any], now: float) -> str:
+    lines = [
+        ("id", row["sandboxID"]),
+        ("name", row["name"] or "-"),
+        ("url", row["url"]),
+        ("template", row["templateID"]),
+        ("container", row["container"]),
+        ("address", row["address"]),
+        ("limits", f"{row['memoryMB']} MB of memory, {row['cpuCount']} CPUs"),
+        ("origin", row["origin"]),
+        ("started", f"{row['startedAt']} ({_age(row, now)} ago)"),
+        ("ends", _end(row, now)),
+        ("cleanup", _kept(row)),
+        *((f"metadata {key}", value) for key, value in sorted(row["metadata"].items())),
+    ]
+    return fields(lines)
+
+
+def pool_lines(state: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [
+        ("enabled", _yes(state["enabled"])),
+        ("warm", f"{state['warm']} of {state['size']}"),
+        ("starting", str(state["starting"])),
+        ("hits", str(state["hits"])),
+        ("misses", str(state["misses"])),
+    ]
+    return lines + ([("trouble", state["trouble"])] if state["trouble"] else [])
+
+
+def route_lines(state: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [
+        ("in step", _yes(state["in_step"])),
+        ("routes", str(state["routes"])),
+        ("missing", " ".join(state["missing"]) or "-"),
+        ("stale", " ".join(state["stale"]) or "-"),
+    ]
+    return lines + ([("gateway", state["gateway"])] if state["gateway"] else [])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def fields(lines: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines)
+
+
+def span(seconds: float) -> str:
+    """A duration in its two largest units, such as 3h12m."""
+    whole = max(0, int(seconds))
+    for unit, size, small, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // part}{small}"
+    return f"{whole}s"
+
+
+def size(count_bytes: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if count_bytes < 1000:
+            return f"{count_bytes:.0f} {unit}" if unit == "B" else f"{count_bytes:.1f} {unit}"
+        count_bytes /= 1000
+    return f"{count_bytes:.1f} GB"
+
+
+def _age(row: dict[str, Any], now: float) -> str:
+    return span(now - seconds(row["startedAt"]))
+
+
+def _end(row: dict[str, Any], now: float) -> str:
+    return "never" if row["unlimited"] else f"in {span(seconds(row['endAt']) - now)}"
+
+
+def _kept(row: dict[str, Any]) -> str:
+    return "spares it" if row["keep"] else "after its age"
+
+
+def seconds(rfc3339: str) -> float:
+    """Unix seconds of the API's times, such as 2026-01-31T12:00:00.000Z."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).timestamp()
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

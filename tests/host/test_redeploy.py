@@ -1,0 +1,117 @@
+"""The deploy, run again: it changes nothing on a host that is right, and mends exactly what is not."""
+
+import json
+
+import pytest
+
+from tests.host.machine import Machine, Report
+
+pytestmark = pytest.mark.disruptive
+
+
+def started(machine: Machine) -> dict[str, str]:
+    """When each container and each of our units was started."""
+    units = [
+        machine.unit("sandboxd"),
+        machine.unit("container-pool"),
+        "docker.service",
+        "haproxy.service",
+        "cron.service",
+    ]
+    shown = machine.out(f"systemctl show {' '.join(units)} -p Id -p InvocationID")
+    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+    return machine.running_ours() | {block["Id"]: block["InvocationID"] for block in blocks}
+
+
+def test_the_first_deploy_made_everything(machine: Machine, first_deploy: Report) -> None:
+    assert len(first_deploy.changed) > 40
+
+
+def test_a_second_run_changes_nothing_and_restarts_nothing(machine: Machine) -> None:
+    machine.wait_for_full_pool()
+    with machine.sandbox() as sandbox:
+        machine.wait_for_full_pool()
+        before = started(machine)
+        report = machine.deploy()
+        assert report.changed == []
+        assert started(machine) == before
+        assert sandbox.out("echo alive") == "alive"
+
+
+def test_damage_is_mended_and_nothing_else_is_touched(machine: Machine) -> None:
+    machine.wait_for_full_pool()
+    wanted = machine.settings
+    with machine.sandbox() as sandbox:
+        machine.wait_for_full_pool()
+        before = started(machine)
+        image = machine.out(f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {machine.project}-playwright")
+        machine.run("echo '# edited by hand' >>/etc/haproxy/haproxy.cfg")
+        machine.run(f"chmod 644 {wanted.etc}/secrets/token_key && chmod 755 {wanted.etc}/secrets")
+        machine.run("systemctl disable --now cron.service")
+        machine.run(f"docker image rm {image}")
+        machine.run(f": >{wanted.state}/routes.map")
+        machine.gateway(f"clear map {wanted.state}/routes.map")
+        assert not json.loads(machine.out("docker-sandbox routes status --json || true"))["in_step"]
+        report = machine.deploy()
+        assert report.changed == [
+            "Base | Start cron",
+            f"Images | Build {image}",
+            "Gateway | Write /etc/haproxy/haproxy.cfg",
+            "Gateway | Load the changed configuration",
+            f"sandboxd | Make {wanted.etc}/secrets",
+            "sandboxd | Close the token key",
+            "sandboxd | Bring the routes in step with the ledger",
+        ]
+        after = started(machine)
+        assert {key: value for key, value in after.items() if key != "cron.service"} == {
+            key: value for key, value in before.items() if key != "cron.service"
+        }
+        assert sandbox.out("echo alive") == "alive"
+        assert machine.request("GET", sandbox.url(4000)).json()["message"].startswith("The sandbox is running")
+        assert machine.deploy().changed == []
+
+
+def test_stopped_services_are_started(machine: Machine) -> None:
+    units = [machine.unit("container-pool"), machine.unit("sandboxd"), "haproxy.service"]
+    machine.run(f"systemctl stop {' '.join(units)}")
+    machine.run("docker stop traefik")
+    report = machine.deploy()
+    assert report.changed == [
+        "Traefik | Run Traefik",
+        "Gateway | Run the gateway",
+        "sandboxd | Run sandboxd",
+        "Pool | Run the pool",
+    ]
+    assert machine.deploy().changed == []
+
+
+def test_an_interrupted_deploy_can_be_run_again(machine: Machine) -> None:
+    """A unit file that was written, but whose service was not restarted before the connection broke."""
+    unit = machine.unit("sandboxd")
+    machine.run(
+        f"echo '# half' >>/etc/systemd/system/{unit}; systemctl daemon-reload; rm -rf {machine.settings.opt}/venv"
+    )
+    report = machine.deploy()
+    assert report.changed == [
+        "sandboxd | Install sandboxd",
+        f"sandboxd | Write /etc/systemd/system/{unit}",
+        "sandboxd | Run sandboxd",
+    ]
+    assert machine.deploy().changed == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("pool_size=1000", "pool_size"),
+        ("pool_sise=3", "did you mean pool_size?"),
+        ("domain=not_a_domain", "domain"),
+        ("docker_network_pool=10.0.0.0/33", "docker_network_pool"),
+    ],
+)
+def test_bad_settings_stop_before_the_first_change(machine: Machine, setting: str, message: str) -> None:
+    before = started(machine)
+    done = machine.pyinfra("deploy.py", "--yes", SET=setting)
+    shown = done.stdout + done.stderr
+    assert done.returncode != 0 and message in shown and "Traceback" not in shown, shown
+    assert started(machine) == before

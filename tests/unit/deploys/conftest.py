@@ -1,0 +1,27 @@
+"""Host data as pyinfra gives it: the defaults of group_data, and what a test changes."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+DOMAIN = "sandbox.example.com"
+Load = Callable[..., Any]
+
+
+def group_data(name: str) -> dict[str, Any]:
+    """The values of one file of group_data, chosen as pyinfra chooses them."""
+    found = runpy.run_path(str(ROOT / f"group_data/{name}.py"))
+    shown = found.get("__all__", [key for key in found if not key.startswith("__")])
+    return {key: found[key] for key in shown if not isinstance(found[key], type(pytest))}
+
+
+@pytest.fixture
+def data() -> dict[str, Any]:
+    """The data of a server with nothing set but its domain."""
+    return {**group_data("all"), "domain": DOMAIN}
