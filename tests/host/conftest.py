@@ -15,6 +15,7 @@ from tests.host.machine import Machine, Report
 SUITES = ("trixie", "bookworm")
 # The cleanup runs every minute, so that a test can see cron run it.
 LAB_SETTINGS = {"cleanup_schedule": "* * * * *"}
+LAST = ("test_redeploy", "test_reboot", "test_destroy")
 DEPLOYED = pytest.StashKey[dict[str, Report]]()
 
 
@@ -41,6 +42,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         only = metafunc.config.getoption("--suite")
         names = [only] if only else list(SUITES)
     metafunc.parametrize("machine", names, indirect=True, scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One host after the other; on each, what only looks comes first, and the end of the host last."""
+
+    def rank(item: pytest.Item) -> tuple[int, int]:
+        module = item.path.stem
+        suite = getattr(item, "callspec", None)
+        name = suite.params.get("machine", "") if suite else ""
+        return SUITES.index(name) if name in SUITES else -1, LAST.index(module) + 1 if module in LAST else 0
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

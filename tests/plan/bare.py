@@ -1,7 +1,7 @@
 """What a bare Debian host answers to the facts that a deploy asks, fact by fact, as the raw lines of their commands.
 
-Strict: what is not written down here is refused, so that a new question of a deploy gets an answer that somebody thought
-about. An answer holds for the moment of its question: what a package or an earlier step has just made is there.
+Strict: what is not written down here is refused, so that a new question of a deploy gets an answer that somebody
+thought about. An answer holds for the moment of its question: what a package or an earlier step has just made is there.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def make(folder: Path) -> None:
     os.environ["SCENARIO"] = str(folder / "scenario.json")
     scenario = Scenario.read(folder / "scenario.json")
     recorder = Recorder(scenario)
-    sys.argv = ["pyinfra", "tests/plan/inventory.py", "deploy.py", "--fail-percent", "0", *scenario.arguments]
+    sys.argv = ["pyinfra", "tests/plan/inventory.py", scenario.deploy, "--fail-percent", "0", *scenario.arguments]
     status: object = 0
     with recorder.installed():
         try:

@@ -17,13 +17,14 @@ class Scenario:
     summary: dict[str, dict[str, str]] = field(default_factory=dict)
     # Directories that the hosts have beside those of a bare host.
     directories: tuple[str, ...] = ()
+    deploy: str = "deploy.py"
     # What pyinfra is called with beside inventory and deploy.py.
     arguments: tuple[str, ...] = ("--yes",)
 
     @classmethod
     def read(cls, file: Path) -> Scenario:
         content = json.loads(file.read_text())
-        return cls(content["hosts"], content["summary"], tuple(content["directories"]), tuple(content["arguments"]))
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
 
     def write(self, file: Path) -> None:
         file.write_text(json.dumps(asdict(self)))

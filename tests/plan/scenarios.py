@@ -9,7 +9,7 @@ from typing import Any
 from tests.plan.scenario import Scenario
 
 DOMAIN = "sandbox.example.com"
-# Files that a setting may name on the workstation, made anew for each run. Nothing of what is marked SECRET may be seen.
+# Files that a setting may name on the workstation, made anew for each run. What is marked SECRET may be seen nowhere.
 DNS_TOKEN = "SECRET-dns-api-token"
 TLS_KEY = "SECRETprivatekey"
 FILES = {
@@ -21,19 +21,18 @@ FILES = {
 }
 SECRETS = (DNS_TOKEN, TLS_KEY)
 
-ONE_TEMPLATE = {"base": {"image": "flourisha-sandbox", "context": "sandbox"}}
+ONE_TEMPLATE: dict[str, Any] = {"base": {}}
 SEVERAL_TEMPLATES: dict[str, Any] = {
-    "base": {"image": "flourisha-sandbox", "context": "sandbox"},
-    "browser": {"image": "flourisha-playwright", "context": "playwright", "pids": 4096, "memory_mb": 4096, "cpus": 4},
+    "base": {},
+    "browser": {"context": "playwright", "pids": 4096, "memory_mb": 4096, "cpus": 4},
     "data": {
-        "image": "flourisha-data",
         "python_version": "3.12",
         "apt_packages": ["postgresql-client", "libpq-dev"],
         "pip_packages": ["polars==1.9", "uvicorn[standard]>=0.30"],
         "npm_packages": ["@types/node@22", "typescript"],
     },
-    "data-browser": {"image": "flourisha-data-browser", "context": "playwright", "apt_packages": ["ffmpeg"]},
-    "old": {"image": "flourisha-old", "base_image": "debian:bookworm-slim"},
+    "data-browser": {"context": "playwright", "apt_packages": ["ffmpeg"]},
+    "old": {"image": "team/old", "base_image": "debian:bookworm-slim"},
 }
 ACME = {
     "tls_mode": "acme",

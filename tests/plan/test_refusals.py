@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.plan import bare
 from tests.plan.conftest import MakePlan
 from tests.plan.scenario import Scenario
-from tests.plan.scenarios import DOMAIN
+from tests.plan.scenarios import ACME, DOMAIN
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ WRONG = [
     Wrong("no domain", ("domain", "''", "DOMAIN=example.com"), {"domain": ""}),
     Wrong("unknown setting", ("pool_sise", "= 3", "did you mean pool_size?"), {"pool_sise": 3}),
     Wrong("out of range", ("pool_size", "= 101", "between 0 and 100"), {"pool_size": 101}),
-    Wrong("wrong type", ("default_port", "'http'", "use a number"), {"default_port": "http"}),
-    Wrong("absent file", ("acme_credentials", "'/none'", "NAME=value"), {"tls_mode": "acme", "acme_email": "a@b.c"}),
+    Wrong("wrong type", ("default_port", "'http'", "use a whole number"), {"default_port": "http"}),
+    Wrong("absent file", ("acme_credentials", "'/none'", "NAME=value"), {**ACME, "acme_credentials": "/none"}),
+    Wrong("no PEM", ("extra_ca_certificates", "pyproject.toml", "PEM"), {"extra_ca_certificates": ["pyproject.toml"]}),
+    Wrong("bad line", ("acme_credentials", "line 1", "not NAME=value"), {**ACME, "acme_credentials": "pyproject.toml"}),
     Wrong("absent user", ("skills_users", "'grace'", "create it"), {"skills_users": ["grace"]}),
     Wrong("Ubuntu", ("operating system", "'ubuntu noble'", "Debian 12"), summary={"os": "ubuntu", "suite": "noble"}),
     Wrong("Debian 11", ("operating system", "'debian bullseye'", "Debian 12"), summary={"suite": "bullseye"}),
@@ -39,7 +42,6 @@ WRONG = [
     Wrong("busy port", ("port 443", "nginx", "stop nginx or move it"), summary={"ports": NGINX}),
     Wrong("another machine", ("machine", "'riscv64'", "x86_64 and aarch64"), summary={"machine": "riscv64"}),
 ]
-WRONG[4].settings.update(acme_dns_provider="cloudflare", acme_credentials="/none")
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.name)
@@ -61,8 +63,9 @@ def test_all_that_is_wrong_with_a_host_is_said_at_once(make_plan: MakePlan) -> N
 
 
 def test_a_question_without_an_answer_is_refused(make_plan: MakePlan) -> None:
-    """The fake host itself: what tests/plan/bare.py does not know fails the plan instead of passing as empty output."""
-    plan = make_plan(Scenario({"box": {"domain": DOMAIN, "sandbox_users": ["ada"], "skills_users": ["root"]}}))
-    assert plan.unregistered == [], "the question about a user's groups is registered"
-    plan = make_plan(Scenario({"box": {"domain": DOMAIN, "docker_source": "unheard-of"}}))
-    assert plan.status == 1 and plan.executed == []
+    """The fake host itself: what tests/plan/bare.py does not know fails the plan, and does not pass as empty output."""
+    with pytest.raises(bare.Unregistered, match="does not say what a bare host answers to deploys.facts.Output"):
+        bare.answer("deploys.facts.Output", {"command_line": "uptime"}, {})
+    plan = make_plan(Scenario({"box": {"domain": DOMAIN}}, deploy="tests/plan/unregistered.py"))
+    assert plan.status == 1
+    assert "server.Uptime()" in plan.unregistered[0]

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None, *, config: str) -> int:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # else Python complains at its end about what it cannot write
+        sys.stdout = None  # else Python complains at its end about what it cannot write
         return SIGNALLED + SIGPIPE
     except OSError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)

@@ -7,7 +7,7 @@ import binascii
 import json
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from sandboxd import AGENT_PORT
@@ -39,8 +39,8 @@ class Agent:
         self._token: str = sandbox["envdAccessToken"]
         self._host = f"{AGENT_PORT}-{self.id}.{sandbox['domain']}"
 
-    def connect(self, wait: Callable[[], None] | None = None) -> Connection:
-        """A new connection; see Connection for `wait`. Raises CliError when the gateway does not listen."""
+    def connect(self) -> Connection:
+        """A new connection. Raises CliError when the gateway does not listen."""
         host, port = self._gateway
         try:
             connected = socket.create_connection(self._gateway, CONNECT_S)
@@ -49,7 +49,7 @@ class Agent:
             raise CliError(f"the gateway does not answer on {host}:{port}: {error}. {look}", UNREACHABLE) from error
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.settimeout(ANSWER_S)
-        return Connection(connected, self._host, wait)
+        return Connection(connected, self._host)
 
     def headers(self, content_type: str, user: str | None = None) -> dict[str, str]:
         """Of a Connect call. `user` None is the user of this agent object, "" the sandbox's default user."""

@@ -91,11 +91,12 @@ class Response:
 
 
 class Connection:
-    """One connection. `wait` is called before each look for input; it may raise, and what was received stays intact."""
+    """One connection. `wait`, if set, is called before each receive; it may raise, and what was received stays intact."""
 
-    def __init__(self, connected: socket.socket, host: str, wait: Callable[[], None] | None = None) -> None:
+    def __init__(self, connected: socket.socket, host: str) -> None:
         self.socket = connected
-        self._host, self._wait = host, wait
+        self.wait: Callable[[], None] | None = None
+        self._host = host
         self._buffer = b""
 
     def close(self) -> None:
@@ -152,8 +153,8 @@ class Connection:
         return line.rstrip(b"\r")
 
     def _fill(self) -> None:
-        if self._wait is not None:
-            self._wait()
+        if self.wait is not None:
+            self.wait()
         self._buffer += self.socket.recv(RECEIVE_BYTES)
 
     def _head(self, method: str, target: str, headers: dict[str, str]) -> bytes:

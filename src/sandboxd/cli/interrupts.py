@@ -1,0 +1,59 @@
+"""Signals to the command while something remote runs: noted by the handler, acted upon where it is safe.
+
+The first one is a request: `wait_readable` hands it to the caller between two reads. The second one raises at once.
+"""
+
+import select
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """Use it in a `with` statement, in the main thread. `received` is the first signal, None so far."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        for number in FORWARDED:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._reader.close()
+        self._writer.close()
+
+    def wake(self) -> None:
+        """Makes `wait_readable` call `look`; from any thread, and without effect when nobody waits any more."""
+        with suppress(OSError):
+            self._writer.send(b"\0")
+
+    def wait_readable(self, connected: socket.socket, look: Callable[[], float]) -> None:
+        """Returns when there is input. `look` is called first and after each wake; it may raise, and says how many
+        seconds it wants to wait at most before it is called again."""
+        while True:
+            timeout_s = look()
+            readable, _, _ = select.select([connected, self._reader], [], [], timeout_s)
+            if self._reader in readable:
+                self._reader.recv(4096)
+            elif connected in readable:
+                return
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        self.wake()
