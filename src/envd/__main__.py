@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import cast
 
@@ -15,7 +16,15 @@ import logging  # noqa: E402
 import signal  # noqa: E402
 
 from envd.app import Agent  # noqa: E402
-from envd.config import AGENT_FILE, HOST, PORT, TOKEN_VARIABLE, ConfigError, ConfigSource  # noqa: E402
+from envd.config import (  # noqa: E402
+    AGENT_FILE,
+    AGENT_FILE_VARIABLE,
+    LISTEN,
+    LISTEN_VARIABLE,
+    TOKEN_VARIABLE,
+    ConfigError,
+    ConfigSource,
+)
 from envd.processes import ProcessTable  # noqa: E402
 from envd.server import listen  # noqa: E402
 
@@ -27,7 +36,7 @@ async def serve(source: ConfigSource, host: str, port: int) -> None:
     table = ProcessTable()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGCHLD, table.reap)
+    loop.add_signal_handler(signal.SIGCHLD, table.notice_exits)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = await listen(Agent(source, table), host, port)
@@ -44,9 +53,11 @@ def main() -> int:
     os.umask(0o022)
     os.chdir("/")  # it must not hold any directory of the sandbox
     try:
-        source = ConfigSource(AGENT_FILE, os.environ.get(TOKEN_VARIABLE, ""))
-        asyncio.run(serve(source, HOST, PORT))
-    except (ConfigError, OSError) as error:
+        file = Path(os.environ.get(AGENT_FILE_VARIABLE) or AGENT_FILE)
+        source = ConfigSource(file, os.environ.get(TOKEN_VARIABLE, ""))
+        host, _, port = (os.environ.get(LISTEN_VARIABLE) or LISTEN).rpartition(":")
+        asyncio.run(serve(source, host, int(port)))
+    except (ConfigError, OSError, ValueError) as error:
         log.error("%s", error)
         return 1
     return 0

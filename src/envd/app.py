@@ -1,9 +1,10 @@
-"""The agent's HTTP surface: which path leads where, who may take it, and how an error is told. Touches nothing itself."""
+"""The agent's HTTP surface: which path leads where, who may take it, and how an error is told. Touches nothing."""
 
 import logging
 from collections.abc import Mapping
 
 from envd import connect, filesystem_service
+from envd.archives import TAR_TYPE, pack, unpack
 from envd.auth import basic_user, check_token, check_token_or_signature
 from envd.config import AgentConfig, ConfigSource
 from envd.downloads import download
@@ -75,7 +76,10 @@ async def _files(request: Request, response: Response, config: AgentConfig) -> N
     """The user comes from the query alone: a signature covers it, and an Authorization header it does not."""
     _allow(request, "GET", "HEAD", "POST")
     user = find_user(request.query.get("username") or config.user)
-    transfer = upload if request.method == "POST" else download
+    if request.method == "POST":
+        transfer = unpack if request.content_type == TAR_TYPE else upload
+    else:
+        transfer = pack if TAR_TYPE in (request.header("accept") or "") else download
     await transfer(request, response, user, config.workdir)
 
 

@@ -38,8 +38,11 @@ def check_token_or_signature(request: Request, config: AgentConfig) -> None:
     )
     if not _equal(given, expected):
         raise unauthenticated("invalid signature")
-    if expiration is not None and int(expiration) < time.time():
-        raise unauthenticated("signature is already expired")
+    if expiration is not None:
+        if not expiration.isdecimal():
+            raise unauthenticated("invalid signature: signature_expiration is not a number of seconds")
+        if int(expiration) < time.time():
+            raise unauthenticated("signature is already expired")
 
 
 def file_signature(path: str, operation: str, username: str, token: str, expiration: str | None) -> str:

@@ -1,4 +1,4 @@
-"""How a message travels: the seam between the services, which know JSON objects, and the bytes of a call. Touches nothing.
+"""How a message travels: the seam between the services, which know JSON objects, and bytes. Touches nothing.
 
 The services speak protobuf's JSON mapping. A codec for another form (binary protobuf) turns its bytes into the same
 objects and back; it is told the procedure, because only that determines the types of the fields.
@@ -14,7 +14,7 @@ JsonObject = dict[str, Any]
 
 
 class Codec(Protocol):
-    """`name` is the last part of the content types: application/<name> (unary), application/connect+<name> (streams)."""
+    """`name` is what the content types end in: application/<name> (unary), application/connect+<name> (streams)."""
 
     name: str
 

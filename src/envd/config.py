@@ -1,4 +1,4 @@
-"""Who this sandbox is: identity, token, environment. Reads agent.json, and one environment variable at start."""
+"""Who this sandbox is: identity, token, environment. Reads agent.json."""
 
 import json
 import logging
@@ -11,8 +11,14 @@ from typing import Any
 from envd.errors import EnvdError
 
 AGENT_FILE = Path("/run/sandbox/agent.json")
-TOKEN_VARIABLE = "ENVD_ACCESS_TOKEN"
-HOST, PORT = "0.0.0.0", 49983  # E2B's clients know no other port
+LISTEN = "0.0.0.0:49983"  # E2B's clients know no other port
+DEFAULT_WORKDIR = "/code"
+
+# The agent's own environment; its children do not get it.
+TOKEN_VARIABLE = "ENVD_ACCESS_TOKEN"  # where there is no agent.json
+AGENT_FILE_VARIABLE = "ENVD_AGENT_FILE"  # instead of AGENT_FILE
+LISTEN_VARIABLE = "ENVD_LISTEN"  # address:port instead of LISTEN; port 0 takes a free one
+OWN_VARIABLES = (TOKEN_VARIABLE, AGENT_FILE_VARIABLE, LISTEN_VARIABLE)
 
 log = logging.getLogger("envd")
 
@@ -48,7 +54,7 @@ class ConfigSource:
         """Raise ConfigError when neither the file nor the fallback gives a token."""
         self._path = path
         self._stamp: tuple[int, ...] = ()
-        self._config = AgentConfig(access_token=fallback_token)
+        self._config = AgentConfig(access_token=fallback_token, workdir=DEFAULT_WORKDIR)
         if path.exists():
             self._stamp = self._read_stamp()
             self._config = _parse(path)
@@ -56,7 +62,7 @@ class ConfigSource:
             raise ConfigError(f"no token: {path} does not exist and {TOKEN_VARIABLE} is not set; provide one of them")
 
     def current(self) -> AgentConfig:
-        """The configuration as of now; costs one stat. An unreadable replacement is logged, and the last good one kept."""
+        """The configuration as of now; costs one stat. A broken replacement is logged, and the last good one kept."""
         try:
             stamp = self._read_stamp()
             if stamp != self._stamp:

@@ -92,7 +92,8 @@ async def serve(method: Method, codec: Codec, call: Call, request: Request, resp
         case Unary():
             message = codec.decode(procedure, await request.body())
             answer = await request.while_connected(_before_deadline(call, method.call(call, message)))
-            await response.bytes(200, UNARY_PREFIX + codec.name, codec.encode(procedure, answer))
+            head = {"content-type": UNARY_PREFIX + codec.name}
+            await response.whole(200, head, codec.encode(procedure, answer))
         case ServerStream():
             body = await request.body()
             await response.start(200, {"content-type": STREAM_PREFIX + codec.name})

@@ -1,4 +1,4 @@
-"""Downloads: one file, streamed from disk. Reads the file system as the requested user."""
+"""Downloads of single files, streamed from disk. Reads the file system as the requested user."""
 
 import asyncio
 import mimetypes
@@ -7,6 +7,7 @@ import stat
 from urllib.parse import quote
 
 from envd.errors import EnvdError, invalid_argument
+from envd.identity import run_as
 from envd.oserrors import file_errors
 from envd.users import User, expand_path
 from envd.web import Request, Response
@@ -18,23 +19,55 @@ _TYPES = mimetypes.MimeTypes()
 
 
 async def download(request: Request, response: Response, user: User, workdir: str) -> None:
+    """GET /files: the bytes that the file has now; what is appended meanwhile is not sent."""
     path = expand_path(request.query.get("path", ""), user, workdir)
     with file_errors(path):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd, size, data = await run_as(user, _open_source, path)
+    try:
+        headers = {"content-type": content_type(path), "content-disposition": disposition(os.path.basename(path))}
+        # The files of /proc say that they are empty and are not: of such a file the length is known at its end only.
+        known = size > 0 or not data
+        await response.start(200, {**headers, "content-length": str(size)} if known else headers)
+        left = size
+        while data and request.method != "HEAD":
+            await response.write(data)
+            left -= len(data)
+            if known and left == 0:
+                break
+            data = await asyncio.to_thread(os.read, fd, min(left, READ_BYTES) if known else READ_BYTES)
+        if known and left and request.method != "HEAD":
+            raise EnvdError("internal", f"path '{path}' lost its last {left} bytes while it was read")
+        await response.end()
+    finally:
+        os.close(fd)
+
+
+def content_type(path: str) -> str:
+    """By the name; a text is taken to be UTF-8."""
+    kind, encoding = _TYPES.guess_type(os.path.basename(path))
+    if kind is None or encoding is not None:
+        return "application/octet-stream"
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
+def disposition(name: str) -> str:
+    """The name in plain ASCII for everybody, and in full for those who know RFC 6266."""
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in name)
+    full = "" if plain == name else f"; filename*=UTF-8''{quote(os.fsencode(name))}"
+    return f'inline; filename="{plain}"{full}'
+
+
+def _open_source(path: str) -> tuple[int, int, bytes]:
+    """The open file, its size and its beginning."""
+    # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         info = os.fstat(fd)
         if stat.S_ISDIR(info.st_mode):
             raise invalid_argument(f"path '{path}' is a directory")
         if not stat.S_ISREG(info.st_mode):
             raise invalid_argument(f"path '{path}' is not a regular file")
-        await response.start(200, {"content-length": str(info.st_size)})
-        left = info.st_size
-        while left:
-            data = await asyncio.to_thread(os.read, fd, min(left, READ_BYTES))
-            if not data:
-                raise EnvdError("internal", f"path '{path}' shrank")
-            left -= len(data)
-            await response.write(data)
-        await response.end()
-    finally:
+        return fd, info.st_size, os.read(fd, min(info.st_size, READ_BYTES) or READ_BYTES)
+    except (OSError, EnvdError):
         os.close(fd)
+        raise

@@ -5,6 +5,7 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from envd.codec import JsonObject
@@ -47,14 +48,14 @@ def read_metadata(path: str | int) -> dict[str, str]:
         return {}
 
 
-def replace_metadata(fd: int, metadata: dict[str, str]) -> None:
+def replace_metadata(fd: int, metadata: Mapping[str, str]) -> None:
     """Make `metadata` the whole metadata of an open file; silently nothing where the file system has no attributes."""
     with contextlib.suppress(OSError):
         for name in os.listxattr(fd):
             if name.startswith(XATTR_PREFIX) and name.removeprefix(XATTR_PREFIX) not in metadata:
                 os.removexattr(fd, name)
         for key, value in metadata.items():
-            os.setxattr(fd, XATTR_PREFIX + key, value.encode())
+            os.setxattr(fd, XATTR_PREFIX + key, value.encode("utf-8", "surrogateescape"))
 
 
 def _target_stat(path: str) -> os.stat_result | None:

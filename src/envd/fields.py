@@ -2,10 +2,14 @@
 
 import base64
 import binascii
-from typing import Any
+from typing import Any, TypeVar
 
 from envd.codec import JsonObject
 from envd.errors import EnvdError, invalid_argument
+
+T = TypeVar("T")
+
+SHOWN_CHARACTERS = 80  # of a wrong value, in an error
 
 
 def text(message: JsonObject, name: str, default: str = "") -> str:
@@ -39,11 +43,11 @@ def data(message: JsonObject, name: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise _wrong(name, value[:80], "base64") from None
+        raise _wrong(name, value, "base64") from None
 
 
 def text_list(message: JsonObject, name: str) -> list[str]:
-    values = _typed(message, name, list, [])
+    values: list[Any] = _typed(message, name, list, [])
     if not all(isinstance(value, str) for value in values):
         raise _wrong(name, values, "a list of strings")
     return values
@@ -56,7 +60,7 @@ def text_map(message: JsonObject, name: str) -> dict[str, str]:
     return values
 
 
-def _typed(message: JsonObject, name: str, kind: type, default: Any) -> Any:
+def _typed(message: JsonObject, name: str, kind: type[T], default: T) -> T:
     value = message.get(name)
     if value is None:
         return default
@@ -66,4 +70,6 @@ def _typed(message: JsonObject, name: str, kind: type, default: Any) -> Any:
 
 
 def _wrong(name: str, value: object, expected: str) -> EnvdError:
-    return invalid_argument(f"field {name!r}: {value!r} is not {expected}")
+    shown = repr(value)
+    shown = shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "..."
+    return invalid_argument(f"field {name!r}: {shown} is not {expected}")

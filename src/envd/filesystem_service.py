@@ -1,4 +1,4 @@
-"""`filesystem.Filesystem` of the protocol. Works on the file system as root, in threads; what it creates is the user's."""
+"""`filesystem.Filesystem` of the protocol. Works on the file system as the calling user, in threads."""
 
 import asyncio
 import errno
@@ -11,15 +11,25 @@ from envd.codec import JsonObject
 from envd.connect import Call, Method, ServerStream, Unary
 from envd.entries import describe
 from envd.errors import EnvdError, invalid_argument
+from envd.identity import run_as
 from envd.oserrors import rpc_error
-from envd.users import expand_path, make_directories
+from envd.spawn import DEFAULT_PATH, credentials, expendable
+from envd.users import User, expand_path, make_directories
+
 
 def methods() -> dict[str, Method]:
     """The methods of the service by name. Watching is not there yet and says so."""
-    watch = {"WatchDir": ServerStream(watch_dir), "CreateWatcher": Unary(no_watcher)}
-    watch |= {"GetWatcherEvents": Unary(no_watcher), "RemoveWatcher": Unary(no_watcher)}
-    served = {"Stat": stat, "ListDir": list_dir, "MakeDir": make_dir, "Move": move, "Remove": remove}
-    return watch | {name: _in_thread(method) for name, method in served.items()}
+    return {
+        "Stat": _in_thread(stat),
+        "ListDir": _in_thread(list_dir),
+        "MakeDir": _in_thread(make_dir),
+        "Move": Unary(move),
+        "Remove": _in_thread(remove),
+        "WatchDir": ServerStream(watch_dir),
+        "CreateWatcher": Unary(no_watcher),
+        "GetWatcherEvents": Unary(no_watcher),
+        "RemoveWatcher": Unary(no_watcher),
+    }
 
 
 def stat(call: Call, message: JsonObject) -> JsonObject:
@@ -42,24 +52,18 @@ def make_dir(call: Call, message: JsonObject) -> JsonObject:
         raise EnvdError("already_exists", f"directory already exists: {path}")
     if os.path.lexists(path):
         raise invalid_argument(f"path already exists but it is not a directory: {path}")
-    make_directories(path, call.user)
+    make_directories(path)
     return {"entry": describe(path)}
 
 
-def move(call: Call, message: JsonObject) -> JsonObject:
+async def move(call: Call, message: JsonObject) -> JsonObject:
     source, destination = _path(call, message, "source"), _path(call, message, "destination")
-    os.lstat(source)
-    make_directories(os.path.dirname(destination), call.user)
     try:
-        os.rename(source, destination)
+        if not await run_as(call.user, _rename, source, destination):
+            await _move_across(source, destination, call.user)
+        return {"entry": await run_as(call.user, describe, destination)}
     except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        # /code is a file system of its own. mv keeps owners, modes and links across the border.
-        mv = subprocess.run(["mv", "-T", "--", source, destination], capture_output=True)
-        if mv.returncode:
-            raise EnvdError("internal", mv.stderr.decode(errors="replace").strip()) from None
-    return {"entry": describe(destination)}
+        raise rpc_error(error) from error
 
 
 def remove(call: Call, message: JsonObject) -> JsonObject:
@@ -84,11 +88,11 @@ async def no_watcher(call: Call, message: JsonObject) -> JsonObject:
 
 
 def _in_thread(method: Callable[[Call, JsonObject], JsonObject]) -> Unary:
-    """A blocking method as a unary one: a slow disk, or a huge tree, holds nobody else up."""
+    """A blocking method, run as the caller, as a unary one."""
 
     async def call_in_thread(call: Call, message: JsonObject) -> JsonObject:
         try:
-            return await asyncio.to_thread(method, call, message)
+            return await run_as(call.user, method, call, message)
         except OSError as error:
             raise rpc_error(error) from error
 
@@ -99,12 +103,39 @@ def _path(call: Call, message: JsonObject, name: str) -> str:
     return expand_path(fields.text(message, name), call.user, call.config.workdir)
 
 
+def _rename(source: str, destination: str) -> bool:
+    """False when the two are on different file systems; /code is one of its own."""
+    os.lstat(source)
+    make_directories(os.path.dirname(destination))
+    try:
+        os.rename(source, destination)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return False
+        raise
+    return True
+
+
+async def _move_across(source: str, destination: str, user: User) -> None:
+    """With mv, which keeps owners, modes and links. Started by the event loop, because of `expendable`."""
+    environment = {"PATH": DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
+    command = ["mv", "-T", "--", source, destination]
+    with expendable():
+        mv = subprocess.Popen(command, stderr=subprocess.PIPE, cwd="/", env=environment, **credentials(user))
+    _, complaints = await asyncio.to_thread(mv.communicate)
+    if mv.returncode:
+        raise EnvdError("internal", complaints.decode(errors="replace").strip())
+
+
 def _walk(path: str, depth: int) -> Iterator[JsonObject]:
-    for name in sorted(os.listdir(path)):
-        child = os.path.join(path, name)
+    """With a list and not with recursion: a tree may be deeper than Python's stack."""
+    todo = [(os.path.join(path, name), 1) for name in sorted(os.listdir(path), reverse=True)]
+    while todo:
+        child, level = todo.pop()
         try:
             yield describe(child)
-        except FileNotFoundError:  # gone since the directory was read
+            if level < depth and os.path.isdir(child) and not os.path.islink(child):
+                names = sorted(os.listdir(child), reverse=True)
+                todo += [(os.path.join(child, name), level + 1) for name in names]
+        except (FileNotFoundError, PermissionError):  # gone since the directory was read, or closed to the user
             continue
-        if depth > 1 and os.path.isdir(child) and not os.path.islink(child):
-            yield from _walk(child, depth - 1)

@@ -56,7 +56,8 @@ def _cpu_count() -> int:
 
 
 def _memory() -> tuple[int, int]:
-    machine = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()}
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    machine = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     limit, used = _read("memory.max").strip(), _read("memory.current").strip()
     total = int(limit) if limit.isdigit() else machine["MemTotal"]
     return total, int(used) if used.isdigit() else machine["MemTotal"] - machine["MemAvailable"]

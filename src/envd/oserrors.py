@@ -1,4 +1,4 @@
-"""What a failed system call means to a client: one wording for RPC (Go's, as E2B has it), one for /files. Touches nothing."""
+"""What a failed system call means to a client: one wording for RPC (Go's, as E2B has it), one for /files."""
 
 import errno
 from collections.abc import Iterator

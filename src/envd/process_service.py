@@ -40,7 +40,11 @@ class ProcessService:
         }
 
     async def start(self, call: Call, message: JsonObject) -> AsyncGenerator[JsonObject, None]:
-        """Run a command and follow it. A client that leaves lets it live; the deadline kills it (the leader only)."""
+        """Run a command and follow it. A client that leaves lets it live; the deadline kills it and its group.
+
+        Where the leader has gone before the deadline and only something in the background holds the stream open
+        (`server &`), that goes on.
+        """
         command = _command(message)
         process = self._table.add(command, fields.text(message, "tag") or None, spawn(command, call.user, call.config))
         try:
@@ -48,7 +52,7 @@ class ProcessService:
                 async for answer in answers:
                     yield answer
         finally:
-            if _deadline_is_reached(call):
+            if _deadline_is_reached(call) and not process.exited:
                 process.signal(signal.SIGKILL)
 
     async def connect(self, call: Call, message: JsonObject) -> AsyncGenerator[JsonObject, None]:

@@ -1,4 +1,4 @@
-"""The processes that clients started: their output, input, signals and end. Owns every child process of the agent's clients.
+"""The processes that clients started: their output, input, signals and end. Owns these child processes.
 
 Output goes from pipe to subscribers through short queues, so the slowest subscriber sets the pace of the process and
 memory stays bounded; without subscribers it is dropped, and the process never waits.
@@ -20,6 +20,7 @@ CHUNK_BYTES = 32 * 1024
 TERMINAL_CHUNK_BYTES = 16 * 1024
 QUEUE_EVENTS = 4  # per subscriber: 4 x 32 KiB, enough to keep a fast reader busy
 END_KEPT_S = 30.0  # for how long a late Connect still learns how the process ended
+
 
 class Subscription:
     """One client's view of a process: what happens from now on, until the end."""
@@ -75,12 +76,17 @@ class Process:
         await asyncio.gather(*(self._carry(name, pipe, size) for name, pipe in self._child.outputs.items()))
         await self._exited.wait()
         self.close_input()
-        self.ended = {"end": _end(self._child.popen.returncode)}
+        self.ended = {"end": _end(self._child.popen.wait())}
         await self._publish(self.ended)
 
-    def reap(self) -> None:
-        """Notice that the leader has exited, if it has."""
-        if self._child.popen.poll() is not None:
+    @property
+    def exited(self) -> bool:
+        """Whether the leader has exited; others of its group may go on."""
+        return self._exited.is_set()
+
+    def notice_exit(self) -> None:
+        """Find out whether the leader has exited. It stays a zombie until `ended`, so that its pid stays its own."""
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             self._exited.set()
 
     def subscribe(self) -> Subscription:
@@ -94,9 +100,15 @@ class Process:
         subscription.close()
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the leader alone; one that has exited is left in peace (its pid may be another's by now)."""
-        if self._child.popen.returncode is None:
+        """Signal the leader and all of its process group: the shell, and what it waits for. After the end, nobody."""
+        if self.ended is not None:
+            return
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:  # in a terminal, before `setsid` has made the group
             os.kill(self.pid, number)
+        except PermissionError as error:  # only where the agent is not root
+            raise EnvdError("permission_denied", f"cannot signal process {self.pid}: {error.strerror}") from None
 
     async def write(self, data: bytes, *, terminal: bool) -> None:
         """Write to stdin, or to the terminal; waits while the process does not read."""
@@ -171,11 +183,11 @@ class ProcessTable:
     def living(self) -> list[Process]:
         return [process for process in self._processes.values() if process.ended is None]
 
-    def reap(self) -> None:
+    def notice_exits(self) -> None:
         """To be called after SIGCHLD: signals coalesce, so everyone is asked."""
         for process in self._processes.values():
-            if process.ended is None:
-                process.reap()
+            if not process.exited:
+                process.notice_exit()
 
     async def _run(self, process: Process) -> None:
         await process.run()

@@ -1,18 +1,27 @@
-"""How a command becomes a child process: its environment, directory, user and pipes. Starts processes, waits for none."""
+"""How a command becomes a child process: its environment, directory, user and pipes. Starts processes, no more."""
 
+import errno
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO
+from pathlib import Path
+from typing import IO, TypedDict
 
-from envd.config import TOKEN_VARIABLE, AgentConfig
+from envd.config import OWN_VARIABLES, AgentConfig
 from envd.errors import EnvdError, invalid_argument, not_found
+from envd.identity import is_own
 from envd.users import User, expand_path
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SETSID = "/usr/bin/setsid"  # util-linux; gives the terminal to the command without a Python hook between fork and exec
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+CHILD_OOM_SCORE = 500  # as if a child used half of the memory more: it is killed before the agent
+
+log = logging.getLogger("envd")
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ def environment(image: Mapping[str, str], config: AgentConfig, user: User, envs:
     """
     own_bin = os.path.join(sys.prefix, "bin")
     path = [part for part in image.get("PATH", DEFAULT_PATH).split(os.pathsep) if part != own_bin]
-    kept = {name: value for name, value in image.items() if name not in (TOKEN_VARIABLE, "VIRTUAL_ENV")}
+    kept = {name: value for name, value in image.items() if name not in (*OWN_VARIABLES, "VIRTUAL_ENV")}
     account = {"HOME": user.home, "USER": user.name, "LOGNAME": user.name}
     return {**kept, "PATH": os.pathsep.join(path), **account, **config.sandbox_envs(), **envs}
 
@@ -64,9 +73,10 @@ def spawn(command: Command, user: User, config: AgentConfig) -> Child:
     env = environment(os.environ, config, user, command.envs)
     cwd = working_directory(command.cwd, config, user)
     try:
-        if command.terminal_size is not None:
-            return _spawn_in_terminal(command, command.terminal_size, user, env, cwd)
-        return _spawn_with_pipes(command, user, env, cwd)
+        with expendable():
+            if command.terminal_size is not None:
+                return _spawn_in_terminal(command, command.terminal_size, user, env, cwd)
+            return _spawn_with_pipes(command, user, env, cwd)
     except FileNotFoundError:
         raise not_found(f"program '{command.cmd}' not found") from None
     except PermissionError:
@@ -74,7 +84,45 @@ def spawn(command: Command, user: User, config: AgentConfig) -> Child:
     except ValueError as error:  # a null byte, or an environment variable with "=" in its name
         raise invalid_argument(f"cannot start '{command.cmd}': {error}") from None
     except OSError as error:  # no memory or no process left in the sandbox
+        if error.errno in (errno.E2BIG, errno.ENOEXEC, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise invalid_argument(f"cannot start '{command.cmd}': {error.strerror}") from None
         raise EnvdError("resource_exhausted", f"cannot start '{command.cmd}': {error.strerror}") from None
+
+
+class Credentials(TypedDict, total=False):
+    """Arguments of Popen."""
+
+    user: int
+    group: int
+    extra_groups: tuple[int, ...]
+
+
+def credentials(user: User) -> Credentials:
+    """What makes a child the user's; nothing when it is so anyway, for only root may ask for it."""
+    return {} if is_own(user) else {"user": user.uid, "group": user.gid, "extra_groups": user.groups}
+
+
+@contextmanager
+def expendable() -> Iterator[None]:
+    """What is started inside is killed before the agent when memory runs out.
+
+    The score is inherited, so the agent takes the higher one for that moment: no grandchild can slip through. Only for
+    the thread of the event loop, because two at a time would keep each other's score.
+    """
+    try:
+        own = OOM_SCORE.read_text()
+        OOM_SCORE.write_text(str(max(int(own), CHILD_OOM_SCORE)))
+    except OSError as error:
+        log.warning("the processes of this sandbox are as important as its agent: %s", error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        try:
+            OOM_SCORE.write_text(own)
+        except OSError as error:
+            log.warning("the agent is no more important than what it starts: %s", error)
 
 
 def set_terminal_size(fd: int, columns: int, rows: int) -> None:
@@ -92,10 +140,8 @@ def _spawn_with_pipes(command: Command, user: User, env: dict[str, str], cwd: st
         stderr=subprocess.PIPE,
         cwd=cwd,
         env=env,
-        user=user.uid,
-        group=user.gid,
-        extra_groups=user.groups,
         start_new_session=True,
+        **credentials(user),
     )
     outputs = {name: pipe for name, pipe in (("stdout", popen.stdout), ("stderr", popen.stderr)) if pipe is not None}
     for pipe in (popen.stdin, *outputs.values()):
@@ -117,9 +163,7 @@ def _spawn_in_terminal(command: Command, size: tuple[int, int], user: User, env:
             stderr=process_end,
             cwd=cwd,
             env=env,
-            user=user.uid,
-            group=user.gid,
-            extra_groups=user.groups,
+            **credentials(user),
         )
     except BaseException:
         output.close()

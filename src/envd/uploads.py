@@ -1,26 +1,26 @@
-"""Uploads: one file, streamed from the body to disk. Works on the file system as root; the file becomes the user's."""
+"""Uploads of single files, streamed from the body to disk. Writes to the file system as the requested user."""
 
 import asyncio
 import os
-import zlib
 from collections.abc import AsyncIterator, Mapping
 
+from envd.bodies import decoded
 from envd.entries import read_metadata, replace_metadata
-from envd.errors import EnvdError, invalid_argument
+from envd.errors import invalid_argument
+from envd.identity import run_as
 from envd.multipart import Data, MultipartParser, Part, PartEnd, boundary_of
 from envd.oserrors import file_errors
 from envd.users import User, expand_path, make_directories
 from envd.web import Request, Response
 
 WRITE_BYTES = 512 * 1024  # collected before each write, which costs a turn through a thread
-INFLATE_BYTES = 1024 * 1024  # at most so much comes out of one step, however well the input was compressed
 METADATA_HEADER = "x-metadata-"
 
 
 async def upload(request: Request, response: Response, user: User, workdir: str) -> None:
     """POST /files: a form with one or more files, or the bare bytes of one."""
     metadata = {
-        name.removeprefix(METADATA_HEADER): value
+        name.removeprefix(METADATA_HEADER): value.encode("latin-1").decode("utf-8", "surrogateescape")
         for name, value in request.headers.items()
         if name.startswith(METADATA_HEADER)
     }
@@ -32,27 +32,27 @@ async def upload(request: Request, response: Response, user: User, workdir: str)
         case "application/octet-stream":
             if not path:
                 raise invalid_argument("query parameter 'path' is missing")
-            body = _decoded(request)
+            body = decoded(request)
             written = [await _upload_bytes(body, expand_path(path, user, workdir), user, metadata)]
         case other:
-            raise invalid_argument(f"unsupported content type {other!r}: use multipart/form-data or octet-stream")
+            types = "multipart/form-data, application/octet-stream or application/x-tar"
+            raise invalid_argument(f"unsupported content type {other!r}: use {types}")
     await response.json(200, written)
 
 
 class FileWriter:
-    """An open target. Creates missing parents; an existing file keeps its mode and gets a new owner and content."""
+    """An open target. Missing parents were created; an existing file keeps its mode and its owner."""
 
-    def __init__(self, path: str, user: User, metadata: Mapping[str, str]) -> None:
+    def __init__(self, path: str, fd: int) -> None:
         self.path = path
-        # O_NONBLOCK: a FIFO without a reader is then an error, and not a wait for ever.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
-        with file_errors(path):
-            make_directories(os.path.dirname(path), user)
-            self._fd = os.open(path, flags, 0o666)
-            os.fchown(self._fd, user.uid, user.gid)
-            replace_metadata(self._fd, dict(metadata))
+        self._fd = fd
         self._pending: list[bytes] = []
         self._pending_bytes = 0
+
+    @classmethod
+    async def open(cls, path: str, user: User, metadata: Mapping[str, str]) -> "FileWriter":
+        with file_errors(path):
+            return cls(path, await run_as(user, _open_target, path, user, metadata))
 
     async def write(self, data: bytes) -> None:
         self._pending.append(data)
@@ -72,6 +72,8 @@ class FileWriter:
         os.close(self._fd)
 
     async def _flush(self) -> None:
+        if not self._pending:
+            return
         data = b"".join(self._pending)
         self._pending, self._pending_bytes = [], 0
         with file_errors(self.path):
@@ -89,10 +91,13 @@ async def _upload_form(
         async for piece in request.stream():
             for event in parser.feed(piece):
                 if isinstance(event, Part) and event.name == "file":
-                    target = expand_path(path or event.filename or "", user, workdir)
+                    target = path or event.filename
+                    if not target:
+                        raise invalid_argument("neither query parameter 'path' nor the part's file name says where to")
+                    target = expand_path(target, user, workdir)
                     if target in written:
                         raise invalid_argument(f"cannot upload two files to the same path '{target}'")
-                    writer = FileWriter(target, user, metadata)
+                    writer = await FileWriter.open(target, user, metadata)
                 elif isinstance(event, Data) and writer is not None:
                     await writer.write(event.content)
                 elif isinstance(event, PartEnd) and writer is not None:
@@ -109,7 +114,7 @@ async def _upload_form(
 async def _upload_bytes(
     body: AsyncIterator[bytes], path: str, user: User, metadata: Mapping[str, str]
 ) -> dict[str, object]:
-    writer = FileWriter(path, user, metadata)
+    writer = await FileWriter.open(path, user, metadata)
     try:
         async for piece in body:
             await writer.write(piece)
@@ -118,33 +123,17 @@ async def _upload_bytes(
         writer.close()
 
 
-def _decoded(request: Request) -> AsyncIterator[bytes]:
-    """The body without its Content-Encoding."""
-    match (request.header("content-encoding") or "identity").strip().lower():
-        case "identity":
-            return request.stream()
-        case "gzip":
-            return _gunzipped(request.stream())
-        case other:
-            raise EnvdError("invalid_argument", f"content encoding {other!r} is not supported", status=415)
-
-
-async def _gunzipped(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Inflate gzip members one after the other; raises `invalid_argument` when the body is not gzip or stops early."""
-    member = zlib.decompressobj(wbits=31)
-    async for data in body:
-        while data:
-            if member.eof:
-                member = zlib.decompressobj(wbits=31)
-            try:
-                piece = member.decompress(data, INFLATE_BYTES)
-            except zlib.error as error:
-                raise invalid_argument(f"body is not valid gzip: {error}") from None
-            if piece:
-                yield piece
-            data = member.unused_data if member.eof else member.unconsumed_tail
-    if not member.eof:
-        raise invalid_argument("the gzip body ends before its end marker")
+def _open_target(path: str, user: User, metadata: Mapping[str, str]) -> int:
+    # O_NONBLOCK: a FIFO without a reader is then an error, and not a wait for ever.
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        # Not with O_CREAT from the start: in /tmp, fs.protected_regular then denies root the files of others.
+        fd = os.open(path, flags)
+    except FileNotFoundError:
+        make_directories(os.path.dirname(path))
+        fd = os.open(path, flags | os.O_CREAT, 0o666)
+    replace_metadata(fd, metadata)
+    return fd
 
 
 def _write_all(fd: int, data: bytes) -> None:

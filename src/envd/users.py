@@ -1,5 +1,6 @@
-"""Linux users, and paths as a user means them. Reads the user database; creates directories for a user."""
+"""Linux users, and paths as a user means them. Reads the user database; creates directories."""
 
+import contextlib
 import os
 import pwd
 from dataclasses import dataclass
@@ -41,8 +42,8 @@ def expand_path(path: str, user: User, workdir: str) -> str:
     return os.path.normpath(path)
 
 
-def make_directories(path: str, user: User) -> None:
-    """Create `path` and its missing parents, 0755 and owned by the user; what exists already is left as it is."""
+def make_directories(path: str) -> None:
+    """Create `path` and its missing parents, 0755, as whoever this thread acts; what exists already stays as it is."""
     missing = []
     while not os.path.lexists(path):
         missing.append(path)
@@ -50,8 +51,5 @@ def make_directories(path: str, user: User) -> None:
     if not os.path.isdir(path):
         raise invalid_argument(f"path '{path}' is not a directory")
     for directory in reversed(missing):
-        try:
+        with contextlib.suppress(FileExistsError):  # somebody else was faster
             os.mkdir(directory, 0o755)
-        except FileExistsError:  # somebody else was faster
-            continue
-        os.chown(directory, user.uid, user.gid)

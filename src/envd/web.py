@@ -105,7 +105,7 @@ class Response:
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         """Send the head. Without a content-length the body is chunked."""
         self.started = True
-        pairs = [(name.encode("latin-1"), value.encode("utf-8")) for name, value in (CORS_HEADERS | headers).items()]
+        pairs = [(name.encode("latin-1"), value.encode("utf-8")) for name, value in {**CORS_HEADERS, **headers}.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
     async def write(self, data: bytes) -> None:
@@ -115,14 +115,13 @@ class Response:
     async def end(self, data: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
-    async def bytes(self, status: int, content_type: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """A whole answer."""
-        head = {"content-type": content_type, "content-length": str(len(body))}
-        await self.start(status, {**head, **(headers or {})})
+    async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """The whole answer at once."""
+        await self.start(status, {"content-length": str(len(body)), **headers})
         await self.end(body)
 
     async def json(self, status: int, value: object, headers: Mapping[str, str] | None = None) -> None:
-        await self.bytes(status, "application/json", json.dumps(value).encode(), headers)
+        await self.whole(status, {"content-type": "application/json", **(headers or {})}, json.dumps(value).encode())
 
     async def empty(self, status: int) -> None:
         await self.start(status, {})

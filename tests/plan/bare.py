@@ -52,6 +52,8 @@ FILES = {"/etc/haproxy/haproxy.cfg"}
 # Debian starts and enables what a package brings; our own units exist and have never run.
 PACKAGED_UNITS = {"cron.service", "docker.service", "haproxy.service"}
 
+LOGINS = {"root": "root:root:/root", "ada": "ada:users:/home/ada"}
+
 # Shell commands that only read: a pattern of the whole command, and what it prints.
 OUTPUTS: list[tuple[str, list[str]]] = [
     (r"true", []),
@@ -66,6 +68,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"id -nG \S+ .*", ["no"]),
     (r"\[ -s \S+/token_key \] \|\| echo missing", ["missing"]),
     (r"readlink \S+/venv .*", []),
+    (r"sha256sum <\S+ .*", []),
     (r"docker-sandbox routes status .*", []),
     (r"getent passwd root .*", ["/root"]),
     (r"getent passwd ada .*", ["/home/ada"]),
@@ -137,6 +140,7 @@ def _systemd(key: str, value: str) -> Callable[..., list[str]]:
 
 ANSWERS: dict[str, Callable[..., list[str]]] = {
     "deb.DebPackages": lambda: [f"ii  {name}  1.0  amd64  something" for name in PACKAGES],
+    "deploys.facts.Accounts": lambda logins: [LOGINS[name] for name in logins if name in LOGINS],
     "deploys.facts.Container": lambda container: [],
     "deploys.facts.ImageTags": lambda: [],
     "deploys.facts.Unit": _unit,

@@ -8,5 +8,6 @@ from tests.plan.scenario import Scenario
 _scenario = Scenario.read(Path(os.environ["SCENARIO"]))
 
 servers = [
-    (f"@fake/{name}", {"fake_delay": 0, "fake_delay_jitter": 0, **settings}) for name, settings in _scenario.hosts.items()
+    (f"@fake/{name}", {"fake_delay": 0, "fake_delay_jitter": 0, **settings})
+    for name, settings in _scenario.hosts.items()
 ]

@@ -8,17 +8,18 @@ tests/plan/bare.py holds no answer is refused. Nothing leaves the process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from inspect import getcallargs
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import pyinfra_cli.main as pyinfra_main  # first: it patches the standard library
+import pyinfra_cli.main as pyinfra_main  # type: ignore[import-untyped]  # first: it patches the standard library
 from pyinfra.api import FileUploadCommand, Host, StringCommand
 from pyinfra.api.arguments import all_global_arguments
 from pyinfra.api.facts import FactBase
@@ -42,10 +43,12 @@ class Recorder:
         self.asking: list[tuple[str, dict[str, Any]]] = []
         self.executed: list[str] = []
         self.unregistered: list[str] = []
-        self.conditions: dict[str, str] = {}
+        self.files: dict[str, str] = {}
+        # By operation.
+        self.asked: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
         self._get_fact = Host.get_fact
 
-    @contextmanager
+    @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """Put the recorder in place of the connector's methods and of `host.get_fact`."""
         recorder = self
@@ -54,8 +57,8 @@ class Recorder:
             own = {key: value for key, value in kwargs.items() if key not in GLOBAL_ARGUMENTS}
             takes = getcallargs(fact().command, *args, **own) if callable(fact.command) else {}
             takes.pop("self", None)
-            if fact.name == "deploys.facts.Output" and host.current_op_hash:
-                recorder.conditions[host.current_op_hash] = takes["command_line"]
+            if host.current_op_hash:
+                recorder.asked[host.current_op_hash].append((fact.name, takes))
             recorder.asking.append((fact.name, takes))
             try:
                 return recorder._get_fact(host, fact, *args, **kwargs)
@@ -72,6 +75,8 @@ class Recorder:
 
         def put_file(connector: FakeConnector, source: Any, dest: str, *_: Any, **__: Any) -> bool:
             recorder.executed.append(f"upload {dest}")
+            with contextlib.suppress(UnicodeDecodeError):
+                recorder.files[dest] = text(source)
             return True
 
         patches: list[tuple[Any, str, Callable[..., Any]]] = [
@@ -96,6 +101,15 @@ class Recorder:
         except bare.Unregistered as error:
             self.unregistered.append(str(error))
             raise OSError(str(error)) from error
+
+
+def text(source: str | IO[Any]) -> str:
+    """The content of what is uploaded: a local file's name, or a file object. Raises UnicodeDecodeError."""
+    if isinstance(source, str):
+        return Path(source).read_text()
+    source.seek(0)
+    content = source.read()
+    return content if isinstance(content, str) else content.decode()
 
 
 def condition(given: Any, state: State) -> str:
@@ -131,8 +145,26 @@ def step(op_hash: str, state: State, recorder: Recorder) -> dict[str, Any]:
             commands.append(f"upload {command.dest}")
         else:
             commands.append(str(command))
-    found = [condition(data.global_arguments.get("_if"), state), recorder.conditions.get(op_hash, "")]
-    return {"name": ", ".join(sorted(meta.names)), "condition": "; ".join(filter(None, found)), "commands": commands}
+    asked = recorder.asked[op_hash]
+    found = [condition(data.global_arguments.get("_if"), state)]
+    found += [takes["command_line"] for fact, takes in asked if fact == "deploys.facts.Output"]
+    return {
+        "name": ", ".join(sorted(meta.names)),
+        "condition": "; ".join(filter(None, found)),
+        "commands": commands,
+        "asked": asked,
+    }
+
+
+def steps(recorder: Recorder) -> list[dict[str, Any]]:
+    """All operations in order; none when pyinfra stopped before it had an inventory."""
+    if not ctx_state.isset():  # type: ignore[no-untyped-call]
+        return []
+    state: State = ctx_state.get()  # type: ignore[no-untyped-call]
+    if not state.initialised:
+        return []
+    hashes = [op_hash for op_hash in state.get_op_order() if any(op_hash in ops for ops in state.ops.values())]  # type: ignore[no-untyped-call]
+    return [step(op_hash, state, recorder) for op_hash in hashes]
 
 
 def make(folder: Path) -> None:
@@ -147,11 +179,13 @@ def make(folder: Path) -> None:
             pyinfra_main.main()
         except SystemExit as error:
             status = error.code or 0
-    state = ctx_state.get() if ctx_state.isset() else None
-    hashes = state.get_op_order() if state and state.initialised else []
-    known = [op_hash for op_hash in hashes if any(op_hash in ops for ops in state.ops.values())]
-    steps = [step(op_hash, state, recorder) for op_hash in known]
-    plan = {"status": status, "steps": steps, "executed": recorder.executed, "unregistered": recorder.unregistered}
+    plan = {
+        "status": status,
+        "steps": steps(recorder),
+        "executed": recorder.executed,
+        "unregistered": recorder.unregistered,
+        "files": recorder.files,
+    }
     (folder / "plan.json").write_text(json.dumps(plan))
 
 

@@ -23,8 +23,9 @@ class Scenario:
 
     @classmethod
     def read(cls, file: Path) -> Scenario:
-        content = json.loads(file.read_text())
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+        content: dict[str, Any] = json.loads(file.read_text())
+        content |= {key: tuple(content[key]) for key in ("directories", "arguments")}
+        return cls(**content)
 
     def write(self, file: Path) -> None:
         file.write_text(json.dumps(asdict(self)))
@@ -32,11 +33,15 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation: its name, the condition that it carries, and the commands that a bare host got from it."""
+    """One operation: its name, the condition that it carries, and the commands that a bare host got from it.
+
+    `asked` are the facts that it asked for before, with their arguments.
+    """
 
     name: str
     condition: str
     commands: list[str]
+    asked: list[tuple[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,11 @@ class Plan:
     steps: list[Step]
     executed: list[str]
     unregistered: list[str]
+    # The text files that were written, by their path on the host.
+    files: dict[str, str]
 
     @classmethod
     def parse(cls, text: str, output: str) -> Plan:
         content = json.loads(text)
         steps = [Step(**step) for step in content["steps"]]
-        return cls(content["status"], output, steps, content["executed"], content["unregistered"])
+        return cls(output=output, steps=steps, **{key: value for key, value in content.items() if key != "steps"})

@@ -114,7 +114,12 @@ CASES = {
         Case("default", "Debian 13, no setting but the domain", {}),
         Case("minimal", "As little as possible: registry images, no pool, no skills, no updates", MINIMAL),
         Case("maximal", "As much as possible: five templates, ACME, Docker's own packages", MAXIMAL),
-        Case("debian-12", "Debian 12 with a base image of its own release", {"base_suite": "bookworm"}, {"suite": "bookworm"}),
+        Case(
+            "debian-12",
+            "Debian 12 with a base image of its own release",
+            {"base_suite": "bookworm"},
+            {"suite": "bookworm"},
+        ),
         Case("docker-repository", "The engine from Docker's own apt repository", {"docker_source": "docker"}),
         Case("tls-acme", "A certificate from Let's Encrypt by DNS-01", ACME),
         Case(

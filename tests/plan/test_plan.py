@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from deploys.images import archive
+from deploys.sandboxd import code
 from tests.plan.conftest import MakePlan
 from tests.plan.golden import render
 from tests.plan.scenario import Plan
@@ -40,8 +45,8 @@ def compare(request: pytest.FixtureRequest, name: str, text: str) -> None:
         return
     golden = file.read_text() if file.exists() else ""
     if golden != text:
-        lines = [golden.splitlines(), text.splitlines()]
-        diff = "\n".join(difflib.unified_diff(*lines, f"golden/{file.name}", "now", lineterm="", n=2))
+        before, now = golden.splitlines(), text.splitlines()
+        diff = "\n".join(difflib.unified_diff(before, now, f"golden/{file.name}", "now", lineterm="", n=2))
         remedy = "If that is meant: pytest tests/plan --renew, then read `git diff tests/plan/golden`"
         pytest.fail(f"{diff}\n\n{remedy}", pytrace=False)
 
@@ -72,10 +77,19 @@ def test_every_step_has_a_name_of_its_own(case: Case, plan_of: dict[str, Plan]) 
     assert [name for name, count in names.items() if count > 1] == []
 
 
-SHOWING = [("--yes", "-vvv"), ("--dry", "--diff"), ("--dry", "--debug-operations")]
+SHOWN_BY_DIFF = pytest.mark.xfail(
+    strict=True, reason="files.put shows contents with --diff, as in `make plan` (reported)"
+)
 
 
-@pytest.mark.parametrize("arguments", SHOWING, ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("--yes", "-vvv"), id="run"),
+        pytest.param(("--dry", "--diff"), id="diff", marks=SHOWN_BY_DIFF),
+        pytest.param(("--dry", "--debug-operations"), id="operations"),
+    ],
+)
 @pytest.mark.parametrize("name", ["tls-acme", "tls-files"])
 def test_no_secret_is_shown_or_run(
     name: str, arguments: tuple[str, ...], make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory
@@ -113,3 +127,29 @@ def test_the_prefix_is_a_setting(plan_of: dict[str, Plan]) -> None:
     lines = [line for step in steps for line in (step.name, step.condition, *step.commands)]
     assert any("acme-lab" in line for line in lines)
     assert [line for line in lines if "flourisha" in line] == []
+
+
+@pytest.mark.xfail(strict=True, reason="files.directory gives the parents that it makes to root (reported)")
+def test_directories_in_a_home_belong_to_its_user(plan_of: dict[str, Plan]) -> None:
+    """`mkdir -p` as root would leave `~/.claude` to root, and the user's own programs could not write there."""
+    steps = plan_of["maximal"].steps
+    commands = [command for step in steps for command in step.commands if "/home/ada/" in command]
+    made = {command.split()[-1] for command in commands if command.startswith("mkdir -p ")}
+    below = {str(parent) for path in made for parent in [Path(path), *Path(path).parents] if len(parent.parts) > 3}
+    owned = {command.split()[-1] for command in commands if re.match("chown ada:(ada|users) ", command)}
+    assert "/home/ada/.claude" in below
+    assert below - owned == set()
+
+
+@pytest.mark.xfail(strict=True, reason="nothing that is watched gets newer with the code (reported)")
+def test_new_code_restarts_sandboxd(plan_of: dict[str, Plan], tmp_path: Path) -> None:
+    """Of the files whose times are compared with the start of the service, one must be new in a new environment."""
+    (asked,) = [step.asked for step in plan_of["default"].steps if step.name == "sandboxd | Run sandboxd"]
+    (watched,) = [takes["files"] for fact, takes in asked if fact == "deploys.facts.Unit"]
+    link = "/opt/flourisha-sandbox/venv/"
+    inside = [path.removeprefix(link) for path in watched if path.startswith(link)]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    (tmp_path / "code.tar").write_bytes(archive(code()))
+    subprocess.run(["tar", "-xf", "code.tar"], cwd=tmp_path, check=True)
+    hour_ago = time.time() - 3600
+    assert [path for path in inside if (tmp_path / path).stat().st_mtime > hour_ago] != [], inside

@@ -35,7 +35,9 @@ WRONG = [
     Wrong("absent user", ("skills_users", "'grace'", "create it"), {"skills_users": ["grace"]}),
     Wrong("Ubuntu", ("operating system", "'ubuntu noble'", "Debian 12"), summary={"os": "ubuntu", "suite": "noble"}),
     Wrong("Debian 11", ("operating system", "'debian bullseye'", "Debian 12"), summary={"suite": "bullseye"}),
-    Wrong("neither root nor sudo", ("ssh_user", "'ada'", "use root@"), {"ssh_user": "ada"}, {"uid": "1000", "sudo": ""}),
+    Wrong(
+        "neither root nor sudo", ("ssh_user", "'ada'", "use root@"), {"ssh_user": "ada"}, {"uid": "1000", "sudo": ""}
+    ),
     Wrong("no systemd", ("init system", "systemd", "not running"), summary={"systemd": ""}),
     Wrong("small disk", ("/var/lib", "= 500 MB", "at least 8192 MB"), summary={"free_mb": "500"}),
     Wrong("little memory", ("memory", "= 512 MB", "at least"), summary={"memory_mb": "512"}),
@@ -56,6 +58,14 @@ def test_refused_before_the_first_command(wrong: Wrong, make_plan: MakePlan) -> 
     assert "Traceback" not in plan.output
 
 
+@pytest.mark.xfail(strict=True, reason="usermod fails in the middle of the deploy (reported)")
+def test_sandbox_users_are_looked_for_before_the_first_command(make_plan: MakePlan) -> None:
+    plan = make_plan(Scenario({"bad": {"domain": DOMAIN, "sandbox_users": ["grace"]}}))
+    assert plan.status == 1
+    assert plan.executed == []
+    assert [word for word in ("sandbox_users", "'grace'", "create it") if word not in plan.output] == []
+
+
 def test_all_that_is_wrong_with_a_host_is_said_at_once(make_plan: MakePlan) -> None:
     summary = {"suite": "bullseye", "free_mb": "500", "ports": NGINX}
     plan = make_plan(Scenario({"bad": {"domain": DOMAIN}}, {"bad": summary}))
@@ -64,8 +74,8 @@ def test_all_that_is_wrong_with_a_host_is_said_at_once(make_plan: MakePlan) -> N
 
 def test_a_question_without_an_answer_is_refused(make_plan: MakePlan) -> None:
     """The fake host itself: what tests/plan/bare.py does not know fails the plan, and does not pass as empty output."""
-    with pytest.raises(bare.Unregistered, match="does not say what a bare host answers to deploys.facts.Output"):
+    with pytest.raises(bare.Unregistered, match="does not say what a bare host answers to"):
         bare.answer("deploys.facts.Output", {"command_line": "uptime"}, {})
     plan = make_plan(Scenario({"box": {"domain": DOMAIN}}, deploy="tests/plan/unregistered.py"))
     assert plan.status == 1
-    assert "server.Uptime()" in plan.unregistered[0]
+    assert "server.Hostname()" in plan.unregistered[0]

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from sandboxd.cli.arguments import PROGRAM, VERBS, parse
 from sandboxd.cli.exits import FAILED, SIGNALLED, CliError
+from sandboxd.cli.output import ReaderGone
 
 SIGINT, SIGPIPE = 2, 13
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None, *, config: str) -> int:
     except CliError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         sys.stdout = None  # else Python complains at its end about what it cannot write
         return SIGNALLED + SIGPIPE
     except OSError as error:

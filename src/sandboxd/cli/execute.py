@@ -3,7 +3,6 @@
 import binascii
 import json
 import os
-import select
 import signal
 import time
 from argparse import Namespace
@@ -14,6 +13,7 @@ from sandboxd.cli.agent import KEEPALIVE_S, Agent, AgentError
 from sandboxd.cli.control import ControlPlane, sandbox_path
 from sandboxd.cli.exits import FAILED, NOT_FOUND, OK, SIGNALLED, TIMED_OUT, USAGE, CliError
 from sandboxd.cli.interrupts import Interrupts
+from sandboxd.cli.output import ReaderGone, write_all
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 SILENCE_S = KEEPALIVE_S * 3.0  # without a word for so long, the agent or the network is gone
@@ -24,10 +24,6 @@ INSIST = (signal.SIGTERM, signal.SIGKILL)
 
 class TimedOut(Exception):
     """The deadline of the command has passed."""
-
-
-class ReaderGone(Exception):
-    """Nobody reads our standard output or error any more."""
 
 
 class Stopped(Exception):
@@ -199,18 +195,6 @@ def exit_code(end: dict[str, Any]) -> int:
         if name in ((signal.strsignal(number) or "").lower(), str(int(number))):
             return SIGNALLED + number
     raise CliError(f"the command ended in a way that is not known here: {end}.")
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Also to a pipe that somebody has made non-blocking. Raises ReaderGone."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            select.select([], [fd], [])
-        except BrokenPipeError as error:
-            raise ReaderGone from error
 
 
 def lost(control: ControlPlane, agent: Agent, error: OSError) -> CliError:

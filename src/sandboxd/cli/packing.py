@@ -4,8 +4,10 @@ The kernel moves the content from file to socket (sendfile); nothing of it passe
 """
 
 import os
+import stat
 import tarfile
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from sandboxd.cli.exits import CliError
 from sandboxd.cli.http1 import Connection
@@ -55,11 +57,11 @@ def header_of(path: str, name: str, found: os.stat_result) -> tarfile.TarInfo | 
     """None for sockets, devices and FIFOs. Owners are left out: everything will be the sandbox user's."""
     member = tarfile.TarInfo(name)
     member.mode, member.mtime = found.st_mode & 0o7777, int(found.st_mtime)
-    if os.path.stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(found.st_mode):
         member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)
-    elif os.path.stat.S_ISDIR(found.st_mode):
+    elif stat.S_ISDIR(found.st_mode):
         member.type = tarfile.DIRTYPE
-    elif os.path.stat.S_ISREG(found.st_mode):
+    elif stat.S_ISREG(found.st_mode):
         member.size = found.st_size
     else:
         return None
@@ -71,25 +73,18 @@ def send_member(connection: Connection, path: str, head: bytes, size: int, progr
     padding = b"\0" * (-size % tarfile.BLOCKSIZE)
     with open(path, "rb") as file:
         connection.socket.sendall(b"%x\r\n" % (len(head) + size + len(padding)) + head)
-        send_file(connection, file.fileno(), path, size, progress)
+        send_file(connection, file, size, progress)
     connection.socket.sendall(padding + b"\r\n")
 
 
-def send_file(connection: Connection, fd: int, path: str, size: int, progress: Progress) -> None:
+def send_file(connection: Connection, file: BinaryIO, size: int, progress: Progress) -> None:
     """Exactly `size` bytes from the file's beginning. Raises Refused, and CliError when it has become shorter."""
     offset = 0
     while offset < size:
-        sent = send_slice(connection, fd, offset, min(SLICE_BYTES, size - offset))
+        sent = connection.socket.sendfile(file, offset, min(SLICE_BYTES, size - offset))
         if sent == 0:
-            raise CliError(f"{path}: has become shorter while it was read ({size} bytes, then {offset}). Try again.")
+            raise CliError(f"{file.name}: became shorter while it was read ({size} bytes, then {offset}). Try again.")
         offset += sent
         progress.add(sent)
         if connection.answered():
             raise Refused
-
-
-def send_slice(connection: Connection, fd: int, offset: int, count: int) -> int:
-    """At most `count` bytes; 0 at the end of the file."""
-    piece = os.pread(fd, count, offset)
-    connection.socket.sendall(piece)
-    return len(piece)

@@ -11,7 +11,7 @@ import pytest
 from pyinfra.api.exceptions import InventoryError
 
 import lab
-from deploys import hosts
+from deploys import ROOT, hosts
 from deploys.hosts import HostError, Target, targets
 from deploys.settings import SettingError
 
@@ -55,12 +55,21 @@ def file(tmp_path: Path) -> Path:
 )
 def test_one_host(text: str, name: str, address: str, user: str, port: int) -> None:
     target = only(HOST=text)
-    assert (target.name, target.address, target.user, target.port, target.group) == (name, address, user, port, "servers")
+    assert (target.name, target.address, target.user, target.port, target.group) == (
+        name,
+        address,
+        user,
+        port,
+        "servers",
+    )
 
 
 @pytest.mark.parametrize("text", ["root@a ops@b:2222", "root@a,ops@b:2222", "  root@a ,\n ops@b:2222  "])
 def test_several_hosts(text: str) -> None:
-    assert [(found.user, found.address, found.port) for found in named(HOST=text)] == [("root", "a", 22), ("ops", "b", 2222)]
+    assert [(found.user, found.address, found.port) for found in named(HOST=text)] == [
+        ("root", "a", 22),
+        ("ops", "b", 2222),
+    ]
 
 
 def test_one_address_with_two_ports_is_two_hosts() -> None:
@@ -278,11 +287,11 @@ def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_inventory_puts_servers_and_the_lab_in_groups(
     in_root: None, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inventory = runpy.run_path(str(hosts.ROOT / "inventory.py"))
+    inventory = runpy.run_path(str(ROOT / "inventory.py"))
     assert [name for name, _ in inventory["lab"]] == ["lab"]
     assert inventory["servers"] == []
     monkeypatch.setenv("HOST", "ops@a")
-    inventory = runpy.run_path(str(hosts.ROOT / "inventory.py"))
+    inventory = runpy.run_path(str(ROOT / "inventory.py"))
     assert inventory["servers"] == [("a", {"ssh_hostname": "a", "ssh_user": "ops", "ssh_port": 22, "_sudo": True})]
     assert inventory["lab"] == []
 
@@ -290,7 +299,7 @@ def test_the_inventory_puts_servers_and_the_lab_in_groups(
 def test_the_inventory_says_what_is_wrong(in_root: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOST", "root@")
     with pytest.raises(InventoryError, match=r"write it as \[user@\]host"):
-        runpy.run_path(str(hosts.ROOT / "inventory.py"))
+        runpy.run_path(str(ROOT / "inventory.py"))
 
 
 # --- `python -m deploys.hosts` ---------------------------------------------------------------------------------------

@@ -105,7 +105,9 @@ ACCEPTED: list[tuple[str, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("key", "given", "value"), ACCEPTED, ids=lambda value: None if value is ... else str(value)[:30])
+@pytest.mark.parametrize(
+    ("key", "given", "value"), ACCEPTED, ids=lambda value: None if value is ... else str(value)[:30]
+)
 def test_accepted(key: str, given: Any, value: Any, data: dict[str, Any]) -> None:
     assert getattr(Settings.load({**data, key: given}), key) == (given if value is ... else value)
 

@@ -1,0 +1,118 @@
+"""A tar stream from a sandbox becomes files here. The sandbox is not trusted: nothing may land outside of the target.
+
+Not `tarfile.extract`: Debian 12's Python has no `filter="data"`, and releases that have it can be led out of the target
+by links. Here links are made last, so that no name is ever resolved through one, and those that lead out are left out.
+"""
+
+import os
+import posixpath
+import shutil
+import tarfile
+from contextlib import suppress
+
+from sandboxd.cli.exits import CliError
+from sandboxd.cli.http1 import Response
+from sandboxd.cli.printing import warn
+from sandboxd.cli.progress import Progress
+
+BUFFER_BYTES = 1024 * 1024
+
+
+class Body:
+    """The body of a response as a file that `tarfile` can read."""
+
+    def __init__(self, response: Response, progress: Progress) -> None:
+        self._response, self._progress = response, progress
+
+    def read(self, size: int) -> bytes:
+        piece = self._response.read(size)
+        self._progress.add(len(piece))
+        return piece
+
+
+def unpack(body: Body, target: str) -> bool:
+    """Unpacks below `target`, a new, empty directory of ours; says whether it was a directory that was packed.
+
+    Of a directory the content lands in `target` itself, of a file the file under its own name. Raises CliError for a
+    stream that is no tar or stops before its end.
+    """
+    directories: list[tuple[str, tarfile.TarInfo]] = []
+    links: list[tuple[str, tarfile.TarInfo]] = []
+    is_directory = False
+    try:
+        with tarfile.open(fileobj=body, mode="r|", bufsize=BUFFER_BYTES) as archive:  # type: ignore[call-overload]
+            for member in archive:
+                is_directory = is_directory or member.name == "." or member.name.startswith("./")
+                path = inside(target, member.name)
+                if member.isdir():
+                    os.makedirs(path, exist_ok=True)
+                    directories.append((path, member))
+                elif member.isreg():
+                    write_file(archive, member, path)
+                elif member.islnk():
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                    os.link(inside(target, member.linkname), path)
+                elif member.issym():
+                    links.append((path, member))
+                else:
+                    warn(f"{member.name}: left out, since it is no file, directory or link")
+    except tarfile.TarError as error:
+        raise CliError(f"the sandbox sent a damaged archive: {error}.") from error
+    while body.read(BUFFER_BYTES):  # the padding after the archive's end; a broken connection shows here
+        pass
+    for path, member in links:
+        make_link(target, path, member)
+    for path, member in reversed(directories):  # last: a directory may be read-only
+        os.chmod(path, member.mode & 0o777 | 0o700)
+        os.utime(path, (member.mtime, member.mtime))
+    return is_directory
+
+
+def inside(target: str, name: str) -> str:
+    """The path of a member. Raises CliError when its name leads out of the target."""
+    normal = posixpath.normpath(name)
+    if normal.startswith(("/", "../")) or normal == "..":
+        raise CliError(f"refused: the sandbox sent a file whose name leads out of the target: {name!r}.")
+    return os.path.join(target, normal)
+
+
+def write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+    """A new file, without set-user-id bits and the like."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with suppress(FileNotFoundError):
+        os.unlink(path)  # a name that comes twice: it may be a hard link to another file
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    source = archive.extractfile(member)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        if source is not None:
+            shutil.copyfileobj(source, file, BUFFER_BYTES)
+        os.fchmod(file.fileno(), member.mode & 0o777 | 0o600)
+    os.utime(path, (member.mtime, member.mtime))
+
+
+def make_link(target: str, path: str, member: tarfile.TarInfo) -> None:
+    """A symbolic link, unless it leads out of what was copied."""
+    place = posixpath.dirname(posixpath.normpath(member.name))
+    goal = posixpath.normpath(posixpath.join(place, member.linkname))
+    if goal.startswith(("/", "../")) or goal == "..":
+        warn(f"{member.name}: left out, since this link leads out of what is copied, to {member.linkname}")
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    os.symlink(member.linkname, path)
+
+
+def put_in_place(source: str, target: str) -> None:
+    """Moves what was unpacked to its name. Directories are joined; links in the target are replaced, never followed."""
+    if not os.path.isdir(source) or os.path.islink(source):
+        if os.path.isdir(target) and not os.path.islink(target):
+            raise CliError(f"{target}: is a directory, and a file would take its place. Remove it first.")
+        os.replace(source, target)
+    elif not os.path.lexists(target):
+        os.rename(source, target)
+    elif os.path.isdir(target) and not os.path.islink(target):
+        for name in sorted(os.listdir(source)):
+            put_in_place(os.path.join(source, name), os.path.join(target, name))
+    else:
+        raise CliError(f"{target}: is no directory, and a directory would take its place. Remove it first.")

@@ -1,0 +1,136 @@
+"""Dockerfiles, YAML, Markdown links, and what no file of the project may contain."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.plan.process import placed
+from tests.static.tree import ROOT, check, files, named, tool
+
+YAML_RULES = """
+extends: default
+rules:
+  braces: {max-spaces-inside: 1}
+  brackets: {max-spaces-inside: 1}
+  comments: {min-spaces-from-content: 1}
+  document-start: disable
+  line-length: {max: 140}
+  truthy: {check-keys: false}
+"""
+
+
+@pytest.mark.parametrize("path", named("Dockerfile", "Dockerfile.*", "*.Dockerfile"))
+def test_hadolint(path: str) -> None:
+    check([tool("hadolint"), path])
+
+
+@pytest.mark.parametrize("path", named("*.yml", "*.yaml"))
+def test_yamllint(path: str) -> None:
+    check([tool("yamllint"), "--strict", "--format", "parsable", "--config-data", YAML_RULES, path])
+
+
+@pytest.mark.parametrize("case", ["minimal", "default", "maximal"])
+def test_yamllint_of_rendered_files(case: str) -> None:
+    texts = [text for path, text in placed(case).items() if path.endswith((".yml", ".yaml"))]
+    assert texts
+    for text in texts:
+        check([tool("yamllint"), "--strict", "--format", "parsable", "--config-data", YAML_RULES, "-"], stdin=text)
+
+
+# --- Markdown --------------------------------------------------------------------------------------------------------
+
+MARKDOWN = named("*.md")
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?: \"[^\"]*\")?\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#{1,6} +(.*?)\s*#*$", text, re.MULTILINE)
+    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    return {
+        slug if slugs[:at].count(slug) == 0 else f"{slug}-{slugs[:at].count(slug)}" for at, slug in enumerate(slugs)
+    }
+
+
+@pytest.mark.parametrize("path", MARKDOWN)
+def test_links_resolve(path: str) -> None:
+    broken = []
+    for match in LINK.finditer(CODE.sub("", (ROOT / path).read_text())):
+        link = match[1] or match[2]
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = (ROOT / path).parent / unquote(parts.path) if parts.path else ROOT / path
+        if not target.exists():
+            broken.append(f"{path}: {link}: there is no such file")
+        elif parts.fragment and target.suffix == ".md" and parts.fragment not in anchors(target):
+            broken.append(f"{path}: {link}: the page has no such heading")
+    assert broken == []
+
+
+# --- Every file ------------------------------------------------------------------------------------------------------
+
+
+def texts() -> dict[str, str]:
+    """The text files of the project."""
+    found = {}
+    for path in files():
+        try:
+            found[path] = (ROOT / path).read_text()
+        except UnicodeDecodeError:
+            continue
+    return found
+
+
+TEXTS = texts()
+
+
+def lines_with(pattern: str, path: str) -> list[str]:
+    lines = enumerate(TEXTS[path].splitlines(), 1)
+    return [f"{path}:{number}: {line.strip()[:160]!r}" for number, line in lines if re.search(pattern, line)]
+
+
+@pytest.mark.parametrize("path", TEXTS)
+def test_whitespace(path: str) -> None:
+    assert lines_with(r"[ \t\r]+$", path) == [], "whitespace at the end of a line"
+    assert TEXTS[path] == "" or TEXTS[path].endswith("\n"), "the last line has no end"
+    assert not TEXTS[path].endswith("\n\n"), "an empty line at the end"
+
+
+def registries() -> set[str]:
+    """Where this machine gets packages from, other than the public registries: hosts and directories."""
+    asked = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    variables = [value for key, value in os.environ.items() if re.search(r"INDEX|REGISTRY|FIND_LINKS", key.upper())]
+    public = {"pypi.org", "files.pythonhosted.org", "registry.npmjs.org"}
+    found = set()
+    for word in re.split(r"[\s'\"=]+", " ".join([asked.stdout, *variables])):
+        url = urlsplit(word)
+        if url.scheme in ("http", "https") and url.hostname and url.hostname not in public | {"localhost"}:
+            found.add(url.hostname)
+        elif url.scheme == "file" or word.startswith("/opt/"):
+            found.add(url.path.removesuffix("/simple"))
+    return found
+
+
+# Spelt in two parts, since this file is searched, too.
+MACHINE = rf"(?<![\w.~*/-])/{'work'}/|(?<![\w.~*-]){re.escape(str(ROOT))}/" + "".join(
+    f"|{re.escape(place)}" for place in sorted(registries())
+)
+INDEX = r"^\s*--(index-url|extra-index-url|find-links|trusted-host)\b|^\s*registry\s*="
+
+
+@pytest.mark.parametrize("path", TEXTS)
+def test_nothing_of_this_machine(path: str) -> None:
+    """Neither its directories nor the package registries that it uses: the project must work elsewhere."""
+    assert lines_with(MACHINE, path) == []
+    if path.startswith("requirements/") or path.endswith((".npmrc", "requirements.txt")):
+        assert lines_with(INDEX, path) == []

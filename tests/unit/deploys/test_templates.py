@@ -1,0 +1,195 @@
+"""Every template, as pyinfra renders it (strictly: an unknown name is an error) with few, default and many settings.
+
+The renderings come from the plans in tests/plan, so from the deploys' own calls. Shell scripts and units are checked by
+their tools in tests/static.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from sandboxd import config
+from tests.plan.process import ROOT, placed, rendered
+from tests.plan.scenarios import CASES, DOMAIN
+
+TEMPLATES = sorted(str(path.relative_to(ROOT / "templates"))[: -len(".j2")] for path in ROOT.glob("templates/**/*.j2"))
+SIZES = ("minimal", "default", "maximal")
+# What only other settings bring to a host.
+CASES_OF = {"etc/apt/sources.list.d/docker.sources": ("docker-repository", "maximal")}
+
+
+def renderings(template: str) -> dict[str, str]:
+    """The template's renderings by case, at least one."""
+    found = {case: rendered(template, case) for case in CASES_OF.get(template, SIZES)}
+    texts = {case: text for case, text in found.items() if text is not None}
+    assert texts, f"no deploy places {template}"
+    return texts
+
+
+def one(template: str, case: str) -> str:
+    text = rendered(template, case)
+    assert text is not None, f"{template} is not placed with {case} settings"
+    return text
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_renders(template: str) -> None:
+    for case, text in renderings(template).items():
+        assert text.strip(), case
+        assert text.endswith("\n"), f"{case}: cron ignores a file without a last newline, and others may"
+        assert [line for line in text.splitlines() if line != line.rstrip()] == [], case
+        assert "{%" not in text and "{#" not in text, case
+        # Go's templates in `docker --format` are the only double braces that may be left.
+        assert re.findall(r"\{\{(?!\.)|None|Undefined|jinja", text) == [], case
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_says_where_it_comes_from(template: str) -> None:
+    """Whoever finds the file on a host sees that an edit will be overwritten; where a comment is possible."""
+    uncommented = {
+        "etc/docker/daemon.json",
+        "etc/project-sandbox/release",
+        "etc/project-sandbox/pages/not-found.html",
+        "etc/project-sandbox/pages/port-closed.html",
+    }
+    scripts = "usr/local/lib/"
+    for text in renderings(template).values():
+        said = "Written by the deploy of" in " ".join(text.splitlines()[:2])
+        assert said == (template not in uncommented and not template.startswith(scripts))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sandboxd_accepts_its_configuration(case: str, tmp_path: Path) -> None:
+    text = one("etc/project-sandbox/config.toml", case)
+    values = tomllib.loads(text)
+    (tmp_path / "config.toml").write_text(text)
+    loaded = config.load(tmp_path / "config.toml")
+    settings = CASES[case].settings
+    project = settings.get("project", "flourisha")
+    assert (loaded.project, loaded.domain) == (project, DOMAIN)
+    assert loaded.pool_size == settings.get("pool_size", 3)
+    assert str(loaded.state_dir) == f"/var/lib/{project}-sandbox"
+    assert set(loaded.templates) == set(settings.get("templates", {"base", "playwright"}))
+    assert set(values) >= {"gateway", "pool", "templates"}
+
+
+def test_limits_of_templates_reach_sandboxd(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(one("etc/project-sandbox/config.toml", "templates"))
+    templates = config.load(tmp_path / "config.toml").templates
+    browser = templates["browser"]
+    assert (browser.memory_mb, browser.cpus, browser.pids) == (4096, 4.0, 4096)
+    assert (templates["base"].memory_mb, templates["base"].cpus, templates["base"].pids) == (2048, 2.0, 1024)
+    assert re.fullmatch(r"team/old:[0-9a-f]{12}", templates["old"].image)
+
+
+@pytest.mark.parametrize("template", [name for name in TEMPLATES if name.endswith((".yml", ".yaml"))])
+def test_yaml_parses(template: str) -> None:
+    for text in renderings(template).values():
+        assert isinstance(yaml.safe_load(text), dict)
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_daemon_json_parses(case: str) -> None:
+    options = json.loads(one("etc/docker/daemon.json", case))
+    settings = CASES[case].settings
+    assert options["live-restore"] is True
+    assert options["default-runtime"] == settings.get("docker_runtime", "crun")
+    assert ("userns-remap" in options) == settings.get("docker_userns_remap", True)
+    assert options["log-opts"]["max-file"] == str(settings.get("docker_log_max_files", 3))
+    (pool,) = options["default-address-pools"]
+    assert pool["size"] == settings.get("docker_network_prefix", 28)
+
+
+def routers(case: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(one("etc/traefik/dynamic/sandboxes.yml", case))
+    return dict(content["http"]["routers"])
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_the_wildcard_router(case: str) -> None:
+    wildcard = routers(case)["qa-wildcard"]
+    (pattern,) = re.fullmatch(r"HostRegexp\(`(.*)`\)", wildcard["rule"]).groups()  # type: ignore[union-attr]
+    hosts = {
+        f"qa-0123456789ab.{DOMAIN}": True,
+        f"8000-0123456789ab.{DOMAIN}": True,
+        f"49983-0123456789ab-client.{DOMAIN}": True,
+        f"api.{DOMAIN}": False,
+        f"qa-.{DOMAIN}": False,
+        f"123456-0123456789ab.{DOMAIN}": False,
+        f"qa-0123456789ab.{DOMAIN}.evil.example": False,
+        f"x.qa-0123456789ab.{DOMAIN}": False,
+        f"qa-0123456789ab.{DOMAIN.replace('.', 'x')}": False,
+    }
+    assert {host: bool(re.search(pattern, host)) for host in hosts} == hosts
+
+
+@pytest.mark.parametrize(
+    ("case", "router", "certificates", "resolver"),
+    [
+        ("default", {}, True, False),
+        ("tls-files", {}, True, False),
+        ("tls-acme", {"certResolver": "acme", "domains": [{"main": f"*.{DOMAIN}"}]}, False, True),
+    ],
+)
+def test_tls_modes(case: str, router: dict[str, Any], certificates: bool, resolver: bool) -> None:
+    """A certificate in a file and one by ACME exclude each other: Traefik orders none for a name that it has."""
+    assert [found["tls"] for found in routers(case).values()] == [router] * len(routers(case))
+    assert ("tls" in (yaml.safe_load(one("etc/traefik/dynamic/tls.yml", case)) or {})) == certificates
+    static = yaml.safe_load(one("etc/traefik/traefik.yml", case))
+    assert ("certificatesResolvers" in static) == resolver
+    if resolver:
+        acme = static["certificatesResolvers"]["acme"]["acme"]
+        assert acme["email"] == CASES[case].settings["acme_email"]
+        assert acme["dnsChallenge"] == {"provider": "cloudflare"}
+
+
+def test_traefik_has_no_docker_provider_and_writes_without_a_limit() -> None:
+    static = yaml.safe_load(one("etc/traefik/traefik.yml", "default"))
+    assert list(static["providers"]) == ["file"]
+    timeouts = static["entryPoints"]["websecure"]["transport"]["respondingTimeouts"]
+    assert timeouts["writeTimeout"] == "0s"
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_cron_runs_the_cleanup_as_asked(case: str) -> None:
+    settings = CASES[case].settings
+    line = one("etc/cron.d/project-sandbox-cleanup", case).splitlines()[-1]
+    assert line.startswith(f"{settings.get('cleanup_schedule', '0 * * * *')} root flock -n ")
+    assert f"docker-sandbox cleanup --older-than {settings.get('cleanup_older_than', '24h')} " in line
+    assert "%" not in line, "cron makes a newline of a per cent sign"
+
+
+def test_cron_takes_the_name_of_its_file() -> None:
+    """A dot in the name of a file in /etc/cron.d switches it off."""
+    names = [path.rpartition("/")[2] for case in SIZES for path in placed(case) if path.startswith("/etc/cron.d/")]
+    assert names
+    assert [name for name in names if not re.fullmatch(r"[A-Za-z0-9_-]+", name)] == []
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_haproxy_knows_the_default_port_and_the_routes(case: str) -> None:
+    settings = CASES[case].settings
+    text = one("etc/haproxy/haproxy.cfg", case)
+    assert f"set-var(txn.port) int({settings.get('default_port', 8000)}) if is_qa" in text
+    assert f"map_str(/var/lib/{settings.get('project', 'flourisha')}-sandbox/routes.map)" in text
+    assert not re.search(r"^\s*maxconn", text, re.MULTILINE)
+
+
+def test_apt_lists_what_an_update_at_night_must_leave_alone() -> None:
+    text = one("etc/apt/apt.conf.d/52unattended-upgrades-project-sandbox", "default")
+    blacklist = re.findall(r'"(\^\S+)";', text)
+    for package in ("docker.io", "docker-ce", "containerd", "runc", "crun", "haproxy"):
+        assert any(re.search(pattern, package) for pattern in blacklist), package
+
+
+def test_sysctls() -> None:
+    text = one("etc/sysctl.d/60-project-sandbox.conf", "maximal")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines == ["fs.inotify.max_user_instances = 65536", "vm.swappiness = 10"]

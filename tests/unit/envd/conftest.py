@@ -1,0 +1,62 @@
+"""One running agent for all protocol tests, as the present user, with a working directory of its own."""
+
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envd.users import User
+from tests.unit.envd.client import TOKEN, Client, Running
+
+MYSELF = pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    directory = tmp_path_factory.mktemp("agent")
+    workdir = directory / "work"
+    workdir.mkdir()
+    running = Running(
+        directory,
+        sandboxID="abc123def456",
+        templateID="base",
+        accessToken=TOKEN,
+        envs={"FROM_SANDBOX": "yes"},
+        user=MYSELF,
+        workdir=str(workdir),
+    )
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(agent: Running) -> Iterator[Client]:
+    connected = Client(agent.port)
+    yield connected
+    connected.http.close()
+
+
+@pytest.fixture(scope="session")
+def workdir(agent: Running) -> Path:
+    return agent.file.parent / "work"
+
+
+@pytest.fixture
+def myself() -> User:
+    entry = pwd.getpwnam(MYSELF)
+    return User(MYSELF, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(MYSELF, entry.pw_gid)), entry.pw_dir)
+
+
+@pytest.fixture
+def open_directory(tmp_path: Path) -> Iterator[Path]:
+    """A directory that another user can reach and write to; pytest's own are closed to him."""
+    closed = [parent for parent in (tmp_path, *tmp_path.parents) if not parent.stat().st_mode & 0o001]
+    modes = {parent: parent.stat().st_mode for parent in closed}
+    for parent in closed:
+        parent.chmod(0o711)
+    tmp_path.chmod(0o777)
+    yield tmp_path
+    for parent, mode in modes.items():
+        parent.chmod(mode)
