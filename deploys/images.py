@@ -72,8 +72,9 @@ def build_command(tag: str, name: str, directory: str, arguments: Mapping[str, s
             words += ["--build-arg", f"{key}={value}"]
     quoted = " ".join(shlex.quote(word) for word in [*words, directory])
     log = f"{directory}.log"
+    stale = f"{directory.rpartition('-')[0]}-*"  # with what failed or interrupted builds have left
     return (
-        f"if DOCKER_BUILDKIT=1 {quoted} >{log} 2>&1; then rm -rf {directory} {log}; "
+        f"if DOCKER_BUILDKIT=1 {quoted} >{log} 2>&1; then rm -rf {stale}; "
         f"else tail -n 60 {log} >&2; exit 1; fi"
     )
 

@@ -3,20 +3,19 @@
 Writes to the engine, and to a temporary directory that it removes.
 """
 
-import contextlib
-import fcntl
 import logging
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
-from lab import docker, engine, image, mirror
+from lab import docker, engine, image, mirror, registries
 from lab.errors import LabError
 from lab.settings import STATE_DIR
+from lab.state import locked
 
 log = logging.getLogger("lab")
 
@@ -31,7 +30,7 @@ def choose_builder(*, apt: bool, root: bool, mmdebstrap: bool, newuidmap: bool) 
     return image.DOCKER_BUILD
 
 
-def current_spec(suite: str) -> image.ImageSpec:
+def current_spec(suite: str, told: registries.Registries) -> image.ImageSpec:
     """Return what an image of `suite` would be made of, here and now."""
     builder = choose_builder(
         apt=engine.on_debian(),
@@ -39,38 +38,33 @@ def current_spec(suite: str) -> image.ImageSpec:
         mmdebstrap=shutil.which("mmdebstrap") is not None,
         newuidmap=shutil.which("newuidmap") is not None,
     )
-    return image.spec(suite, builder, mirror.detect())
+    return image.spec(suite, builder, mirror.detect(), told)
 
 
 def ensure_image(suite: str, *, force: bool = False) -> str:
     """Return the tag of the image for `suite`, after building it when it is missing, or with `force`."""
-    spec = current_spec(suite)
+    told = registries.gather()
+    spec = current_spec(suite, told)
     if docker.image_exists(spec.tag) and not force:
         return spec.tag
-    with _only_one():
+    with locked(STATE_DIR):
         if docker.image_exists(spec.tag) and not force:
             return spec.tag
         log.info("building %s with %s (15-40 s, once)", spec.tag, spec.builder)
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="lab-build-", dir="/var/tmp") as work:
             if spec.builder == image.MMDEBSTRAP:
-                _bootstrap(spec, Path(work))
+                _bootstrap(spec, Path(work), told.build_environment())
             else:
-                _docker_build(spec, Path(work))
+                _docker_build(spec, Path(work), told.environment)
+        # Older ones of the same suite. A day: another working copy may be about to start a lab from its own.
+        unused = ["--filter", f"label={image.label(suite)}", "--filter", "until=24h"]
+        docker.docker("image", "prune", "--all", "--force", *unused)
         log.info("built %s in %.0f s", spec.tag, time.monotonic() - started)
     return spec.tag
 
 
-@contextlib.contextmanager
-def _only_one() -> Iterator[None]:
-    """Let two builds of the same working copy wait for each other."""
-    STATE_DIR.mkdir(mode=0o700, exist_ok=True)
-    with (STATE_DIR / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _bootstrap(spec: image.ImageSpec, work: Path) -> None:
+def _bootstrap(spec: image.ImageSpec, work: Path, proxies: Mapping[str, str]) -> None:
     if os.geteuid() == 0 and engine.on_debian():
         engine.install_missing({"mmdebstrap": "mmdebstrap"})
         if not image.KEYRING.exists():  # Ubuntu
@@ -81,15 +75,23 @@ def _bootstrap(spec: image.ImageSpec, work: Path) -> None:
     work.chmod(0o755)  # in user-namespace mode mmdebstrap's hooks are another user
     command = spec.mmdebstrap(str(files), image.KEYRING if image.KEYRING.exists() else None)
     # /tmp is noexec on hardened machines, and in containers: dpkg's scripts fail there.
-    env = {**os.environ, "TMPDIR": "/var/tmp"}
+    env = {**os.environ, **proxies, "TMPDIR": "/var/tmp"}
+    load = ["docker", "import", "--change", f"LABEL {image.label(spec.suite)}", "-"]
     with (work / "log").open("w+") as errors:
         bootstrap = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=env)
-        imported = subprocess.run(
-            ["docker", "import", "-"], stdin=bootstrap.stdout, capture_output=True, text=True, check=False
-        )
-        if bootstrap.stdout is not None:
-            bootstrap.stdout.close()
-        code = bootstrap.wait()
+        try:
+            imported = subprocess.run(load, stdin=bootstrap.stdout, capture_output=True, text=True, check=False)
+            if bootstrap.stdout is not None:
+                bootstrap.stdout.close()
+            code = bootstrap.wait()
+        except BaseException:
+            # Ctrl-C, most likely. mmdebstrap removes its root file system when told to stop, but not while it still
+            # has someone to write to.
+            if bootstrap.stdout is not None:
+                bootstrap.stdout.close()
+            bootstrap.terminate()
+            bootstrap.wait()
+            raise
         errors.seek(0)
         said = docker.tail(errors.read())
     image_id = imported.stdout.strip()
@@ -103,7 +105,8 @@ def _bootstrap(spec: image.ImageSpec, work: Path) -> None:
     docker.docker("tag", image_id, spec.tag)
 
 
-def _docker_build(spec: image.ImageSpec, work: Path) -> None:
+def _docker_build(spec: image.ImageSpec, work: Path, environment: Mapping[str, str]) -> None:
     (work / "files.tar").write_bytes(spec.files)
     (work / "Dockerfile").write_text(spec.dockerfile())
-    docker.run(image.docker_build(spec.tag, str(work)))
+    proxies = {name: value for name, value in environment.items() if name.lower().endswith("_proxy")}
+    docker.run(image.docker_build(spec, str(work), proxies), env={**os.environ, **proxies})

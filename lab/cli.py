@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lab import build, engine, host
+from lab import build, create, engine, host
 from lab.errors import LabError, UsageError
 from lab.settings import DEFAULT_HTTPS_PORT, DEFAULT_NAME, debian_suite
 
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     restart = add("restart", "reboot a lab and wait until it can be reached again")
     restart.add_argument("name", nargs="?", default=DEFAULT_NAME, metavar="NAME", help="default: %(default)s")
 
-    logs = add("logs", "print failed units, warnings and containers of a lab")
+    logs = add("logs", "print console, failed units, warnings and containers of a lab")
     logs.add_argument("name", nargs="?", default=DEFAULT_NAME, metavar="NAME", help="default: %(default)s")
 
     image = add("build", "build the image of a lab when it is missing, and print its name")
@@ -115,22 +115,21 @@ def perform(args: argparse.Namespace) -> int:
     """Do what the arguments say; return the exit code."""
     if args.command == "up":
         before = _running(args.name)
-        lab = host.up(args.name, args.debian, publish_https=args.publish_https)
+        lab = create.up(args.name, args.debian, publish_https=args.publish_https)
         log.info("%s was up already" if before else "%s is up", lab.name)
         if args.publish_https and f"127.0.0.1:{args.publish_https}" not in lab.published.values():
             log.warning("its ports stay as they were; to publish one: python3 -m lab down %s, then up", lab.name)
         print(json.dumps(lab.as_dict(), indent=2) if args.json else reach(lab))
         return 0
-    engine.ensure()
     if args.command == "down":
         if bool(args.names) == args.all:
             raise UsageError("down takes either names or --all", "run: python3 -m lab status   to see the names")
-        for lab in host.labs() if args.all else [host.get(name) for name in args.names]:
-            lab.down()
-            log.info("%s is gone", lab.name)
+        for name in [lab.name for lab in host.labs()] if args.all else args.names:
+            host.down(name)
+            log.info("%s is gone", name)
     elif args.command == "status":
         found = host.labs()
-        print(host.to_json(found) if args.json else table(found))
+        print(json.dumps([lab.as_dict() for lab in found], indent=2) if args.json else table(found))
     elif args.command == "ssh":
         words = args.words[1:] if args.words[:1] == ["--"] else args.words
         sys.stdout.flush()
@@ -140,6 +139,7 @@ def perform(args: argparse.Namespace) -> int:
     elif args.command == "logs":
         print(host.get(args.name).report())
     elif args.command == "build":
+        engine.ensure()
         print(build.ensure_image(debian_suite(args.debian), force=args.force))
     return 0
 
@@ -156,7 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     show_progress(args.verbose)
     try:
-        return perform(args)
+        code = perform(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return error.exit_code

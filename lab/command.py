@@ -26,7 +26,7 @@ def nesting(facts: HostFacts) -> list[str]:
 
 
 def kernel_words(facts: HostFacts, suite: str) -> list[str]:
-    """Return what systemd reads as its kernel command line: its version in trixie refuses cgroup v1 unless told twice."""
+    """Return what systemd reads as its kernel command line. Trixie's refuses cgroup v1 unless told twice."""
     if facts.cgroup_version == 1 and suite != "bookworm":
         return ["systemd.unified_cgroup_hierarchy=0", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]
     return []
@@ -60,8 +60,14 @@ def run_arguments(
         "--tmpfs=/run/lock",
         # Docker's default is noexec, which a server's /tmp is not.
         "--tmpfs=/tmp:exec,mode=1777",
-        # An overlay file system cannot lie on another one.
-        "--volume=/var/lib/docker",
+        # systemd tells of its boot on the console, and only if that is a terminal: `docker logs` has it.
+        "--tty",
+        # An overlay file system cannot lie on another one, and these hold overlays, whichever image store is in use.
+        # The labels are for the day when someone removes the container by hand, and leaves them.
+        *(
+            f"--mount=type=volume,target={path},volume-label={LABEL_NAME}={name},volume-label={LABEL_ROOT}={root}"
+            for path in ("/var/lib/docker", "/var/lib/containerd")
+        ),
         *modules,
         *publish,
         f"--entrypoint={INIT}",

@@ -3,12 +3,16 @@
 import json
 import logging
 import subprocess
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.errors import LabError
+from lab.errors import LabError, NoEngine
 
 log = logging.getLogger("lab")
+
+NO_ANSWER = ("cannot connect to the docker daemon", "failed to connect to the docker api")
+REMEDY = "run: python3 -m lab up   which starts an engine where it may"
 
 
 def run(
@@ -21,7 +25,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` to its end and return what it printed.
 
-    With `check`, a failure raises LabError with the command and the end of what it said on stderr.
+    With `check`, a failure raises LabError with the command and the end of what it said on stderr; NoEngine when no
+    Docker engine answered it.
     """
     log.debug("run: %s", " ".join(command))
     try:
@@ -29,11 +34,17 @@ def run(
             list(command), input=stdin, capture_output=True, text=True, check=False, env=env, timeout=timeout_s
         )
     except FileNotFoundError:
+        if command[0] == "docker":
+            raise NoEngine("Docker is not installed", REMEDY) from None
         raise LabError(f"{command[0]} is not installed") from None
     except subprocess.TimeoutExpired:
         raise LabError(f"{' '.join(command[:3])} ... did not end within {timeout_s} s") from None
     if check and done.returncode != 0:
-        raise LabError(f"{' '.join(command)} failed with exit code {done.returncode}:\n{tail(done.stderr or done.stdout)}")
+        said = tail(done.stderr or done.stdout)
+        if command[0] == "docker" and any(words in said.lower() for words in NO_ANSWER):
+            raise NoEngine(f"no Docker engine answers:\n{said}", REMEDY)
+        shown = textwrap.shorten(" ".join(command), 160, placeholder=" ...")
+        raise LabError(f"{shown} failed with exit code {done.returncode}:\n{said}")
     return done
 
 
@@ -59,6 +70,11 @@ def inspect_containers(*labels: str) -> list[dict[str, Any]]:
     if not ids:
         return []
     return list(json.loads(docker("inspect", *ids)))
+
+
+def volumes(*labels: str) -> list[str]:
+    """Return the names of the volumes that carry all `labels` (`key` or `key=value`), whether used or not."""
+    return docker("volume", "ls", "--quiet", *(f"--filter=label={label}" for label in labels)).split()
 
 
 def image_exists(tag: str) -> bool:

@@ -32,6 +32,8 @@ class Workstation:
     answers: bool
     complaint: str = ""
     """What `docker info` said on stderr."""
+    elsewhere: str = ""
+    """The engine that the user chose by DOCKER_HOST or DOCKER_CONTEXT, such as `DOCKER_HOST=ssh://build`."""
     root: bool = False
     debian: bool = False
     """Debian or a descendant with apt-get."""
@@ -53,6 +55,11 @@ def plan(here: Workstation) -> Plan:
     """Return what it takes to have an engine; raise NoEngine with the user's own next step where we may do nothing."""
     if here.answers:
         return Plan(install=False, start=())
+    if here.elsewhere:
+        raise NoEngine(
+            f"the Docker engine of {here.elsewhere} does not answer:\n{tail(here.complaint, lines=2)}",
+            f"start it, or use this machine's own: unset {here.elsewhere.partition('=')[0]}",
+        )
     if "permission denied" in here.complaint.lower():
         raise NoEngine(
             "a Docker engine runs here, but this user may not use it",
@@ -61,7 +68,7 @@ def plan(here: Workstation) -> Plan:
     if not here.root and here.dockerd:
         raise NoEngine("the Docker engine of this machine does not run", f"run: sudo {_start_hint(here)}")
     if not here.root and here.debian:
-        raise NoEngine("there is no Docker engine on this machine", "run: sudo apt-get install --yes docker.io iptables")
+        raise NoEngine("no Docker engine is installed here", "run: sudo apt-get install --yes docker.io iptables")
     if not here.debian and not here.dockerd:
         raise NoEngine(
             "there is no Docker engine on this machine",
@@ -89,12 +96,22 @@ def on_debian(os_release: Path = Path("/etc/os-release")) -> bool:
     return "debian" in family and shutil.which("apt-get") is not None
 
 
+def chosen(environ: Mapping[str, str]) -> str:
+    """Return the variable and value by which the user chose another engine than this machine's usual one, or ""."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        value = environ.get(name, "")
+        if value and value not in ("default", "unix:///var/run/docker.sock", "unix:///run/docker.sock"):
+            return f"{name}={value}"
+    return ""
+
+
 def look() -> Workstation:
     """Ask this machine, changing nothing."""
     answers, complaint = _ask()
     return Workstation(
         answers=answers,
         complaint=complaint,
+        elsewhere=chosen(os.environ),
         root=os.geteuid() == 0,
         debian=on_debian(),
         systemd=Path("/run/systemd/system").is_dir(),

@@ -1,57 +1,54 @@
-"""The lab itself: a container that is a Debian host. Starts, waits for, reaches, restarts and removes it.
+"""The lab itself: a container that is a Debian host. Found, waited for, reached, rebooted and removed.
 
-Touches containers with our two labels, and nothing else in the engine.
+Touches containers and volumes with our two labels, and nothing else in the engine. `lab.create` makes one.
 """
 
-import json
 import logging
+import re
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import build, docker, engine, facts
-from lab.command import run_arguments
+from lab import docker
 from lab.errors import LabError, NoSuchLab
-from lab.settings import (
-    BOOT_TIMEOUT_S,
-    DEFAULT_DEBIAN,
-    DEFAULT_NAME,
-    LABEL_DEBIAN,
-    LABEL_NAME,
-    LABEL_ROOT,
-    checked_name,
-    container_name,
-    debian_suite,
-    root_id,
-)
+from lab.settings import BOOT_TIMEOUT_S, DEFAULT_NAME, LABEL_DEBIAN, LABEL_NAME, LABEL_ROOT, container_name, root_id
 from lab.state import State
 
 log = logging.getLogger("lab")
 
 FAILURE_REPORT = """
 echo "== systemctl is-system-running: $(systemctl is-system-running)"
-systemctl --failed --no-legend --plain
-for unit in $(systemctl --failed --no-legend --plain | cut -d' ' -f1); do
-    echo "== $unit"; journalctl --boot --unit "$unit" --no-pager --lines 30
+failed=$(systemctl --failed --no-legend --plain | cut -d' ' -f1)
+for unit in $failed; do
+    echo "== failed: $unit"; journalctl --since "$1" --unit "$unit" --no-pager --lines 30
 done
-echo "== warnings of this boot"
-journalctl --boot --priority warning --no-pager --lines 100
+echo "== warnings since $1"
+journalctl --since "$1" --priority warning --no-pager --lines 100
 if command -v docker >/dev/null; then echo "== containers in the lab"; docker ps --all; fi
 """
+AUTHORIZE = """
+umask 077; mkdir -p /root/.ssh
+grep -qsxF "$1" /root/.ssh/authorized_keys || echo "$1" >>/root/.ssh/authorized_keys
+"""
+FAILED_UNITS = "systemctl --failed --no-legend --plain | cut -d' ' -f1"
+TERMINAL_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)|\x1bP[^\x1b]*\x1b\\|\r")
 
 
 @dataclass(frozen=True)
 class Lab:
-    """One throwaway host. Made by `up`, `find` and `labs`; `address` is empty while it is stopped."""
+    """One throwaway host, as it was when asked for by `up`, `find`, `get` or `labs`."""
 
     name: str
     debian: str
+    """trixie or bookworm."""
     image: str
     running: bool
     address: str
+    """IPv4 address, another one after each restart; empty while the lab is stopped."""
     published: dict[str, str]
+    """What the workstation passes on: `443/tcp` to `127.0.0.1:8443`, say."""
 
     @property
     def state(self) -> State:
@@ -64,7 +61,7 @@ class Lab:
 
     @property
     def ssh_config(self) -> Path:
-        """An OpenSSH configuration in which the host `name` is this lab."""
+        """An OpenSSH configuration in which the host `name` is this lab. Written by `up`, `find` and `restart`."""
         return self.state.ssh_config
 
     def ssh_command(self, *command: str) -> list[str]:
@@ -74,6 +71,14 @@ class Lab:
     def ssh(self, command: str, *, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root on the lab. With `check`, raise LabError when it fails."""
         return docker.run(self.ssh_command("--", command), check=check, stdin=stdin)
+
+    def push_command(self, source: Path, target: str) -> list[str]:
+        """Return the words that copy `source`, a file or a directory, to `target` on the lab."""
+        return ["scp", "-q", "-r", "-p", "-F", str(self.ssh_config), str(source), f"{self.name}:{target}"]
+
+    def push(self, source: Path, target: str) -> None:
+        """Copy `source`, a file or a directory, to `target` on the lab, as scp does it. Raises LabError."""
+        docker.run(self.push_command(source, target))
 
     def pyinfra_data(self) -> dict[str, Any]:
         """Return the connection data of pyinfra's ssh connector. The lab's own host key is in the known-hosts file."""
@@ -90,17 +95,63 @@ class Lab:
         """Reboot: stop in order, start, and wait until it is up again. Returns it with its new address."""
         self.state.disconnect()
         docker.docker("restart", self.container)
-        return _wait(self.name)
+        return self.wait()
+
+    def wait(self) -> "Lab":
+        """Return the lab, as it is then, once it has booted and sshd lets us in; raise LabError with its report."""
+        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        state = self._booted(deadline)
+        docker.docker("exec", self.container, "sh", "-c", AUTHORIZE, "sh", self.state.public_key().strip())
+        lab = get(self.name).connect()
+        while (answer := lab.ssh("true", check=False)).returncode != 0:
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"sshd of lab {self.name} at {lab.address} does not let us in:\n{docker.tail(answer.stderr)}\n"
+                    f"{docker.tail(lab.report(), 40)}",
+                    "use an engine of this very machine; in a virtual machine, or elsewhere, a lab is out of reach",
+                )
+            time.sleep(0.1)
+        if state == "degraded":
+            units = ", ".join(lab.ssh(FAILED_UNITS).stdout.split())
+            log.warning("%s is up, but units have failed: %s; see: python3 -m lab logs %s", self.name, units, self.name)
+        return lab
+
+    def _booted(self, deadline: float) -> str:
+        """Return systemd's word for a finished boot, running or degraded."""
+        while True:
+            asked = docker.run(["docker", "exec", self.container, "systemctl", "is-system-running"], check=False)
+            state = asked.stdout.strip()
+            if state in ("running", "degraded"):
+                return state
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"lab {self.name} has not booted after {BOOT_TIMEOUT_S} s (state {state!r}):\n{self.report()}",
+                    f"it is still there for a look: docker exec -it {self.container} bash",
+                )
+            if not get(self.name).running:
+                raise LabError(f"lab {self.name} stopped while it booted:\n{self.report()}")
+            time.sleep(0.1)
+
+    def connect(self) -> "Lab":
+        """Write the files that ssh and pyinfra need, with the lab's address and host keys; returns the lab."""
+        show_keys = ["docker", "exec", self.container, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub"]
+        self.state.public_key()
+        self.state.write(self.address, docker.run(show_keys).stdout)
+        return self
 
     def report(self) -> str:
-        """Return what a person needs when something failed: failed units, warnings, containers."""
-        done = docker.run(["docker", "exec", self.container, "sh", "-c", FAILURE_REPORT], check=False)
-        return done.stdout + done.stderr
+        """Return what a person needs when something failed: the console, failed units, warnings, containers."""
+        console = docker.run(["docker", "logs", "--tail", "40", self.container], check=False)
+        lines = TERMINAL_CODES.sub("", console.stdout + console.stderr).splitlines()
+        text = "\n".join(["== console", *filter(str.strip, lines), ""])
+        started = docker.docker("inspect", "--format", "{{.State.StartedAt}}", self.container)
+        since = started[:19].replace("T", " ") + " UTC"
+        inside = docker.run(["docker", "exec", self.container, "sh", "-c", FAILURE_REPORT, "sh", since], check=False)
+        return (text + inside.stdout + inside.stderr).rstrip()
 
     def down(self) -> None:
         """Remove the container, its volumes, and what the workstation remembers of it."""
-        self.state.remove()
-        docker.docker("rm", "--force", "--volumes", self.container)
+        down(self.name)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `status --json` prints."""
@@ -116,49 +167,10 @@ class Lab:
         }
 
 
-def up(name: str = DEFAULT_NAME, debian: str | None = None, *, publish_https: int | None = None) -> Lab:
-    """Return a lab that is up: the one of that name, started when it was stopped, made when there was none.
-
-    `debian` is trixie (13, the default for a new one) or bookworm (12). `publish_https` is a port on 127.0.0.1 of the
-    workstation that leads to 443 of a new lab. Raises UsageError, NoEngine, LabError.
-    """
-    checked_name(name)
-    suite = debian_suite(debian or DEFAULT_DEBIAN)
-    engine.ensure()
-    engine.install_missing({"ssh": "openssh-client"})
-    for lab in labs():
-        if lab.name == name:
-            if debian and lab.debian != suite:
-                raise LabError(f"lab {name} is Debian {lab.debian}, not {suite}", f"run: python3 -m lab down {name}")
-            if lab.running:
-                return _connect(lab)
-            log.info("starting %s", name)
-            docker.docker("start", lab.container)
-            return _wait(name)
-    image = build.ensure_image(suite)
-    if docker.run(["docker", "inspect", container_name(name)], check=False).returncode == 0:
-        raise LabError(
-            f"container {container_name(name)} exists, but belongs to another working copy",
-            "choose another NAME, or set LAB_PREFIX in the environment",
-        )
-    log.info("starting %s (Debian %s)", name, suite)
-    docker.docker(
-        *run_arguments(
-            facts.gather(docker.info()),
-            name=name,
-            suite=suite,
-            image=image,
-            root=root_id(),
-            publish_https=publish_https,
-        )
-    )
-    return _wait(name)
-
-
 def labs() -> list[Lab]:
-    """Return the labs of this working copy, by name."""
+    """Return the labs of this working copy, by name. Raises NoEngine."""
     found = docker.inspect_containers(LABEL_NAME, f"{LABEL_ROOT}={root_id()}")
-    return sorted((_lab(container) for container in found), key=lambda lab: lab.name)
+    return sorted((from_inspect(container) for container in found), key=lambda lab: lab.name)
 
 
 def get(name: str) -> Lab:
@@ -176,7 +188,25 @@ def find(name: str = DEFAULT_NAME) -> Lab:
     lab = get(name)
     if not lab.running:
         raise LabError(f"lab {name} is stopped", f"run: python3 -m lab up {name}")
-    return _connect(lab)
+    return lab.connect()
+
+
+def down(name: str = DEFAULT_NAME) -> None:
+    """Remove lab `name`, or what is left of it where its container is gone already; raise NoSuchLab."""
+    labels = (f"{LABEL_NAME}={name}", f"{LABEL_ROOT}={root_id()}")
+    there = docker.inspect_containers(*labels)
+    volumes = docker.volumes(*labels)
+    # A name that can be no lab's must not lead out of the state directory: only what carries it is ours.
+    state = State(name)
+    if not there and not volumes and name not in state.remembered():
+        get(name)  # raises NoSuchLab with the names that there are
+    state.disconnect()
+    if there:
+        docker.docker("rm", "--force", "--volumes", container_name(name))
+    left = docker.volumes(*labels)
+    if left:
+        docker.docker("volume", "rm", *left)
+    state.remove()
 
 
 def pyinfra_data(name: str = DEFAULT_NAME) -> dict[str, Any]:
@@ -184,7 +214,7 @@ def pyinfra_data(name: str = DEFAULT_NAME) -> dict[str, Any]:
     return find(name).pyinfra_data()
 
 
-def _lab(container: dict[str, Any]) -> Lab:
+def from_inspect(container: dict[str, Any]) -> Lab:
     """Read one entry of `docker inspect`."""
     labels = container["Config"]["Labels"]
     network = container["NetworkSettings"]
@@ -193,57 +223,12 @@ def _lab(container: dict[str, Any]) -> Lab:
         for inside, bindings in (network.get("Ports") or {}).items()
         for binding in bindings or []
     }
+    running = bool(container["State"]["Running"])
     return Lab(
         name=labels[LABEL_NAME],
         debian=labels[LABEL_DEBIAN],
         image=container["Config"]["Image"],
-        running=bool(container["State"]["Running"]),
-        address=network["Networks"]["bridge"]["IPAddress"],
+        running=running,
+        address=network["Networks"]["bridge"]["IPAddress"] if running else "",
         published=published,
     )
-
-
-def _connect(lab: Lab) -> Lab:
-    """Write the files that ssh needs, with the lab's current address."""
-    show_keys = ["docker", "exec", lab.container, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub"]
-    lab.state.public_key()
-    lab.state.write(lab.address, docker.run(show_keys).stdout)
-    return lab
-
-
-def _wait(name: str) -> Lab:
-    """Return lab `name` once it has booted, lets us in, and sshd answers; raise LabError with its own report."""
-    deadline = time.monotonic() + BOOT_TIMEOUT_S
-    lab = get(name)
-    state = ""
-    while state not in ("running", "degraded"):
-        if time.monotonic() > deadline:
-            console = docker.run(["docker", "logs", "--tail", "20", lab.container], check=False)
-            raise LabError(
-                f"lab {name} has not booted after {BOOT_TIMEOUT_S} s (state {state!r}):\n"
-                f"{docker.tail(console.stdout + console.stderr)}\n{docker.tail(lab.report(), 40)}",
-                f"it is still there for a look: docker exec -it {lab.container} bash",
-            )
-        time.sleep(0.1)
-        state = docker.docker("exec", lab.container, "systemctl", "is-system-running", check=False)
-    authorize = "umask 077; mkdir -p /root/.ssh; grep -qsxF \"$1\" /root/.ssh/authorized_keys || echo \"$1\" >>/root/.ssh/authorized_keys"
-    docker.docker("exec", lab.container, "sh", "-c", authorize, "sh", lab.state.public_key().strip())
-    _connect(lab)
-    while True:
-        answer = lab.ssh("true", check=False)
-        if answer.returncode == 0:
-            break
-        if time.monotonic() > deadline:
-            raise LabError(f"sshd of lab {name} does not let us in:\n{docker.tail(answer.stderr)}\n{lab.report()}")
-        time.sleep(0.1)
-    if state == "degraded":
-        log.warning("lab %s is up, but units have failed: %s", name, lab.ssh(_FAILED_UNITS).stdout.split())
-    return lab
-
-
-_FAILED_UNITS = "systemctl --failed --no-legend --plain | cut -d' ' -f1"
-
-
-def to_json(labs: list[Lab]) -> str:
-    """Return labs as a JSON list."""
-    return json.dumps([lab.as_dict() for lab in labs], indent=2)

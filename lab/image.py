@@ -7,12 +7,13 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.mirror import Mirror
-from lab.settings import CA_DIR, PACKAGES, PREFIX, ROOTFS_DIR
+from lab.registries import Registries
+from lab.settings import CA_DIRS, LABEL_IMAGE, PACKAGES, PREFIX, ROOTFS_DIR
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PROVISION = "/usr/lib/lab/provision"
@@ -20,14 +21,24 @@ MMDEBSTRAP = "mmdebstrap"
 DOCKER_BUILD = "docker build"
 
 
-def pack(rootfs: Path, certificates: Sequence[Path]) -> bytes:
-    """Return a tar of `rootfs` and of the certificates, the same bytes whoever packs it and whenever."""
-    entries = {str(path.relative_to(rootfs)): path for path in rootfs.rglob("*") if path.is_file()}
-    entries |= {f"usr/local/share/ca-certificates/{path.name}": path for path in certificates}
+def certificates(directories: Iterable[Path] = CA_DIRS) -> dict[str, bytes]:
+    """Return the workstation's private certificate authorities by the path that they get in a lab."""
+    found = {}
+    for directory in directories:
+        for path in sorted(directory.rglob("*")):
+            if path.suffix in (".crt", ".pem") and path.is_file():
+                name = "-".join(path.relative_to(directory).with_suffix("").parts)
+                found[f"usr/local/share/ca-certificates/{name}.crt"] = path.read_bytes()
+    return found
+
+
+def pack(rootfs: Path, others: Mapping[str, bytes]) -> bytes:
+    """Return a tar of `rootfs` and of `others` (by path), the same bytes whoever packs it and whenever."""
+    entries = {str(path.relative_to(rootfs)): path.read_bytes() for path in rootfs.rglob("*") if path.is_file()}
+    entries |= others
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, path in sorted(entries.items()):
-            content = path.read_bytes()
+        for name, content in sorted(entries.items()):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             # Git keeps no modes but this bit; a umask must not make another image.
@@ -81,12 +92,29 @@ class ImageSpec:
         )
 
 
-def docker_build(tag: str, context: str) -> list[str]:
-    """Return the command that builds `context` (a directory with `Dockerfile` and `files.tar`)."""
-    return ["docker", "build", "--tag", tag, context]
+def label(suite: str) -> str:
+    """Return the label of every image of `suite`, by which those that nobody needs any more are found."""
+    return f"{LABEL_IMAGE}={suite}"
 
 
-def spec(suite: str, builder: str, mirror: Mirror, rootfs: Path = ROOTFS_DIR, ca_dir: Path = CA_DIR) -> ImageSpec:
+def docker_build(spec: ImageSpec, context: str, variables: Iterable[str] = ()) -> list[str]:
+    """Return the command that builds `context`, a directory with `Dockerfile` and `files.tar`.
+
+    `variables` are names of proxy variables, whose values it takes from its own environment.
+    """
+    passed = [f"--build-arg={name}" for name in sorted(variables)]
+    return ["docker", "build", "--tag", spec.tag, "--label", label(spec.suite), *passed, context]
+
+
+def spec(
+    suite: str,
+    builder: str,
+    mirror: Mirror,
+    registries: Registries,
+    rootfs: Path = ROOTFS_DIR,
+    ca_dirs: Sequence[Path] = CA_DIRS,
+) -> ImageSpec:
     """Read what goes into an image of `suite` on this workstation."""
-    certificates = sorted(ca_dir.glob("*.crt"))
-    return ImageSpec(suite, builder, tuple(mirror.sources(suite)), pack(rootfs, certificates))
+    trusted = certificates(ca_dirs)
+    told = {path: text.encode() for path, text in registries.files(bool(trusted)).items()}
+    return ImageSpec(suite, builder, tuple(mirror.sources(suite)), pack(rootfs, trusted | told))

@@ -1,4 +1,4 @@
-"""Which Debian archive a lab installs from: the one that the workstation uses, if it is Debian. Runs `apt-get` to ask."""
+"""Which Debian archive a lab installs from: the workstation's own, if it is Debian. Runs `apt-get` to ask."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Mirror:
 
 
 def parse(index_targets: str) -> Mirror:
-    """Read the output of INDEX_TARGETS. The first archive that calls itself Debian wins; defaults where there is none."""
+    """Read the output of INDEX_TARGETS. The first archive that calls itself Debian wins; without one, the defaults."""
     found: dict[str, str] = {}
     for line in index_targets.splitlines():
         origin, _, rest = line.partition(" ")

@@ -15,11 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 STATE_DIR = ROOT / ".lab"
 ROOTFS_DIR = Path(__file__).resolve().parent / "rootfs"
-CA_DIR = Path("/usr/local/share/ca-certificates")
+CA_DIRS = (
+    Path("/usr/local/share/ca-certificates"),  # Debian
+    Path("/etc/pki/ca-trust/source/anchors"),  # Fedora
+    Path("/etc/ca-certificates/trust-source/anchors"),  # Arch
+)
+"""Where the administrator of a workstation puts private certificate authorities."""
 
 LABEL_NAME = "sandbox.lab"
 LABEL_ROOT = "sandbox.lab.root"
 LABEL_DEBIAN = "sandbox.lab.debian"
+LABEL_IMAGE = "sandbox.lab.image"
 
 DEFAULT_NAME = "lab"
 DEFAULT_DEBIAN = "trixie"

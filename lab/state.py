@@ -4,7 +4,10 @@ Only files; the container itself carries everything else in its labels.
 """
 
 import contextlib
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +42,7 @@ def ssh_config(name: str, address: str, directory: Path) -> str:
             "  ControlMaster auto",
             f'  ControlPath "{control_path(directory, name)}"',
             "  ControlPersist 60",
+            "  ConnectTimeout 5",
             "  ServerAliveInterval 15",
             "  LogLevel ERROR",
             "",
@@ -75,10 +79,21 @@ class State:
     def ssh_config(self) -> Path:
         return self.directory / "ssh_config"
 
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Let two programs that make the same lab wait for each other."""
+        with locked(self.directory):
+            yield
+
+    def remembered(self) -> list[str]:
+        """Return the names of all labs that have a directory here."""
+        return sorted(path.name for path in self.base.iterdir() if path.is_dir()) if self.base.is_dir() else []
+
     def public_key(self) -> str:
-        """Return the line for authorized_keys, after making the key pair when there is none."""
+        """Return the line for authorized_keys, after making the key pair when there is none or half of one."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self.key.exists():
+        if not self.key.exists() or not self.key.with_suffix(".pub").exists():
+            self.key.unlink(missing_ok=True)
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab {self.name}", "-f", str(self.key)])
         return self.key.with_suffix(".pub").read_text()
 
@@ -100,13 +115,24 @@ class State:
             run(["ssh", "-F", str(self.ssh_config), "-O", "exit", self.name], check=False)
 
     def remove(self) -> None:
-        """Forget the lab."""
+        """Forget the lab, and with the last one, that there were any."""
         self.disconnect()
         shutil.rmtree(self.directory, ignore_errors=True)
-        elsewhere = control_path(self.directory, self.name).parent
-        if elsewhere != self.directory:
-            with contextlib.suppress(OSError):  # another lab's connection still lives there
-                elsewhere.rmdir()
+        for parent in {self.base, control_path(self.directory, self.name).parent}:
+            with contextlib.suppress(OSError):  # another lab still lives there
+                parent.rmdir()
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory itself as a lock, so that no lock file stays behind; made when it is missing."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _text(path: Path) -> str:

@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        self._silent_bytes = 0  # fed to the parser since it last told of a head, a piece of body or an end
 
     # --- asyncio's side ---
 
@@ -73,6 +74,11 @@ class Connection(asyncio.Protocol):
             exchange.disconnect()
 
     def data_received(self, data: bytes) -> None:
+        # The parser keeps an unfinished header, or trailer, in memory and tells nothing before its end.
+        self._silent_bytes += len(data)
+        if self._silent_bytes > MAX_HEAD_BYTES + len(data):
+            self._refuse(431, f"request head is larger than {MAX_HEAD_BYTES} bytes")
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # we speak nothing else; the request itself is answered
@@ -105,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._count_head(len(name) + len(value) + HEADER_COST_BYTES)
 
     def on_headers_complete(self) -> None:
+        self._silent_bytes = 0
         raw_path, _, query_string = self._url.partition(b"?")
         version = self._parser.get_http_version()
         scope: Scope = {
@@ -126,10 +133,12 @@ class Connection(asyncio.Protocol):
             self._task = self._loop.create_task(self._run(exchange))
 
     def on_body(self, data: bytes) -> None:
+        self._silent_bytes = 0
         self._exchanges[-1].feed(data)
         self.regulate_reading()
 
     def on_message_complete(self) -> None:
+        self._silent_bytes = 0
         self._exchanges[-1].feed_end()
         self.exchange_advanced()
 
@@ -174,6 +183,7 @@ class Connection(asyncio.Protocol):
         return all(exchange.response_complete for exchange in self._exchanges)
 
     def close(self) -> None:
+        self._open_connections.pop(self, None)  # at once: in a burst the next one must not choose it again
         self._transport.close()
 
     async def _run(self, exchange: Exchange) -> None:

@@ -134,9 +134,9 @@ class Machine(Remote):
             "sandboxes": "docker-sandbox list",
             "pool": "docker-sandbox pool status",
             "routes": "docker-sandbox routes status",
-            "sandboxd": f"journalctl --unit {self.unit('sandboxd')} --no-pager --lines 40 --output cat",
+            "sandboxd": f"journalctl --unit {self.unit('sandboxd')} --no-pager --lines 15 --output cat",
             "gateway": "journalctl --unit haproxy --no-pager --lines 15 --output cat",
-            "traefik": "docker logs --tail 15 traefik 2>&1",
+            "traefik": "docker logs --tail 5 traefik 2>&1",
         }
         parts = []
         for title, command in commands.items():
@@ -169,6 +169,12 @@ class Sandbox:
     def inspect(self) -> dict[str, Any]:
         """`docker inspect` of its container."""
         return dict(json.loads(self.machine.out(f"docker inspect {self.id}"))[0])
+
+    def token(self) -> str:
+        """The agent's token, which only sandboxd's own socket tells."""
+        socket = f"/run/{self.machine.settings.name}/sandboxd.sock"
+        answer = self.machine.out(f"curl -fsS --unix-socket {socket} http://sandboxd/sandboxes/{self.id}")
+        return str(json.loads(answer)["envdAccessToken"])
 
     def serve(self, command: str, port: int = 8000) -> None:
         """Start a server in the background, and wait until its port is open."""

@@ -95,9 +95,9 @@ def test_an_impossible_port_reaches_nothing(machine: Machine, port: int) -> None
         assert answer.json()["message"] == "The sandbox is running but port is not open"
 
 
-@pytest.mark.parametrize("name", ["other", "qa-", "qa-UPPER.x", "x-0123456789ab"])
+@pytest.mark.parametrize("name", ["other", "qa-", "x-0123456789ab"])
 def test_other_names_reach_no_sandbox(machine: Machine, name: str) -> None:
-    answer = machine.request("GET", f"https://{name.lower()}.{machine.settings.domain}/")
+    answer = machine.request("GET", f"https://{name}.{machine.settings.domain}/")
     assert answer.status_code == 404
 
 

@@ -1,6 +1,5 @@
 """One sandbox: the verbs, and its limits, proven from inside and read from the kernel's own files."""
 
-import json
 import re
 import shlex
 
@@ -161,7 +160,7 @@ def test_the_agent_wants_its_token(machine: Machine) -> None:
         url = sandbox.url(49983)
         assert machine.request("GET", f"{url}/health").status_code == 204
         assert machine.request("GET", f"{url}/files?path=/etc/hostname").status_code == 401
-        token = json.loads(machine.out(f"docker-sandbox info {sandbox.id} --json"))["envdAccessToken"]
+        token = sandbox.token()
         right = machine.request("GET", f"{url}/files?path=/etc/hostname", headers={"X-Access-Token": token})
         assert (right.status_code, right.text) == (200, "sandbox\n")
 

@@ -48,7 +48,7 @@ def test_the_routes_are_in_step(machine: Machine) -> None:
 
 def test_no_secret_is_in_a_label_an_environment_or_a_command_line(machine: Machine) -> None:
     with machine.sandbox() as sandbox:
-        token = json.loads(machine.out(f"docker-sandbox info {sandbox.id} --json"))["envdAccessToken"]
+        token = sandbox.token()
         secret = machine.out(f"cat {machine.settings.etc}/secrets/token_key")
         seen = json.dumps(sandbox.inspect()) + machine.out("ps axeww -o args")
     assert len(token) == 64 and token not in seen and secret not in seen

@@ -70,6 +70,11 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"readlink \S+/venv .*", []),
     (r"sha256sum <\S+ .*", []),
     (r"docker-sandbox routes status .*", []),
+    # What `make destroy` looks for.
+    (r"(systemctl cat|ls -d|getent group) \S+.*", []),
+    (r"docker (ps|container ls|network ls|volume ls) .*", []),
+    (r"\{ docker ps .*", []),
+    (r"command -v dockerd .*", []),
     (r"getent passwd root .*", ["/root"]),
     (r"getent passwd ada .*", ["/home/ada"]),
     (r"getent passwd \S+ .*", []),
@@ -85,17 +90,24 @@ class Unregistered(Exception):
 
 
 def answer(
-    fact: str, arguments: Mapping[str, Any], summary: Mapping[str, str], directories: Collection[str] = ()
+    fact: str,
+    arguments: Mapping[str, Any],
+    summary: Mapping[str, str],
+    directories: Collection[str] = (),
+    deployed: bool = False,
 ) -> list[str]:
     """The output lines of a fact's command on a bare host. Raises Unregistered.
 
-    `summary` replaces values of SUMMARY; `directories` exist beside DIRECTORIES.
+    `summary` replaces values of SUMMARY; `directories` exist beside DIRECTORIES; on a host that is `deployed` a shell
+    command prints something, whatever it asks.
     """
     if fact in ("files.Directory", "files.File") and arguments["path"] in directories:
         return _stat("d", "rwxr-xr-x", arguments["path"])
     if fact == "deploys.facts.Summary":
         return _summary(summary)
     if fact == "deploys.facts.Output":
+        if deployed and not arguments["command_line"].startswith("getent passwd"):
+            return ["yes"]
         for pattern, lines in OUTPUTS:
             if re.fullmatch(pattern, arguments["command_line"], re.DOTALL):
                 return lines

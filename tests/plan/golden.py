@@ -26,11 +26,17 @@ def render(title: str, plan: Plan, commands: bool = False) -> str:
             deploy = part
         lines.append(f"  {'+' if step.commands else '='} {name}{_placed(step)}")
         if step.condition:
-            lines += [f"      if {condition}" for condition in step.condition.split("; ")]
+            lines += [f"      if {condition}" for condition in _conditions(step.condition)]
         if commands:
             lines += [f"      $ {line}" for command in _own(step) for line in command.splitlines()]
     text = "".join(f"{line.rstrip()}\n" for line in lines)
     return TEMPORARY.sub("<temporary>", DIGEST.sub("<digest>", text))
+
+
+def _conditions(text: str) -> list[str]:
+    """One line for each condition; a shell command that is a list of tests is a line for each of them."""
+    tests = text.split("; ")
+    return tests if all(test.startswith("[ ") for test in tests) else text.splitlines()
 
 
 def _placed(step: Step) -> str:

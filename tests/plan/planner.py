@@ -97,7 +97,7 @@ class Recorder:
         """The lines with which the host answers; an unregistered fact is noted and fails the step."""
         summary = self.scenario.summary.get(host.name.removeprefix("@fake/"), {})
         try:
-            return bare.answer(fact, arguments, summary, self.scenario.directories)
+            return bare.answer(fact, arguments, summary, self.scenario.directories, self.scenario.deployed)
         except bare.Unregistered as error:
             self.unregistered.append(str(error))
             raise OSError(str(error)) from error
@@ -150,7 +150,7 @@ def step(op_hash: str, state: State, recorder: Recorder) -> dict[str, Any]:
     found += [takes["command_line"] for fact, takes in asked if fact == "deploys.facts.Output"]
     return {
         "name": ", ".join(sorted(meta.names)),
-        "condition": "; ".join(filter(None, found)),
+        "condition": "\n".join(filter(None, found)),
         "commands": commands,
         "asked": asked,
     }
@@ -171,6 +171,7 @@ def make(folder: Path) -> None:
     """Write the plan of the folder's scenario as JSON; pyinfra's own output goes where it always goes."""
     os.environ["SCENARIO"] = str(folder / "scenario.json")
     scenario = Scenario.read(folder / "scenario.json")
+    os.environ.update(scenario.environment)
     recorder = Recorder(scenario)
     sys.argv = ["pyinfra", "tests/plan/inventory.py", scenario.deploy, "--fail-percent", "0", *scenario.arguments]
     status: object = 0

@@ -17,6 +17,9 @@ class Scenario:
     summary: dict[str, dict[str, str]] = field(default_factory=dict)
     # Directories that the hosts have beside those of a bare host.
     directories: tuple[str, ...] = ()
+    # A host on which a deploy has been: every condition of deploys.operations.when holds there.
+    deployed: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
     deploy: str = "deploy.py"
     # What pyinfra is called with beside inventory and deploy.py.
     arguments: tuple[str, ...] = ("--yes",)

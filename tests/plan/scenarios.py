@@ -132,3 +132,14 @@ CASES = {
         Case("sudo", "A host reached as a user with sudo", {}, {"uid": "1000"}, {"ssh_user": "debian", "_sudo": True}),
     )
 }
+
+# `make destroy` on a host with all that a deploy may leave: name, title, and DATA.
+DESTRUCTIONS = {
+    "destroy": ("`make destroy`: the software goes, sandboxes and data stay", ""),
+    "destroy-data": ("`make destroy DATA=remove`: everything goes", "remove"),
+}
+
+
+def destruction(name: str, deployed: bool) -> Scenario:
+    data = DESTRUCTIONS[name][1]
+    return Scenario({"box": {"domain": DOMAIN}}, deployed=deployed, environment={"DATA": data}, deploy="destroy.py")

@@ -18,7 +18,7 @@ from deploys.sandboxd import code
 from tests.plan.conftest import MakePlan
 from tests.plan.golden import render
 from tests.plan.scenario import Plan
-from tests.plan.scenarios import CASES, SECRETS, Case
+from tests.plan.scenarios import CASES, DESTRUCTIONS, SECRETS, Case, destruction
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -65,7 +65,34 @@ def test_golden_commands(plan_of: dict[str, Plan], request: pytest.FixtureReques
 
 
 def test_every_golden_file_is_of_a_case() -> None:
-    assert {file.stem for file in GOLDEN.iterdir()} == {*CASES, "default-commands"}
+    assert {file.stem for file in GOLDEN.iterdir()} == {*CASES, *DESTRUCTIONS, "default-commands"}
+
+
+@pytest.mark.parametrize("name", DESTRUCTIONS)
+def test_golden_destruction(name: str, make_plan: MakePlan, request: pytest.FixtureRequest) -> None:
+    plan = make_plan(destruction(name, deployed=True))
+    assert (plan.status, plan.unregistered) == (0, []), plan.output
+    compare(request, name, render(DESTRUCTIONS[name][0], plan, commands=True))
+
+
+@pytest.mark.parametrize("name", DESTRUCTIONS)
+def test_there_is_nothing_to_destroy_on_a_bare_host(name: str, make_plan: MakePlan) -> None:
+    plan = make_plan(destruction(name, deployed=False))
+    assert (plan.status, plan.unregistered, plan.executed) == (0, [], []), plan.output
+
+
+def test_destroy_keeps_data_unless_told_otherwise(make_plan: MakePlan) -> None:
+    removed = "\n".join(make_plan(destruction("destroy", deployed=True)).executed)
+    for kept in (
+        "ledger",
+        "/secrets",
+        "flourisha-sandbox/ca",
+        "volume rm",
+        "docker rm --force --volumes",
+        "/var/lib/docker",
+    ):
+        assert kept not in removed
+    assert not re.search(r"rm -rf (/etc/flourisha-sandbox|/var/lib/flourisha-sandbox)( |$)", removed, re.MULTILINE)
 
 
 @EVERY
@@ -118,7 +145,7 @@ def test_a_dry_run_changes_nothing(make_plan: MakePlan, tmp_path_factory: pytest
 
 
 def test_sudo_changes_no_step(plan_of: dict[str, Plan]) -> None:
-    assert plan_of["sudo"].steps == plan_of["default"].steps
+    assert render("", plan_of["sudo"], commands=True) == render("", plan_of["default"], commands=True)
 
 
 def test_the_prefix_is_a_setting(plan_of: dict[str, Plan]) -> None:

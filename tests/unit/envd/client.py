@@ -46,6 +46,7 @@ class Running:
         self.file.write_text(json.dumps(agent))
         environment = {
             **os.environ,
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",  # nothing in it is closed to anybody
             "PYTHONPATH": str(SOURCE),
             "ENVD_AGENT_FILE": str(self.file),
             "ENVD_LISTEN": "127.0.0.1:0",
@@ -98,7 +99,9 @@ class Client:
     """Calls as the SDK makes them. `user` is sent only when given, as there."""
 
     def __init__(self, port: int, token: str = TOKEN) -> None:
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-Access-Token": token}, timeout=DEADLINE_S)
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers={"X-Access-Token": token}, timeout=DEADLINE_S
+        )
 
     def rpc(self, method: str, message: Json, user: str | None = None) -> httpx.Response:
         return self.http.post(f"/{method}", json=message, headers=_basic(user))
@@ -116,9 +119,7 @@ class Client:
         return str(response.json()["code"])
 
     @contextmanager
-    def stream(
-        self, method: str, message: Json, user: str | None = None, **headers: str
-    ) -> Iterator[Iterator[Json]]:
+    def stream(self, method: str, message: Json, user: str | None = None, **headers: str) -> Iterator[Iterator[Json]]:
         """The messages of a server stream as they come, the trailer as the last."""
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         headers |= {"Content-Type": "application/connect+json", **_basic(user)}
@@ -135,9 +136,12 @@ class Client:
         return self.start(bash(command, stdin=stdin, **process), user)
 
     def upload(self, path: str, content: bytes, username: str = "", **headers: str) -> httpx.Response:
-        return self.http.post("/files", params=_query(path, username), content=content, headers={
-            "Content-Type": "application/octet-stream", **headers
-        })
+        return self.http.post(
+            "/files",
+            params=_query(path, username),
+            content=content,
+            headers={"Content-Type": "application/octet-stream", **headers},
+        )
 
     def download(self, path: str, username: str = "", **headers: str) -> httpx.Response:
         return self.http.get("/files", params=_query(path, username), headers=headers)

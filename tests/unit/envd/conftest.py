@@ -11,6 +11,7 @@ from envd.users import User
 from tests.unit.envd.client import TOKEN, Client, Running
 
 MYSELF = pwd.getpwuid(os.getuid()).pw_name
+HOME = pwd.getpwuid(os.getuid()).pw_dir
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,10 @@ def test_nothing_is_left_when_the_client_leaves(client: Client, agent: Running, 
     get(client, "/etc/passwd")
     before = agent.open_fds()
     with httpx.stream(
-        "GET", f"{client.http.base_url}/files", params={"path": str(tmp_path)}, headers={**client.http.headers, "Accept": TAR}
+        "GET",
+        f"{client.http.base_url}/files",
+        params={"path": str(tmp_path)},
+        headers={**client.http.headers, "Accept": TAR},
     ) as response:
         next(response.iter_raw())
     eventually(lambda: agent.open_fds() <= before, "pipes are closed")

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -37,8 +38,10 @@ def test_the_token_opens() -> None:
     check_token_or_signature(request(x_access_token="secret"), CONFIG)
 
 
-@pytest.mark.parametrize("headers", [{}, {"x_access_token": ""}, {"x_access_token": "secret1"}, {"x_access_token": "ü"}])
-def test_anything_else_does_not(headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers", [{}, {"x_access_token": ""}, {"x_access_token": "secret1"}, {"x_access_token": "ü"}]
+)
+def test_anything_else_does_not(headers: dict[str, Any]) -> None:
     with pytest.raises(EnvdError, match="unauthorized access") as error:
         check_token(request(**headers), CONFIG)
     assert error.value.status == 401

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.envd.client import Client, Json
+from tests.unit.envd.conftest import HOME
 
 FS = "filesystem.Filesystem"
 
@@ -41,7 +42,7 @@ def test_stat(client: Client, tmp_path: Path) -> None:
 def test_relative_paths_begin_in_the_working_directory(client: Client, workdir: Path) -> None:
     (workdir / "rel").mkdir(exist_ok=True)
     assert client.ok(f"{FS}/Stat", {"path": "rel"})["entry"]["path"] == str(workdir / "rel")
-    assert client.ok(f"{FS}/Stat", {"path": "~"})["entry"]["path"] == str(Path.home())
+    assert client.ok(f"{FS}/Stat", {"path": "~"})["entry"]["path"] == HOME
 
 
 def test_list_is_a_walk_to_a_depth_that_follows_no_links(client: Client, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_each_failure_has_its_code(number: int, code: str, status: int) -> None:
 def test_the_words_that_clients_know() -> None:
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/a")
     assert rpc_error(missing).message == "file not found: lstat /a: no such file or directory"
-    with pytest.raises(EnvdError, match="^path '/a' does not exist$"), file_errors("/a"):
+    with pytest.raises(EnvdError, match=r"^path '/a' does not exist$"), file_errors("/a"):
         raise missing
-    with pytest.raises(EnvdError, match="^not enough disk space available$"), file_errors("/a"):
+    with pytest.raises(EnvdError, match=r"^not enough disk space available$"), file_errors("/a"):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.envd.client import Client, Finished, Json, Running, bash, envelope, eventually
+from tests.unit.envd.conftest import HOME
 
 START = "process.Process/Start"
 
@@ -50,10 +51,10 @@ def test_where_and_as_whom_it_runs(client: Client, workdir: Path) -> None:
     assert (where, umask, oom_score) == (str(workdir), "0022", "500")
     assert pid == group == session == str(done.pid)
     assert Path(f"/proc/{agent_pid}/oom_score_adj").read_text() == Path("/proc/self/oom_score_adj").read_text()
-    assert {"FROM_SANDBOX=yes", "E2B_SANDBOX_ID=abc123def456", f"HOME={Path.home()}"} <= set(variables)
+    assert {"FROM_SANDBOX=yes", "E2B_SANDBOX_ID=abc123def456", f"HOME={HOME}"} <= set(variables)
     assert not [variable for variable in variables if variable.startswith("ENVD_")]
     done = client.run('echo "$FROM_SANDBOX $HOME $X"; pwd', envs={"FROM_SANDBOX": "no", "X": "ü"}, cwd="/usr/../tmp")
-    assert done.stdout.decode() == f"no {Path.home()} ü\n/tmp\n"
+    assert done.stdout.decode() == f"no {HOME} ü\n/tmp\n"
 
 
 def test_another_user_is_taken_from_basic_auth(client: Client) -> None:
@@ -164,7 +165,7 @@ def test_a_client_that_leaves_lets_it_live_and_may_come_back(client: Client, tmp
     assert done.stdout == b"late\n" and done.end["exitCode"] == 0
     assert pid not in listed(client)
     with client.stream("process.Process/Connect", {"process": {"pid": pid}}) as messages:
-        assert [list(m.get("event", {"trailer": 0}))[0] for m in messages] == ["start", "end", "trailer"]
+        assert [next(iter(m.get("event", {"trailer": 0}))) for m in messages] == ["start", "end", "trailer"]
     assert client.error("process.Process/SendSignal", {"process": {"pid": pid}, "signal": 9}) == "not_found"
 
 

@@ -1,0 +1,63 @@
+"""Makes a lab, or brings one back up: engine, image, container, boot. The only place that starts a container."""
+
+import contextlib
+import logging
+
+from lab import build, docker, engine, facts, host
+from lab.command import run_arguments
+from lab.errors import LabError, NoSuchLab, UsageError
+from lab.host import Lab
+from lab.settings import DEFAULT_DEBIAN, DEFAULT_NAME, checked_name, container_name, debian_suite, root_id
+from lab.state import State
+
+log = logging.getLogger("lab")
+
+
+def up(name: str = DEFAULT_NAME, debian: str | None = None, *, publish_https: int | None = None) -> Lab:
+    """Return a lab that is up: the one of that name, started when it was stopped, made when there was none.
+
+    `debian` is trixie (13, the default for a new one) or bookworm (12). `publish_https` is a port on 127.0.0.1 of the
+    workstation that leads to 443 of a new lab. Raises UsageError, NoEngine, LabError.
+    """
+    checked_name(name)
+    suite = debian_suite(debian or DEFAULT_DEBIAN)
+    if publish_https is not None and not 1 <= publish_https <= 65535:
+        raise UsageError(f"{publish_https} is not a port", "choose one of 1-65535 that nothing listens on")
+    engine.ensure()
+    engine.install_missing({"ssh": "openssh-client"})
+    with State(name).lock():
+        found = next((lab for lab in host.labs() if lab.name == name), None)
+        if found is None:
+            _make(name, suite, publish_https)
+        elif debian and found.debian != suite:
+            raise LabError(f"lab {name} is Debian {found.debian}, not {suite}", f"run: python3 -m lab down {name}")
+        elif not found.running:
+            log.info("starting %s", name)
+            docker.docker("start", found.container)
+    # A lab that runs may still be booting, or have lost its keys: someone interrupted the one who made it.
+    return host.get(name).wait()
+
+
+def _make(name: str, suite: str, publish_https: int | None) -> None:
+    image = build.ensure_image(suite)
+    if docker.run(["docker", "container", "inspect", container_name(name)], check=False).returncode == 0:
+        raise LabError(
+            f"container {container_name(name)} exists, but belongs to another working copy",
+            "choose another NAME, or set LAB_PREFIX in the environment",
+        )
+    log.info("starting %s (Debian %s)", name, suite)
+    arguments = run_arguments(
+        facts.gather(docker.info()),
+        name=name,
+        suite=suite,
+        image=image,
+        root=root_id(),
+        publish_https=publish_https,
+    )
+    try:
+        docker.docker(*arguments)
+    except LabError:
+        # The port is taken, say. What Docker made before it noticed would never start.
+        with contextlib.suppress(NoSuchLab):
+            host.down(name)
+        raise

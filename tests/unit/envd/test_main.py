@@ -1,0 +1,55 @@
+"""`python -m envd` as a process."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.envd.client import DEADLINE_S, SOURCE, TOKEN, Client, Running, eventually
+from tests.unit.envd.conftest import MYSELF
+
+
+def refused(tmp_path: Path, **environment: str) -> str:
+    """Start an agent that must not come up; return what it says."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ENVD_")}
+    kept |= {"PYTHONPATH": str(SOURCE), "ENVD_AGENT_FILE": str(tmp_path / "agent.json"), **environment}
+    done = subprocess.run([sys.executable, "-m", "envd"], env=kept, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_it_does_not_serve_without_a_token(tmp_path: Path) -> None:
+    assert "ENVD_ACCESS_TOKEN is not set" in refused(tmp_path)
+    (tmp_path / "agent.json").write_text("{}")
+    assert "not a valid agent file" in refused(tmp_path, ENVD_ACCESS_TOKEN="t")
+
+
+def test_a_port_in_use_and_a_wrong_address_are_told(agent: Running, tmp_path: Path) -> None:
+    said = refused(tmp_path, ENVD_ACCESS_TOKEN="t", ENVD_LISTEN=f"127.0.0.1:{agent.port}")
+    assert "address already in use" in said and "Traceback" not in said
+    assert "Traceback" not in refused(tmp_path, ENVD_ACCESS_TOKEN="t", ENVD_LISTEN="127.0.0.1:http")
+
+
+def test_an_idle_agent_is_small(tmp_path: Path) -> None:
+    running = Running(tmp_path, accessToken=TOKEN)
+    try:
+        assert Client(running.port).http.get("/health").status_code == 204
+        assert running.memory_kb() < 15_000
+        assert running.open_fds() < 12
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
+    running = Running(tmp_path, accessToken=TOKEN, user=MYSELF)
+    client = Client(running.port)
+    with client.stream("process.Process/Start", {"process": {"cmd": "sleep", "args": ["60"]}}) as messages:
+        pid = next(messages)["event"]["start"]["pid"]
+        running.popen.send_signal(number)
+        assert running.popen.wait(DEADLINE_S) == 0
+    eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), "it is gone")
+    assert "Traceback" not in running.log.read_text()
