@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready-$(shell cat requirements/dev.txt Makefile | sha256sum | cut -c1-12)
+READY := $(VENV)/.ready-$(shell cat requirements/dev.txt tools/environment.py | sha256sum | cut -c1-12)
 # One host or several: HOST="root@203.0.113.7 root@203.0.113.8:2222"; with none named here or in hosts.toml, the lab.
 export HOST SSH_PORT SSH_KEY DOMAIN SET LAB DATA
 export PYINFRA_PROGRESS ?= off
@@ -51,6 +51,9 @@ lint: $(READY) ## Only the static checks
 bench: $(READY) ## Measure a deployed host beside plain Docker
 	@$(BIN)/python -m tools.bench $(ARGS)
 
+docs: $(READY) ## Make docs/settings.md from the settings and their comments
+	@$(BIN)/python -m tools.settings_page
+
 lock: ## Renew the locked dependencies
 	@$(PYTHON) -m tools.lock
 
@@ -58,4 +61,4 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-.PHONY: help deploy plan verify destroy lab lab-down test test-fast lint bench lock
+.PHONY: help deploy plan verify destroy lab lab-down test test-fast lint bench docs lock

@@ -9,7 +9,7 @@ from pathlib import Path
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from deploys.operations import place, when
+from deploys.operations import place, secret, when
 from deploys.preflight import settings
 from deploys.settings import SettingError, Settings
 
@@ -59,8 +59,7 @@ def serve() -> None:
     files.directory(name=f"Make {SERVED}", path=SERVED, user="root", group="root", mode="700")
     if wanted.tls_mode == "files":
         for source, dest in ((wanted.tls_certificate, "wildcard.pem"), (wanted.tls_key, "wildcard.key")):
-            local = str(Path(source).expanduser())
-            files.put(name=f"Copy {dest}", src=local, dest=f"{SERVED}/{dest}", user="root", group="root", mode="600")
+            secret(name=f"Copy {dest}", dest=f"{SERVED}/{dest}", content=Path(source).expanduser().read_text())
     if wanted.tls_mode == "internal":
         place("usr/local/lib/project-sandbox/internal-certificate", wanted, mode="755")
         command = f"{wanted.lib}/internal-certificate"

@@ -36,7 +36,8 @@ class Summary(FactBase[HostSummary]):
             "echo suite $VERSION_CODENAME; echo machine $(uname -m); test -d /run/systemd/system && echo systemd yes; "
             "echo free_mb $(df -Pm /var/lib | awk 'NR == 2 {print $4}'); "
             "echo memory_mb $(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo); "
-            "ss -Hltnp 2>/dev/null | awk '$4 ~ /:(80|443)$/ {print \"port\", $4, $6}'"
+            "as_root=$(sudo -n true 2>/dev/null && echo sudo -n); "
+            "$as_root ss -Hltnp 2>/dev/null | awk '$4 ~ /:(80|443)$/ {print \"port\", $4, $6}'"
         )
 
     def process(self, output: list[str]) -> HostSummary:
@@ -60,6 +61,28 @@ class Summary(FactBase[HostSummary]):
             memory_mb=int(values.get("memory_mb") or 0),
             busy_ports=busy,
         )
+
+
+@dataclass(frozen=True)
+class Account:
+    """A login of the host: the name of its group, and its home."""
+
+    group: str
+    home: str
+
+
+class Accounts(FactBase[dict[str, Account]]):
+    """Those of the named logins that the host has, by name."""
+
+    default = dict
+
+    def command(self, logins: tuple[str, ...]) -> str:
+        told = 'entry=$(getent passwd "$login") && echo "$login:$(id -gn "$login"):$(echo "$entry" | cut -d: -f6)"'
+        return f"for login in {shlex.join(logins)}; do {told}; done; true"
+
+    def process(self, output: list[str]) -> dict[str, Account]:
+        rows = [line.split(":") for line in output]
+        return {login: Account(group, home) for login, group, home in rows}
 
 
 class ImageTags(FactBase[set[str]]):

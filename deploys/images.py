@@ -73,10 +73,7 @@ def build_command(tag: str, name: str, directory: str, arguments: Mapping[str, s
     quoted = " ".join(shlex.quote(word) for word in [*words, directory])
     log = f"{directory}.log"
     stale = f"{directory.rpartition('-')[0]}-*"  # with what failed or interrupted builds have left
-    return (
-        f"if DOCKER_BUILDKIT=1 {quoted} >{log} 2>&1; then rm -rf {stale}; "
-        f"else tail -n 60 {log} >&2; exit 1; fi"
-    )
+    return f"if DOCKER_BUILDKIT=1 {quoted} >{log} 2>&1; then rm -rf {stale}; else tail -n 60 {log} >&2; exit 1; fi"
 
 
 class Tags:
@@ -86,7 +83,7 @@ class Tags:
         self.wanted = wanted
         self.certificates = authorities(wanted)
         script = (ROOT / "templates/usr/local/lib/project-sandbox/bootstrap-base.j2").read_text()
-        self.base = f"{wanted.project}-base:{wanted.base_suite}-{digest({}, script, self.certificates)}"
+        self.base = f"{wanted.project}-base:{wanted.base_suite}-{digest({}, script, sorted(self.certificates.items()))}"
 
     def below(self, template: Template) -> str:
         """The image that a template's sandbox image is built from."""

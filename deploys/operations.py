@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import FileUploadCommand, operation
+from pyinfra.api import FileUploadCommand, StringCommand, operation
 from pyinfra.api.operation import OperationMeta
 from pyinfra.facts.deb import DebPackages
 from pyinfra.operations import apt, files
@@ -49,6 +49,21 @@ def packages(purpose: str, wanted: Sequence[str], always: Callable[[], bool] | N
 
     apt.update(name=f"Refresh package lists for {purpose}", _if=missing)
     return apt.packages(name=f"Install {purpose}", packages=list(wanted), no_recommends=True)
+
+
+@operation()
+def secret(dest: str, content: str) -> Commands:
+    """Write a file that only root reads, through stdin into a file that is closed from the start.
+
+    `files.put` would show the content with --diff, and through sudo leave a copy in /tmp that all may read meanwhile.
+    """
+    content = content.rstrip("\n") + "\n"
+    wanted = hashlib.sha256(content.encode()).hexdigest()
+    quoted = shlex.quote(dest)
+    found = f"sha256sum <{quoted} | cut -d' ' -f1; stat -c '%U:%G %a' {quoted}"
+    if host.get_fact(facts.Output, command_line=found).split() != [wanted, "root:root", "600"]:
+        write = f"umask 077 && cat >{quoted}.new && chown root:root {quoted}.new && mv {quoted}.new {quoted}"
+        yield StringCommand(write, _stdin=content)
 
 
 @operation()

@@ -40,10 +40,18 @@ def problems(summary: facts.HostSummary, wanted: Settings) -> list[str]:
     return found
 
 
+def absent(wanted: Settings) -> list[str]:
+    """The users that settings name and the host does not have, one line each, with what to do."""
+    named = [(key, user) for key in ("sandbox_users", "skills_users") for user in getattr(wanted, key)]
+    accounts = host.get_fact(facts.Accounts, logins=tuple(user for _, user in named))
+    remedy = "there is no such user on the host; create it, or take it out of the setting"
+    return [f"{key} = {user!r}: {remedy}" for key, user in named if user not in accounts]
+
+
 def check() -> None:
     """Stop before the first change when the settings or the host will not do. Raises DeployError."""
     wanted = settings()
     summary = host.get_fact(facts.Summary, _sudo=False)
-    found = problems(summary, wanted)
+    found = problems(summary, wanted) + absent(wanted)
     if found:
         raise DeployError(f"{host.name} cannot become a sandbox host:\n" + "\n".join(f"  - {line}" for line in found))

@@ -89,7 +89,8 @@ def daemon() -> None:
     unit(
         name="Run sandboxd",
         unit=f"{wanted.project}-sandboxd.service",
-        files=[f"{wanted.etc}/config.toml", f"{link}/bin/python3", f"{link}/{LOCK}"],
+        # pyvenv.cfg is as old as the environment; the files of the archive have no time, and python3 is Debian's.
+        files=[f"{wanted.etc}/config.toml", f"{link}/pyvenv.cfg"],
     )
     when(
         name="Bring the routes in step with the ledger",

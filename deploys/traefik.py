@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
+from collections.abc import Mapping
 from pathlib import Path
 
 from pyinfra.api import deploy
@@ -11,7 +11,7 @@ from pyinfra.operations import files
 
 from deploys import ROOT
 from deploys.images import Tags
-from deploys.operations import container, place, when
+from deploys.operations import container, place, secret, when
 from deploys.preflight import settings
 from deploys.settings import SettingError, Settings
 
@@ -83,22 +83,20 @@ def edge() -> None:
     if secrets:
         files.directory(name=f"Make {SECRETS}", path=SECRETS, user="root", group="root", mode="700")
     for name, value in secrets.items():
-        secret = io.StringIO(value)
-        files.put(
-            name=f"Write secret {name}", src=secret, dest=f"{SECRETS}/{name}", user="root", group="root", mode="600"
-        )
+        secret(name=f"Write secret {name}", dest=f"{SECRETS}/{name}", content=value)
     container(
         name="Run Traefik",
         container=CONTAINER,
         image=Tags(wanted).traefik,
         options=run_options(wanted.state, list(secrets)),
         arguments=["--configFile=/etc/traefik/traefik.yml"],
-        version=static_version(wanted),
+        version=static_version(wanted, secrets),
     )
 
 
-def static_version(wanted: Settings) -> str:
-    """A digest of what Traefik reads only at its start."""
+def static_version(wanted: Settings, secrets: Mapping[str, str]) -> str:
+    """A digest of what Traefik reads only at its start, the credentials included."""
     template = (ROOT / "templates/etc/traefik/traefik.yml.j2").read_text()
-    parts = (template, wanted.tls_mode, wanted.acme_email, wanted.acme_server, wanted.acme_dns_provider)
+    parts = [template, wanted.tls_mode, wanted.acme_email, wanted.acme_server, wanted.acme_dns_provider]
+    parts += [f"{name}={value}" for name, value in sorted(secrets.items())]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]

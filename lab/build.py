@@ -6,6 +6,7 @@ Writes to the engine, and to a temporary directory that it removes.
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -78,7 +79,10 @@ def _bootstrap(spec: image.ImageSpec, work: Path, proxies: Mapping[str, str]) ->
     env = {**os.environ, **proxies, "TMPDIR": "/var/tmp"}
     load = ["docker", "import", "--change", f"LABEL {image.label(spec.suite)}", "-"]
     with (work / "log").open("w+") as errors:
-        bootstrap = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=env)
+        # A process group of its own: when mmdebstrap is interrupted, it ends its whole group.
+        bootstrap = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env, process_group=0
+        )
         try:
             imported = subprocess.run(load, stdin=bootstrap.stdout, capture_output=True, text=True, check=False)
             if bootstrap.stdout is not None:
@@ -89,7 +93,7 @@ def _bootstrap(spec: image.ImageSpec, work: Path, proxies: Mapping[str, str]) ->
             # has someone to write to.
             if bootstrap.stdout is not None:
                 bootstrap.stdout.close()
-            bootstrap.terminate()
+            os.killpg(bootstrap.pid, signal.SIGINT)
             bootstrap.wait()
             raise
         errors.seek(0)

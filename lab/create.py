@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from dataclasses import replace
 
 from lab import build, docker, engine, facts, host
 from lab.command import run_arguments
@@ -46,18 +47,21 @@ def _make(name: str, suite: str, publish_https: int | None) -> None:
             "choose another NAME, or set LAB_PREFIX in the environment",
         )
     log.info("starting %s (Debian %s)", name, suite)
-    arguments = run_arguments(
-        facts.gather(docker.info()),
-        name=name,
-        suite=suite,
-        image=image,
-        root=root_id(),
-        publish_https=publish_https,
-    )
-    try:
-        docker.docker(*arguments)
-    except LabError:
-        # The port is taken, say. What Docker made before it noticed would never start.
-        with contextlib.suppress(NoSuchLab):
-            host.down(name)
-        raise
+    here = facts.gather(docker.info())
+    while True:
+        arguments = run_arguments(
+            here, name=name, suite=suite, image=image, root=root_id(), publish_https=publish_https
+        )
+        try:
+            docker.docker(*arguments)
+            return
+        except LabError as error:
+            unknown = facts.unknown_capability(error.problem)
+            if unknown in here.missing_capabilities:
+                left = tuple(other for other in here.missing_capabilities if other != unknown)
+                here = replace(here, missing_capabilities=left)
+                continue
+            # The port is taken, say. What Docker made before it noticed would never start.
+            with contextlib.suppress(NoSuchLab):
+                host.down(name)
+            raise

@@ -1,5 +1,6 @@
 """What the engine's machine allows: cgroup version and capabilities. Reads /proc and `docker info`, changes nothing."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,15 @@ class HostFacts:
     """What the engine cannot give, e.g. SYS_RESOURCE. Empty on an ordinary machine."""
     kernel_modules: bool = False
     """Whether /lib/modules is there to be shown to the lab, for modprobe."""
+
+
+def unknown_capability(complaint: str) -> str:
+    """Return the capability that the engine says it has never heard of, or "". Debian 12's knows none after AUDIT_READ.
+
+    What it does not know, it does not give either: such a one need not be dropped.
+    """
+    match = re.search(r'unknown capability: "?CAP_(\w+)', complaint)
+    return match[1] if match else ""
 
 
 def missing_capabilities(process_status: str, last_capability: int) -> tuple[str, ...]:

@@ -1,9 +1,7 @@
 """`filesystem.Filesystem` of the protocol. Works on the file system as the calling user, in threads."""
 
-import asyncio
 import errno
 import os
-import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator
 
 from envd import fields
@@ -13,7 +11,7 @@ from envd.entries import describe
 from envd.errors import EnvdError, invalid_argument
 from envd.identity import run_as
 from envd.oserrors import rpc_error
-from envd.spawn import DEFAULT_PATH, credentials, expendable
+from envd.tools import Tool
 from envd.users import User, expand_path, make_directories
 
 
@@ -117,14 +115,13 @@ def _rename(source: str, destination: str) -> bool:
 
 
 async def _move_across(source: str, destination: str, user: User) -> None:
-    """With mv, which keeps owners, modes and links. Started by the event loop, because of `expendable`."""
-    environment = {"PATH": DEFAULT_PATH, "LC_ALL": "C.UTF-8"}
-    command = ["mv", "-T", "--", source, destination]
-    with expendable():
-        mv = subprocess.Popen(command, stderr=subprocess.PIPE, cwd="/", env=environment, **credentials(user))
-    _, complaints = await asyncio.to_thread(mv.communicate)
-    if mv.returncode:
-        raise EnvdError("internal", complaints.decode(errors="replace").strip())
+    """With mv, which keeps owners, modes and links."""
+    mv = Tool(["mv", "-T", "--", source, destination], user)
+    try:
+        if await mv.finish():
+            raise EnvdError("internal", mv.diagnostics or "mv was killed")
+    finally:
+        mv.close()
 
 
 def _walk(path: str, depth: int) -> Iterator[JsonObject]:

@@ -1,12 +1,12 @@
 """Acting as another user, in one thread and for a while: the kernel then checks file accesses against that user.
 
-Linux keeps credentials per thread. setfsuid(2) changes the one that counts for files and takes root's power over files
-away with it; it leaves the agent out of the reach of the user's signals. The groups need the bare system call, because
-the C library's setgroups would change every thread.
+Linux keeps credentials per thread, but the C library changes those of all threads together, hence the bare system
+calls. Only the effective ids change, and with them root's power over files goes away. The real and the saved id stay
+root's: that is the way back, and it keeps the agent out of the reach of the user's signals. (setfsuid would be made
+for this, but gVisor has none.)
 """
 
 import asyncio
-import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +17,10 @@ from envd.users import User
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SETGROUPS = {"x86_64": 116}  # number of the system call; where the machine is not named, the generic one holds
-_GENERIC_SETGROUPS = 159
+# Numbers of setgroups, setresgid, setresuid; where the machine is not named, those of Linux's generic table hold.
+_NUMBERS = {"x86_64": (116, 119, 117)}
+_GENERIC_NUMBERS = (159, 149, 147)
+_KEEP = 2**32 - 1  # leaves an id as it is
 
 
 async def run_as(user: User, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -54,13 +56,21 @@ def _assume(uid: int, gid: int, groups: tuple[int, ...] | list[int]) -> None:
     import ctypes  # here, because an agent that serves no files need not hold it in memory
 
     libc = ctypes.CDLL(None, use_errno=True)
-    number = _SETGROUPS.get(os.uname().machine, _GENERIC_SETGROUPS)
+    setgroups, setresgid, setresuid = _NUMBERS.get(os.uname().machine, _GENERIC_NUMBERS)
     array = (ctypes.c_uint32 * len(groups))(*groups)
-    if libc.syscall(ctypes.c_long(number), ctypes.c_long(len(groups)), array) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"cannot take the groups of uid {uid}: {os.strerror(code)}")
-    libc.setfsgid(ctypes.c_uint32(gid))
-    libc.setfsuid(ctypes.c_uint32(uid))
-    # Neither tells of a failure; asked for an impossible id, both change nothing and answer the present one.
-    if (libc.setfsuid(-1), libc.setfsgid(-1)) != (uid, gid):
-        raise PermissionError(errno.EPERM, f"cannot act as uid {uid}, gid {gid}")
+
+    def call(number: int, *arguments: object) -> None:
+        if libc.syscall(ctypes.c_long(number), *arguments) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"cannot act as uid {uid}, gid {gid}: {os.strerror(code)}")
+
+    def effective(number: int, identity: int) -> None:
+        call(number, *(ctypes.c_uint32(value) for value in (_KEEP, identity, _KEEP)))
+
+    # The power to change groups comes and goes with the effective uid: it is given up last, and taken back first.
+    if uid == os.getuid():
+        effective(setresuid, uid)
+    call(setgroups, ctypes.c_long(len(groups)), array)
+    effective(setresgid, gid)
+    if uid != os.getuid():
+        effective(setresuid, uid)

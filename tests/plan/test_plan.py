@@ -104,16 +104,11 @@ def test_every_step_has_a_name_of_its_own(case: Case, plan_of: dict[str, Plan]) 
     assert [name for name, count in names.items() if count > 1] == []
 
 
-SHOWN_BY_DIFF = pytest.mark.xfail(
-    strict=True, reason="files.put shows contents with --diff, as in `make plan` (reported)"
-)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
         pytest.param(("--yes", "-vvv"), id="run"),
-        pytest.param(("--dry", "--diff"), id="diff", marks=SHOWN_BY_DIFF),
+        pytest.param(("--dry", "--diff"), id="diff"),
         pytest.param(("--dry", "--debug-operations"), id="operations"),
     ],
 )
@@ -156,7 +151,6 @@ def test_the_prefix_is_a_setting(plan_of: dict[str, Plan]) -> None:
     assert [line for line in lines if "flourisha" in line] == []
 
 
-@pytest.mark.xfail(strict=True, reason="files.directory gives the parents that it makes to root (reported)")
 def test_directories_in_a_home_belong_to_its_user(plan_of: dict[str, Plan]) -> None:
     """`mkdir -p` as root would leave `~/.claude` to root, and the user's own programs could not write there."""
     steps = plan_of["maximal"].steps
@@ -168,7 +162,6 @@ def test_directories_in_a_home_belong_to_its_user(plan_of: dict[str, Plan]) -> N
     assert below - owned == set()
 
 
-@pytest.mark.xfail(strict=True, reason="nothing that is watched gets newer with the code (reported)")
 def test_new_code_restarts_sandboxd(plan_of: dict[str, Plan], tmp_path: Path) -> None:
     """Of the files whose times are compared with the start of the service, one must be new in a new environment."""
     (asked,) = [step.asked for step in plan_of["default"].steps if step.name == "sandboxd | Run sandboxd"]

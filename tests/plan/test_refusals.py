@@ -58,7 +58,6 @@ def test_refused_before_the_first_command(wrong: Wrong, make_plan: MakePlan) -> 
     assert "Traceback" not in plan.output
 
 
-@pytest.mark.xfail(strict=True, reason="usermod fails in the middle of the deploy (reported)")
 def test_sandbox_users_are_looked_for_before_the_first_command(make_plan: MakePlan) -> None:
     plan = make_plan(Scenario({"bad": {"domain": DOMAIN, "sandbox_users": ["grace"]}}))
     assert plan.status == 1

@@ -6,8 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from deploys import facts, preflight
 from deploys.facts import HostSummary
 from deploys.settings import Settings
@@ -46,7 +44,6 @@ def test_the_command_works_in_a_plain_shell() -> None:
     assert facts.Summary().process(run.stdout.splitlines()).memory_mb > 0
 
 
-@pytest.mark.xfail(strict=True, reason="`ss` runs without sudo and does not see whose the ports are (reported)")
 def test_ports_are_looked_up_with_the_rights_to_see_their_owner(tmp_path: Path) -> None:
     """Only root sees the programs of others; a sudo user's second deploy would find a stranger on Traefik's ports."""
     stubs = {

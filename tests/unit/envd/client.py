@@ -76,8 +76,9 @@ class Running:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def memory_kb(self) -> int:
-        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
-        return sum(int(size) for size in re.findall(r"^Private_\w+:\s+(\d+)", rollup, re.MULTILINE))
+        """Its private memory; that which is mapped from files is shared by all agents of a host."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)[0])
 
 
 class Finished:

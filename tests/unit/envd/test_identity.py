@@ -37,9 +37,10 @@ def test_a_thread_acts_as_another_and_comes_back(open_directory: Path) -> None:
     if os.geteuid() == 0:
         assert asyncio.run(run_as(nobody, work)) == nobody.uid
         with acting_as(nobody):
-            for_files = {line.split()[0]: line.split()[-1] for line in credentials_of_this_thread()}
-            assert for_files == {"Uid:": str(nobody.uid), "Gid:": str(nobody.gid), "Groups:": str(nobody.gid)}
-            assert os.geteuid() == 0  # out of the reach of the other's signals
+            real, effective, saved = os.getresuid()
+            assert effective == nobody.uid
+            assert (real, saved) == (0, 0)  # out of the reach of the other's signals
+            assert os.getegid() == nobody.gid and os.getgroups() == [nobody.gid]
         assert own.open().read() == ""
     else:
         with pytest.raises(PermissionError):
@@ -56,3 +57,19 @@ def test_an_exception_comes_through_and_the_thread_comes_back(myself: User) -> N
     with pytest.raises(ValueError, match="x"), acting_as(user):
         fail()
     assert credentials_of_this_thread() == before
+
+
+def test_many_threads_do_not_disturb_each_other(open_directory: Path) -> None:
+    """The credentials are a thread's own: others work as root meanwhile. Without root there is nothing to switch to."""
+    users = [find_user("nobody"), find_user("daemon"), find_user("root")] if os.geteuid() == 0 else []
+
+    def work(path: Path) -> int:
+        path.touch()
+        return path.stat().st_uid
+
+    async def all_at_once() -> list[int]:
+        return await asyncio.gather(
+            *(run_as(user, work, open_directory / f"{user.name}-{turn}") for turn in range(100) for user in users)
+        )
+
+    assert asyncio.run(all_at_once()) == [user.uid for user in users] * 100

@@ -1,11 +1,14 @@
 """A machine that runs nothing: programs answer from a script, and everything that was run can be compared."""
 
+import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lab import docker, engine, mirror, registries, state
+from lab import create, docker, engine, host, mirror, registries, state
 from lab.errors import LabError
 
 Answer = tuple[int, str, str]
@@ -54,3 +57,42 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     for module in (docker, engine, mirror, registries, state):
         monkeypatch.setattr(module, "run", fake.run)
     return fake
+
+
+def inspected(name: str = "web", running: bool = True, suite: str = "trixie") -> dict[str, Any]:
+    """Return what `docker inspect` says of a lab, as far as it is read."""
+    return {
+        "Config": {
+            "Image": "img:1",
+            "Labels": {"sandbox.lab": name, "sandbox.lab.root": "0123", "sandbox.lab.debian": suite},
+        },
+        "State": {"Running": running},
+        "NetworkSettings": {
+            "Networks": {"bridge": {"IPAddress": "203.0.113.7" if running else ""}},
+            "Ports": {"443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8443"}]} if running else {},
+        },
+    }
+
+
+@pytest.fixture
+def engine_with(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Machine]:
+    """Return a function that makes the machine's engine hold these labs, booted, with keys that are known."""
+    monkeypatch.setattr(host, "State", lambda name: state.State(name, tmp_path))
+    monkeypatch.setattr(create, "State", lambda name: state.State(name, tmp_path))
+
+    def hold(*containers: dict[str, Any]) -> Machine:
+        names = [container["Config"]["Labels"]["sandbox.lab"] for container in containers]
+        machine.answer("docker", "ps", out="\n".join(names))
+        machine.answer("docker", "inspect", *names, out=json.dumps(containers))
+        machine.answer("docker", "exec", out="ssh-ed25519 HOSTKEY root@lab\n")
+        machine.answer("docker", "volume", "ls")
+        machine.answer("docker", "info", out='{"CgroupVersion": "2"}')
+        machine.answer("ssh")
+        for name in names:
+            machine.answer("docker", "exec", f"sandbox-lab-{name}", "systemctl", out="running\n")
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "key").write_text("private")
+            (tmp_path / name / "key.pub").write_text("ssh-ed25519 AAAA")
+        return machine
+
+    return hold

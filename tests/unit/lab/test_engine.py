@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Machine
 
 from lab import engine
 from lab.engine import DAEMON, INIT_SCRIPT, SYSTEMD, Plan, Workstation, plan
 from lab.errors import LabError, NoEngine
+from tests.unit.lab.conftest import Machine
 
 BARE = Workstation(answers=False, complaint="docker is not installed", root=True, debian=True)
 """Root on a Debian without an engine and without systemd."""
@@ -69,9 +69,7 @@ def test_the_engine_that_the_user_chose(environ: dict[str, str], expected: str) 
     ("text", "expected"),
     [("ID=debian\n", True), ('ID=ubuntu\nID_LIKE="debian"\n', True), ("ID=fedora\n", False), ("", False)],
 )
-def test_debian_and_its_descendants(
-    text: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_debian_and_its_descendants(text: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "os-release").write_text(text)
     monkeypatch.setattr("shutil.which", lambda program: f"/usr/bin/{program}")
     assert engine.on_debian(tmp_path / "os-release") is expected
@@ -103,9 +101,7 @@ def test_installing_says_so_and_fetches_the_lists_first(
     assert "no Docker engine answers here" in caplog.text
 
 
-def test_an_init_script_that_refuses_gives_way_to_the_daemon(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_init_script_that_refuses_gives_way_to_the_daemon(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(engine, "look", lambda: replace(BARE, dockerd=True, init_script=True))
     monkeypatch.setattr(engine, "start_daemon", lambda command, logfile: started.append(command))

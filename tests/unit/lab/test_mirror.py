@@ -1,10 +1,9 @@
 """The workstation's Debian archive."""
 
-from conftest import Machine
-
 from lab import mirror
 from lab.errors import LabError
 from lab.mirror import Mirror
+from tests.unit.lab.conftest import Machine
 
 OUTPUT = """\
 Debian Debian https://mirror.example/debian/
@@ -24,7 +23,7 @@ def test_defaults_where_the_workstation_has_none() -> None:
     assert mirror.parse("Debian Debian http://mirror.example/debian/\n").security == Mirror().security
 
 
-def test_another_system_has_no_apt(machine: Machine, monkeypatch: object) -> None:
+def test_another_system_has_no_apt(machine: Machine) -> None:
     def absent() -> tuple[int, str, str]:
         raise LabError("apt-get is not installed")
 
