@@ -59,9 +59,10 @@ def environment(image: Mapping[str, str], config: AgentConfig, user: User, envs:
 
 
 def working_directory(requested: str | None, config: AgentConfig, user: User) -> str:
-    """The requested directory, which must exist; without a request the first that exists of workdir, home and /."""
+    """The requested directory, which must exist; without a request the first usable of workdir, home and /."""
     if not requested:
-        return next(path for path in (config.workdir, user.home, "/") if path and os.path.isdir(path))
+        candidates = (path for path in (config.workdir, user.home) if path and os.path.isdir(path))
+        return next((path for path in candidates if os.access(path, os.X_OK)), "/")
     path = expand_path(requested, user, config.workdir)
     if not os.path.isdir(path):
         raise invalid_argument(f"cwd '{path}' does not exist")

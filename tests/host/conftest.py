@@ -40,7 +40,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             raise pytest.UsageError(str(error)) from None
     else:
         only = metafunc.config.getoption("--suite")
-        names = [only] if only else list(SUITES)
+        marker = metafunc.definition.get_closest_marker("suite")
+        names = [name for name in (marker.args if marker else SUITES) if only in (None, name)]
     metafunc.parametrize("machine", names, indirect=True, scope="session")
 
 

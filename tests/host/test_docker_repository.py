@@ -39,7 +39,8 @@ repack() {
     done
     rm -rf tree/usr/share/doc tree/usr/share/man
     printf '%s\n' "Package: $new" "Version: 5:99.0-1" "Architecture: $(dpkg --print-architecture)" \
-        "Maintainer: Nobody <nobody@example.org>" "Description: repacked for a test" $relations | sed 's/_/ /g' >tree/DEBIAN/control
+        "Maintainer: Nobody <nobody@example.org>" "Description: repacked for a test" $relations |
+        sed 's/_/ /g' >tree/DEBIAN/control
     dpkg-deb --root-owner-group -Zgzip -b tree "/srv/apt/pool/$new.deb" >/dev/null
 }
 repack docker-ce "Depends:_containerd.io,_docker-ce-cli,_iptables Conflicts:_docker.io" docker.io_*.deb
@@ -49,7 +50,8 @@ repack docker-buildx-plugin "Conflicts:_docker-buildx" docker-buildx_*.deb
 
 cd /srv/apt
 apt-ftparchive packages pool >dists/trixie/stable/binary-$(dpkg --print-architecture)/Packages
-apt-ftparchive -o APT::FTPArchive::Release::Suite=trixie -o APT::FTPArchive::Release::Codename=trixie release dists/trixie >Release
+option=APT::FTPArchive::Release
+apt-ftparchive -o $option::Suite=trixie -o $option::Codename=trixie release dists/trixie >Release
 mv Release dists/trixie/Release
 gpg --batch --quiet --passphrase '' --quick-generate-key 'Test <test@example.org>' rsa2048 sign never
 gpg --batch --quiet --yes --clearsign -o dists/trixie/InRelease dists/trixie/Release

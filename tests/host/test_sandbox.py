@@ -100,18 +100,29 @@ def test_a_background_command_lives_on(machine: Machine) -> None:
         sandbox.run(f"kill {pid}")
 
 
+FILES = """
+set -eu
+cd "$(mktemp -d)"
+mkdir -p site/deep
+echo one >site/a
+head -c 20000000 /dev/urandom >site/deep/b
+chmod 755 site/a
+ln -s a site/link
+docker-sandbox upload ID site /code/site </dev/null
+docker-sandbox download ID /code/site back </dev/null
+diff -r site back
+[ "$(stat -c %a back/a)" = 755 ]
+[ "$(readlink back/link)" = a ]
+docker-sandbox upload ID site/a /code/one </dev/null
+[ "$(docker-sandbox download ID /code/one - </dev/null)" = one ]
+echo piped | docker-sandbox upload ID - /code/two
+rm -r "$PWD"
+"""
+
+
 def test_files_go_in_and_come_out(machine: Machine) -> None:
     with machine.sandbox() as sandbox:
-        machine.run(
-            f"""set -eu; cd "$(mktemp -d)"; mkdir -p site/deep; echo one >site/a; head -c 20000000 /dev/urandom >site/deep/b
-            chmod 755 site/a; ln -s a site/link
-            docker-sandbox upload {sandbox.id} site /code/site </dev/null
-            docker-sandbox download {sandbox.id} /code/site back </dev/null
-            diff -r site back; [ "$(stat -c %a back/a)" = 755 ]; [ "$(readlink back/link)" = a ]
-            docker-sandbox upload {sandbox.id} site/a /code/one </dev/null
-            [ "$(docker-sandbox download {sandbox.id} /code/one -)" = one ]
-            echo piped | docker-sandbox upload {sandbox.id} - /code/two; rm -r "$PWD" """
-        )
+        machine.run(FILES.replace("ID", sandbox.id))
         assert sandbox.out("cat two; stat -c %U one two site/deep/b") == "piped\nuser\nuser\nuser"
 
 
