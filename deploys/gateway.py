@@ -8,6 +8,13 @@ from deploys.preflight import settings
 from deploys.traefik import GATEWAY
 
 CONFIG = "/etc/haproxy/haproxy.cfg"
+# Unix seconds at which the present worker started: a reload starts a new one, which systemd does not see. Its start is
+# field 22 of proc_pid_stat(5), in ticks since boot; the name before it may hold spaces.
+WORKER_START = (
+    "awk -v now=$(date +%s.%N) -v hz=$(getconf CLK_TCK) "
+    '\'NR == FNR {up = $1; next} {sub(/.*\\) /, ""); printf "%.2f", now - up + $20 / hz}\' '
+    "/proc/uptime /proc/$(pgrep -n -u haproxy -x haproxy)/stat"
+)
 
 
 @deploy("Gateway")
@@ -28,9 +35,8 @@ def haproxy() -> None:
     )
     unit(name="Run the gateway", unit="haproxy.service")
     # By age, not by what this run changed: an interrupted run is made good by the next. Page and map are read at load.
-    age = "age=$(ps -o etimes= -p $(pgrep -n -u haproxy -x haproxy) | tr -d ' ')"
     when(
         name="Load the changed configuration",
-        condition=f'{age} && find {CONFIG} {wanted.etc}/pages -newermt "-$age seconds"',
+        condition=f'started=$({WORKER_START}) && find {CONFIG} {wanted.etc}/pages -newermt "@$started"',
         commands=["systemctl reload haproxy.service"],
     )

@@ -15,9 +15,8 @@ DIRECTORY = "/tmp/compose"
 
 def test_a_sandbox_by_compose(machine: Machine) -> None:
     tags = Tags(machine.settings)
-    machine.run(
-        f"apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq docker-compose && mkdir -p {DIRECTORY}"
-    )
+    machine.run("apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq docker-compose")
+    machine.run(f"mkdir -p {DIRECTORY}")
     files = context("sandbox", tags.certificates)
     files["docker-compose.yml"] = ((ROOT / "docker-compose.yml").read_bytes(), False)
     machine.run(f"tar -xf - -C {DIRECTORY}", stdin=archive(files))

@@ -65,7 +65,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"\S+/internal-certificate --check", ["no authority", "no certificate"]),
     (r"find /etc/traefik/certs -name wildcard\.pem -newer .*", []),
     (r"haproxy -c -q .*", []),
-    (r"age=.* find /etc/haproxy/haproxy.cfg .*", ["/etc/haproxy/haproxy.cfg"]),
+    (r"started=.* find /etc/haproxy/haproxy.cfg .*", ["/etc/haproxy/haproxy.cfg"]),
     (r"id -nG \S+ .*", ["no"]),
     (r"\[ -s \S+/token_key \] \|\| echo missing", ["missing"]),
     (r"readlink \S+/venv .*", []),

@@ -46,10 +46,13 @@ def test_an_idle_agent_is_small(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_what_it_started(tmp_path: Path, number: signal.Signals) -> None:
     running = Running(tmp_path, accessToken=TOKEN, user=MYSELF)
-    client = Client(running.port)
-    with client.stream("process.Process/Start", {"process": {"cmd": "sleep", "args": ["60"]}}) as messages:
-        pid = next(messages)["event"]["start"]["pid"]
-        running.popen.send_signal(number)
-        assert running.popen.wait(DEADLINE_S) == 0
+    try:
+        client = Client(running.port)
+        with client.stream("process.Process/Start", {"process": {"cmd": "sleep", "args": ["60"]}}) as messages:
+            pid = next(messages)["event"]["start"]["pid"]
+            running.popen.send_signal(number)
+            assert running.popen.wait(DEADLINE_S) == 0
+    finally:
+        running.stop()
     eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), "it is gone")
     assert "Traceback" not in running.log.read_text()
