@@ -1,7 +1,7 @@
 """Packages that everything else needs, kernel parameters, security updates and time."""
 
 from pyinfra.api import deploy
-from pyinfra.operations import systemd
+from pyinfra.operations import files, systemd
 
 from deploys.operations import packages, place, when
 from deploys.preflight import settings
@@ -31,6 +31,8 @@ def system() -> None:
     upgrades = ["unattended-upgrades"] if wanted.unattended_upgrades else []
     packages("base packages", PACKAGES + upgrades)
 
+    # Before anything makes it with a stricter umask: docker-sandbox reads its configuration there, as any user.
+    files.directory(name=f"Make {wanted.etc}", path=wanted.etc, user="root", group="root", mode="755")
     place("etc/sysctl.d/60-project-sandbox.conf", wanted)
     sysctl_file = f"/etc/sysctl.d/60-{wanted.name}.conf"
     differs = "; ".join(f'[ "$(sysctl -n {key})" = "{value}" ] || echo {key}' for key, value in wanted.sysctls.items())

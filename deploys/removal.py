@@ -122,7 +122,10 @@ def _engine(wanted: Settings) -> None:
             f"DEBIAN_FRONTEND=noninteractive apt-get purge -y {' '.join(DEBIAN_ENGINE)} crun mmdebstrap"
             if wanted.docker_source == "debian"
             else f"DEBIAN_FRONTEND=noninteractive apt-get purge -y {' '.join(DOCKER_ENGINE)} crun mmdebstrap",
-            "rm -rf /var/lib/docker /var/lib/containerd /etc/docker",
+            # Either may be a mount point: then it stays, empty.
+            "for path in /var/lib/docker /var/lib/containerd; do [ ! -d $path ] || find $path -mindepth 1 -delete; "
+            "rmdir $path 2>/dev/null || true; done",
+            "rm -rf /etc/docker",
             f"rm -f /etc/apt/sources.list.d/docker.sources {KEYRING}",
         ],
     )

@@ -55,6 +55,11 @@ class Machine(Remote):
         """A unit's whole name: `container-pool` -> `flourisha-container-pool.service`."""
         return f"{self.project}-{name}.service"
 
+    def environment(self) -> dict[str, str]:
+        """The environment in which make, pyinfra and our tools mean this host, with its settings."""
+        settings = " ".join(shlex.quote(f"{key}={value}") for key, value in self.target.settings.items())
+        return os.environ | ({"LAB": self.lab.name, "HOST": "", "SET": settings} if self.lab else {})
+
     def deploy(self, *arguments: str, script: str = "deploy.py", **environment: str) -> Report:
         """Run pyinfra on this host. Fails with the end of its output when the deploy fails."""
         started = time.monotonic()
@@ -68,14 +73,11 @@ class Machine(Remote):
 
     def pyinfra(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run pyinfra on this host with its settings, as `make deploy` does."""
-        pairs = {key: value for key, value in self.target.settings.items() if key != "domain"}
-        settings = " ".join(shlex.quote(f"{key}={value}") for key, value in pairs.items())
-        named = {"LAB": self.lab.name} if self.lab else {}
         command = [str(Path(sys.executable).with_name("pyinfra")), "inventory.py", script, *arguments]
         return subprocess.run(
             command,
             cwd=ROOT,
-            env=os.environ | {"PYINFRA_PROGRESS": "off", "SET": settings, **named, **environment},
+            env=self.environment() | {"PYINFRA_PROGRESS": "off"} | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -131,9 +131,7 @@ def test_the_demonstration_prints_a_way_to_open_it_that_works(machine: Machine) 
     """What the end of `make deploy` prints is run as it stands."""
     if machine.lab is None:
         raise AssertionError("this test is for labs")
-    import os
-
-    environment = os.environ | {"LAB": machine.lab.name}
+    environment = machine.environment()
     shown = subprocess.run(
         [sys.executable, "-m", "tools.demo"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout

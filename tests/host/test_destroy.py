@@ -1,6 +1,5 @@
 """`make destroy`: asks, takes away what the deploy put there, and keeps data unless told otherwise."""
 
-import os
 import subprocess
 
 import pytest
@@ -14,7 +13,7 @@ pytestmark = pytest.mark.disruptive
 def destroy(machine: Machine, answer: str, **variables: str) -> subprocess.CompletedProcess[str]:
     if machine.lab is None:
         raise AssertionError("only labs are destroyed")
-    environment = os.environ | {"LAB": machine.lab.name, "HOST": "", "PYINFRA_PROGRESS": "off"} | variables
+    environment = machine.environment() | variables
     command = ["make", "destroy"]
     return subprocess.run(command, cwd=ROOT, env=environment, input=answer, capture_output=True, text=True, check=False)
 
@@ -54,9 +53,9 @@ def test_with_data_nothing_is_left(machine: Machine) -> None:
         f"find / -xdev -name '*{machine.settings.name}*' -not -path '/proc/*' -not -path '/tmp/*' 2>/dev/null || true"
     )
     assert left == ""
+    assert machine.out("find /var/lib/docker /var/lib/containerd -mindepth 1 2>/dev/null || true") == ""
     for path in (
         "/etc/traefik",
-        "/var/lib/docker",
         "/etc/docker",
         "/etc/haproxy/haproxy.cfg",
         "/usr/local/bin/docker-sandbox",

@@ -1,6 +1,5 @@
 """A reboot: everything comes back by itself, and `make verify` passes."""
 
-import os
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
@@ -39,7 +38,7 @@ def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
         done = subprocess.run(
             ["make", "verify"],
             cwd=ROOT,
-            env=os.environ | {"LAB": machine.lab.name, "HOST": ""},
+            env=machine.environment(),
             capture_output=True,
             text=True,
             check=False,

@@ -15,6 +15,7 @@ def test_the_socket_is_for_root_and_the_group(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("path", "mode"),
     [
+        ("{etc}", 0o755),
         ("{etc}/secrets", 0o700),
         ("{etc}/secrets/token_key", 0o600),
         ("{etc}/config.toml", 0o644),
