@@ -7,6 +7,7 @@ It reads files on the workstation (certificates, credentials) and touches nothin
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -176,8 +177,13 @@ def _typed(key: str, value: Any, kind: str) -> Any:
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise SettingError(key, value, "use a list of texts")
         return tuple(value)
-    elif not isinstance(value, dict):
-        raise SettingError(key, value, "use a dictionary")
+    else:
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise SettingError(key, value, f"use a dictionary, on the command line as JSON ({error})") from None
+        if not isinstance(value, dict):
+            raise SettingError(key, value, "use a dictionary")
     return value
 
 

@@ -1,6 +1,8 @@
 """The deploy, run again: it changes nothing on a host that is right, and mends exactly what is not."""
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +100,40 @@ def test_an_interrupted_deploy_can_be_run_again(machine: Machine) -> None:
         "sandboxd | Run sandboxd",
     ]
     assert machine.deploy().changed == []
+
+
+def test_a_user_with_sudo_deploys_as_well(machine: Machine, tmp_path: Path) -> None:
+    """The same plan through sudo, to a host that is named and not a lab: it sees what root left, and mends it."""
+    machine.run(
+        "id admin >/dev/null 2>&1 || useradd --create-home --shell /bin/bash admin; "
+        "install -d -m 700 -o admin ~admin/.ssh && install -m 600 -o admin ~/.ssh/authorized_keys ~admin/.ssh/; "
+        "echo 'admin ALL=(ALL) NOPASSWD:ALL' >/etc/sudoers.d/admin"
+    )
+    wanted = machine.settings
+    settings = {
+        **machine.target.settings,
+        "extra_ca_certificates": ",".join(wanted.extra_ca_certificates),
+        "sysctls": json.dumps(wanted.sysctls),
+        "ssh_known_hosts_file": str(tmp_path / "known_hosts"),
+    }
+    named = {
+        "HOST": f"admin@{machine.target.address}:{machine.target.port}",
+        "SSH_KEY": machine.target.key,
+        "DOMAIN": wanted.domain,
+        "SET": " ".join(shlex.quote(f"{key}={value}") for key, value in settings.items()),
+    }
+    before = started(machine)
+    assert machine.deploy(**named).changed == []
+    machine.run(f"chmod 600 {wanted.etc}/config.toml; rm /etc/cron.d/{wanted.name}-cleanup")
+    assert machine.deploy(**named).changed == [
+        f"sandboxd | Write {wanted.etc}/config.toml",
+        f"Cleanup | Write /etc/cron.d/{wanted.name}-cleanup",
+    ]
+    assert machine.deploy(**named).changed == []
+    assert started(machine) == before
+    machine.run("rm /etc/sudoers.d/admin")
+    refused = machine.pyinfra("deploy.py", "--yes", **named)
+    assert refused.returncode != 0 and "sudo" in refused.stdout + refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -359,3 +359,8 @@ def test_the_prefix_is_in_every_path(data: dict[str, Any]) -> None:
         "/opt/acme-sandbox",
         "/usr/local/lib/acme-sandbox",
     )
+
+
+def test_a_dictionary_may_come_from_the_command_line_as_json(data: dict[str, Any]) -> None:
+    settings = Settings.load({**data, "sysctls": '{"vm.swappiness": 10}'})
+    assert settings.sysctls == {"vm.swappiness": 10}
