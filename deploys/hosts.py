@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deploys import ROOT
-from deploys.settings import Settings
+from deploys.settings import SettingError, Settings
 
 HOSTS_FILE = ROOT / "hosts.toml"
 ADDRESS = re.compile(r"(?:(?P<user>[a-z_][\w-]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>\d{1,5}))?")
@@ -199,22 +199,30 @@ def unreachable(target: Target, timeout_s: float = 10) -> str:
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """Say which hosts are meant; fail when one does not answer."""
+    """Say what is wrong with the hosts, their settings or the way to them: 2 for wrong input, 1 for no answer."""
     try:
         found = chosen(environ)
     except HostError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    failed = 0
+    wrong = 0
+    for target in found:
+        try:
+            target.load_settings()
+        except SettingError as error:
+            wrong = 2
+            print(f"error: {target.name}: {error}", file=sys.stderr)
+    if wrong:
+        return wrong
     for target in found:
         if reason := unreachable(target):
-            failed = 1
+            wrong = 1
             print(
                 f"error: {target.name}: no answer at {target.address} port {target.port} ({reason}). "
                 f"Check the address, the port (SSH_PORT=...) and the firewall; nothing was changed.",
                 file=sys.stderr,
             )
-    return failed
+    return wrong
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ Set a value in one of three places; the later ones win:
 
 1. a file in `group_data/`: `group_data/servers.py` is for every host that is not a lab;
 2. `hosts.toml`, for all hosts in `[defaults]` or for one in `[hosts.NAME]`;
-3. the command line: `make deploy HOST=... SET="pool_size=5 tls_mode=acme"`. Separate the items of a list by commas, write a
-   dictionary as JSON, and quote a value with spaces once more.
+3. the command line: `make deploy HOST=... SET="pool_size=5 tls_mode=acme"`. Separate the items of a list by commas,
+   write a dictionary as JSON, and quote a value with spaces once more.
 
 A deploy checks all of them before its first change, and names the key, the value and the remedy.
 """

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -307,13 +310,13 @@ def test_the_inventory_says_what_is_wrong(in_root: None, monkeypatch: pytest.Mon
 
 def test_a_host_that_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert hosts.main({"HOST": f"127.0.0.1:{server.getsockname()[1]}"}) == 0
+        assert hosts.main({"HOST": f"127.0.0.1:{server.getsockname()[1]}", "DOMAIN": "example.com"}) == 0
 
 
 def test_a_host_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert hosts.main({"HOST": f"127.0.0.1:{port}"}) == 1
+    assert hosts.main({"HOST": f"127.0.0.1:{port}", "DOMAIN": "example.com"}) == 1
     message = capsys.readouterr().err
     says = ["127.0.0.1", f"port {port}", "refused", "SSH_PORT=", "nothing was changed"]
     assert [words for words in says if words not in message] == [], message
@@ -322,3 +325,20 @@ def test_a_host_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None
 def test_bad_input_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert hosts.main({"HOST": "root@"}) == 2
     assert capsys.readouterr().err.startswith("error: host 'root@': write it as")
+
+
+def test_settings_are_checked_before_anything_is_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hosts.main({"HOST": "one.invalid two.invalid"}) == 2
+    message = capsys.readouterr().err
+    assert "error: one.invalid: domain = ''" in message and "error: two.invalid: domain = ''" in message
+    assert "no answer" not in message
+    assert hosts.main({"HOST": "one.invalid", "DOMAIN": "example.com", "SET": "pool_sise=3"}) == 2
+    assert "pool_sise = '3': unknown setting (did you mean pool_size?)" in capsys.readouterr().err
+
+
+def test_paramiko_gets_its_file_of_known_hosts(tmp_path: Path) -> None:
+    """On a workstation that never used SSH there is none, and paramiko fails to add the first key."""
+    environment = os.environ | {"HOME": str(tmp_path)}
+    pyinfra = Path(sys.executable).with_name("pyinfra")
+    subprocess.run([str(pyinfra), "@local", "fact", "server.Hostname"], cwd=ROOT, env=environment, check=True)
+    assert (tmp_path / ".ssh/known_hosts").stat().st_mode & 0o777 == 0o600
