@@ -45,7 +45,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if name == "--version":
         name = "version"
     if name not in VERBS:
-        print(f"{PROGRAM}: error: {name!r} is no verb. Verbs: {', '.join(VERBS)}. See: {PROGRAM} --help", file=sys.stderr)
+        print(
+            f"{PROGRAM}: error: {name!r} is no verb. Verbs: {', '.join(VERBS)}. See: {PROGRAM} --help", file=sys.stderr
+        )
         raise SystemExit(USAGE)
     return verb_parser(name).parse_args(rest, argparse.Namespace(verb=name))
 
@@ -120,7 +122,9 @@ def _user(parser: Parser, what: str) -> None:
 
 def _init(parser: Parser) -> None:
     parser.add_argument("--template", metavar="T", default="", help="the kind of sandbox (default: the host's default)")
-    parser.add_argument("--timeout", metavar="TIME", type=duration, help="remove it after 90, 90s, 15m, 12h; default: none")
+    parser.add_argument(
+        "--timeout", metavar="TIME", type=duration, help="remove it after 90, 90s, 15m, 12h; default: none"
+    )
     parser.add_argument("--keep", action="store_true", help="the hourly cleanup spares it")
     parser.add_argument("--name", metavar="N", default="", help="a name for people, shown by `list`")
     parser.add_argument("--env", metavar="K=V", type=pair, action="append", default=[], help="for every command in it")
@@ -135,7 +139,9 @@ def _exec(parser: Parser) -> None:
     parser.add_argument("--cwd", metavar="D", default="", help="directory to start in (default: the sandbox's, /code)")
     parser.add_argument("--env", metavar="K=V", type=pair, action="append", default=[], help="an environment variable")
     _user(parser, "run as this user")
-    parser.add_argument("--timeout", metavar="TIME", type=duration, help="kill it after 90, 90s, 15m, 12h; default: none")
+    parser.add_argument(
+        "--timeout", metavar="TIME", type=duration, help="kill it after 90, 90s, 15m, 12h; default: none"
+    )
     parser.add_argument("--background", action="store_true", help="print its process id and return; it lives on")
     _json(parser)
 
@@ -171,13 +177,17 @@ def _info(parser: Parser) -> None:
 
 
 def _pool(parser: Parser) -> None:
-    parser.add_argument("action", choices=("start", "status", "drain"), help="fill it, show it, or empty it and turn it off")
+    parser.add_argument(
+        "action", choices=("start", "status", "drain"), help="fill it, show it, or empty it and turn it off"
+    )
     parser.add_argument("--wait", action="store_true", help="start: return when the pool is full")
     _json(parser)
 
 
 def _cleanup(parser: Parser) -> None:
-    parser.add_argument("--older-than", metavar="AGE", type=age, default=86400.0, help="age since `init` (default: 24h)")
+    parser.add_argument(
+        "--older-than", metavar="AGE", type=age, default=86400.0, help="age since `init` (default: 24h)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="remove nothing, show what would be removed")
     parser.add_argument(
         "--unknown",

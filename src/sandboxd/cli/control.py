@@ -40,7 +40,9 @@ class ControlPlane:
             response = connection.request(method, target, headers, payload)
             content = response.read_all()
         except TimeoutError as error:
-            raise CliError(f"sandboxd has not answered for {ANSWER_S:.0f} s ({method} {target}). {self._look()}") from error
+            raise CliError(
+                f"sandboxd has not answered for {ANSWER_S:.0f} s ({method} {target}). {self._look()}"
+            ) from error
         except OSError as error:
             # Whether it was done is unknown, so it is not repeated.
             raise CliError(f"sandboxd hung up on {method} {target}: {error}. {self._look()}", UNREACHABLE) from error

@@ -15,7 +15,9 @@ UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 def quote(text: str) -> str:
     """Percent-encodes a part of a path or query; file names that are no UTF-8 keep their bytes."""
-    return "".join(chr(byte) if byte in UNRESERVED else f"%{byte:02X}" for byte in text.encode(errors="surrogateescape"))
+    return "".join(
+        chr(byte) if byte in UNRESERVED else f"%{byte:02X}" for byte in text.encode(errors="surrogateescape")
+    )
 
 
 class ConnectionBroken(OSError):

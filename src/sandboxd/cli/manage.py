@@ -78,7 +78,9 @@ def pool(options: Namespace, control: ControlPlane) -> int:
         code = OK if state["warm"] >= state["size"] else FAILED
     printing.show(options, state, lambda: printing.fields(printing.pool_lines(state)))
     if code != OK:
-        raise CliError(f"the pool has {state['warm']} of {state['size']} members: {state['trouble'] or 'filling is slow'}.")
+        raise CliError(
+            f"the pool has {state['warm']} of {state['size']} members: {state['trouble'] or 'filling is slow'}."
+        )
     return code
 
 

@@ -34,7 +34,15 @@ def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
     if not rows:
         return "no sandboxes in use; make one with: docker-sandbox init"
     lines = [
-        (row["sandboxID"], row["name"] or "-", row["templateID"], _age(row, now), _end(row, now), _kept(row), row["url"])
+        (
+            row["sandboxID"],
+            row["name"] or "-",
+            row["templateID"],
+            _age(row, now),
+            _end(row, now),
+            _kept(row),
+            row["url"],
+        )
         for row in rows
     ]
     return table(("ID", "NAME", "TEMPLATE", "AGE", "ENDS", "CLEANUP", "URL"), lines)

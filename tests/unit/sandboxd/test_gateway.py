@@ -1,0 +1,96 @@
+"""Routes: the ledger is the truth, the map file and HAProxy's runtime map follow."""
+
+import pytest
+
+from sandboxd.errors import GatewayError
+from sandboxd.gateway import Gateway
+from tests.unit.sandboxd.conftest import FakeHaproxy, World
+
+
+@pytest.fixture
+def truth() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def gateway(world: World, truth: dict[str, str]) -> Gateway:
+    return Gateway(world.config.gateway.admin_socket, world.config.gateway.routes_map, lambda: dict(truth))
+
+
+def file_of(world: World) -> str:
+    return world.config.gateway.routes_map.read_text()
+
+
+def test_a_route_goes_into_both(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
+    truth["a1"] = "10.0.0.1"
+    gateway.add("a1", "10.0.0.1")
+    assert file_of(world) == "a1 10.0.0.1\n" and world.haproxy.map == [("a1", "10.0.0.1")]
+    assert world.config.gateway.routes_map.stat().st_mode & 0o777 == 0o644
+    assert gateway.status().in_step
+
+
+def test_a_route_that_is_there_is_changed_and_not_doubled(
+    world: World, gateway: Gateway, truth: dict[str, str]
+) -> None:
+    for address in ("10.0.0.1", "10.0.0.2"):
+        truth["a1"] = address
+        gateway.add("a1", address)
+    assert world.haproxy.map == [("a1", "10.0.0.2")]
+
+
+def test_a_route_leaves_both_and_may_be_gone_already(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
+    truth["a1"] = "10.0.0.1"
+    gateway.add("a1", "10.0.0.1")
+    truth.clear()
+    gateway.remove("a1")
+    gateway.remove("a1")
+    assert file_of(world) == "" and world.haproxy.map == []
+
+
+def test_status_names_what_is_missing_and_what_is_stale(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
+    truth |= {"a1": "10.0.0.1", "a2": "10.0.0.2", "a3": "10.0.0.3"}
+    gateway.sync()
+    world.haproxy.map = [("a1", "10.0.0.1"), ("a2", "10.9.9.9"), ("b", "10.0.0.9")]
+    status = gateway.status()
+    assert (status.in_step, status.routes, status.missing, status.stale) == (False, 3, ["a2", "a3"], ["b"])
+    gateway.sync()
+    assert dict(world.haproxy.map) == truth and gateway.status().in_step
+
+
+def test_an_emptied_file_is_noticed_and_mended(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
+    truth["a1"] = "10.0.0.1"
+    gateway.sync()
+    world.config.gateway.routes_map.write_text("")
+    assert gateway.status().missing == ["a1"]
+    gateway.sync()
+    assert file_of(world) == "a1 10.0.0.1\n"
+
+
+def test_while_haproxy_is_down_the_file_is_right(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
+    world.haproxy.stop()
+    truth["a1"] = "10.0.0.1"
+    with pytest.raises(GatewayError, match="systemctl restart haproxy"):
+        gateway.add("a1", "10.0.0.1")
+    assert file_of(world) == "a1 10.0.0.1\n"
+    status = gateway.status()
+    assert not status.in_step and "does not answer" in status.gateway
+    with pytest.raises(GatewayError):
+        gateway.check()
+
+
+def test_a_haproxy_that_reads_another_map_is_refused(world: World, truth: dict[str, str]) -> None:
+    """As it is before its new configuration is loaded."""
+    other = world.config.state_dir / "other.map"
+    gateway = Gateway(world.config.gateway.admin_socket, other, lambda: {"a1": "10.0.0.1"})
+    for act in (gateway.check, gateway.sync, lambda: gateway.add("a1", "10.0.0.1")):
+        with pytest.raises(GatewayError, match="systemctl reload haproxy"):
+            act()
+
+
+def test_the_double_speaks_like_haproxy(world: World) -> None:
+    """What the double answers was seen from HAProxy 2.6 and 3.0; the host suite asks the real one."""
+    assert isinstance(world.haproxy, FakeHaproxy)
+    name = str(world.config.gateway.routes_map)
+    assert world.haproxy.answer(["set", "map", name, "x", "y"]) == "entry not found."
+    assert world.haproxy.answer(["add", "map", name, "x", "y"]) == ""
+    assert world.haproxy.answer(["show", "map", name]) == "0x0 x y\n"

@@ -1,0 +1,195 @@
+"""The loop that makes the world agree with the ledger."""
+
+from dataclasses import replace
+
+import pytest
+
+from sandboxd.engine import Found
+from sandboxd.errors import EngineDown
+from sandboxd.ledger import Claim, Sandbox
+from tests.unit.sandboxd.conftest import START, World, down, make_world, refusal
+from tests.unit.sandboxd.test_pool import until
+from tests.unit.sandboxd.test_sandboxes import member
+
+
+def create(world: World, claim: Claim | None = None) -> Sandbox:
+    made = world.sandboxes.create(world.config.templates["base"], claim or Claim())
+    world.sandboxes.settle()
+    return made
+
+
+def row_of(world: World, sandbox: Sandbox) -> Sandbox:
+    found = world.ledger.get(sandbox.slot)
+    assert found is not None
+    return found
+
+
+def test_a_stopped_sandbox_is_started_with_rule_and_route(world: World) -> None:
+    sandbox = create(world)
+    world.engine.stop(sandbox.id)
+    world.commands.clear()
+    world.reconciler.tick()
+    assert world.engine.containers[sandbox.id].running
+    assert any("-A" in command for command in world.commands)
+    assert row_of(world, sandbox).booted == world.engine.containers[sandbox.id].booted
+    assert world.haproxy.map == [(sandbox.id, world.engine.containers[sandbox.id].address)]
+
+
+def test_a_sandbox_that_somebody_restarted_gets_its_rule_again(world: World) -> None:
+    sandbox = create(world)
+    world.engine.start(sandbox.id)
+    world.commands.clear()
+    world.reconciler.tick()
+    assert any("-A" in command for command in world.commands)
+    world.commands.clear()
+    world.reconciler.tick()
+    assert world.commands == [], "the next look finds all in order"
+
+
+def test_a_sandbox_that_cannot_be_started_is_reported_and_kept(world: World) -> None:
+    sandbox = create(world)
+    world.engine.stop(sandbox.id)
+    world.engine.fail["start"] = refusal()
+    world.reconciler.tick()
+    assert "cannot be started again" in world.health.troubles()[f"sandbox {sandbox.id}"]
+    world.reconciler.tick()
+    assert world.health.troubles() == {} and world.engine.containers[sandbox.id].running
+
+
+def test_a_removed_container_takes_the_rest_of_its_sandbox_along(world: World) -> None:
+    sandbox = create(world)
+    world.engine.remove_container(sandbox.id)
+    world.reconciler.tick()
+    assert world.engine.empty() and world.ledger.rows() == [] and world.haproxy.map == []
+    assert "removed outside" in row_of(world, sandbox).reason
+
+
+def test_a_stopped_pool_member_is_never_used_again(world: World) -> None:
+    stopped = member(world)
+    world.engine.stop(stopped)
+    world.reconciler.tick()
+    assert world.engine.empty() and world.ledger.rows() == []
+
+
+@pytest.mark.parametrize("state", ["creating", "removing"])
+def test_what_a_crash_left_half_done_is_removed(world: World, state: str) -> None:
+    sandbox = create(world)
+    world.ledger._db.execute("UPDATE sandboxes SET state = ? WHERE slot = ?", (state, sandbox.slot))
+    again = make_world(world.config, world.engine, world.haproxy)
+    again.reconciler.tick()
+    assert again.engine.empty() and again.ledger.rows() == [] and again.leftovers() == []
+    again.ledger.close()
+
+
+def test_a_lost_name_is_given_again(world: World) -> None:
+    sandbox = create(world)
+    world.engine.rename(sandbox.id, "something")
+    world.reconciler.tick()
+    assert world.engine.containers[sandbox.id].name == sandbox.container
+
+
+def test_the_end_of_a_sandbox_is_kept_by_the_ledger(world: World) -> None:
+    """Not by a timer: a daemon that was down when it came removes the sandbox as soon as it is up."""
+    short, long, endless = create(world, Claim(timeout_s=10)), create(world, Claim(timeout_s=100)), create(world)
+    again = make_world(world.config, world.engine, world.haproxy)
+    again.now[0] = START + 11
+    again.reconciler.expire()
+    assert {row.id for row in again.ledger.rows("running")} == {long.id, endless.id}
+    assert row_of(again, short).reason == "timeout reached"
+    again.now[0] = START + 25 * 3600
+    again.reconciler.expire()
+    assert [row.id for row in again.ledger.rows("running")] == [endless.id]
+    again.ledger.close()
+
+
+def test_the_cleanup_counts_from_the_claim_and_spares_pool_and_kept(world: World) -> None:
+    warm = member(world)
+    old, kept = create(world), create(world, Claim(keep=True))
+    world.now[0] += 25 * 3600
+    young = create(world)
+    removed, spared = world.reconciler.cleanup(24 * 3600)
+    assert removed == [old.id] and set(spared) == {kept.id, young.id}
+    assert set(world.engine.containers) == {warm, kept.id, young.id}
+
+
+def unknown(world: World, age_s: float) -> None:
+    created = world.now[0] - age_s
+    world.engine.networks["acme-net-x"] = Found("network", "acme-net-x", "x", created)
+    world.engine.volumes["acme-code-x"] = Found("volume", "acme-code-x", "x", created)
+
+
+def test_unknown_objects_are_swept_once_they_are_old(world: World) -> None:
+    world.reconciler.tick()
+    unknown(world, 5)
+    world.reconciler.tick()
+    assert not world.engine.empty()
+    world.now[0] += 3600
+    world.reconciler.tick()
+    assert world.engine.empty()
+
+
+def test_a_new_ledger_sweeps_nothing_until_it_is_told(world: World) -> None:
+    """A lost or wrong state_dir must not cost every sandbox of the host."""
+    unknown(world, 3600)
+    world.reconciler.tick()
+    assert not world.engine.empty()
+    assert "cleanup --unknown" in world.health.troubles()["sweep"]
+    world.reconciler.sweep_unknown()
+    assert world.engine.empty()
+    assert "sweep" not in world.health.troubles()
+
+
+def test_what_somebody_works_on_is_left_alone(world: World) -> None:
+    sandbox = create(world)
+    world.engine.stop(sandbox.id)
+    with world.sandboxes._holding(sandbox.slot):
+        world.reconciler.tick()
+        assert not world.engine.containers[sandbox.id].running
+
+
+def test_routes_are_mended(world: World) -> None:
+    sandbox = create(world)
+    world.haproxy.map = [("ffffffffffff", "10.9.9.9")]
+    world.reconciler.tick()
+    assert world.haproxy.map == [(sandbox.id, world.engine.containers[sandbox.id].address)]
+
+
+def test_a_gateway_that_is_down_is_reported_and_stops_nothing(world: World) -> None:
+    sandbox = create(world)
+    world.engine.stop(sandbox.id)
+    world.haproxy.stop()
+    world.reconciler.tick()
+    assert "systemctl status haproxy" in world.health.troubles()["gateway"]
+    assert world.engine.containers[sandbox.id].running
+
+
+def test_docker_being_down_ends_the_look_and_removes_nothing(world: World) -> None:
+    sandbox = create(world)
+    world.engine.fail["inventory"] = down()
+    with pytest.raises(EngineDown):
+        world.reconciler.tick()
+    assert [row.id for row in world.ledger.rows("running")] == [sandbox.id]
+
+
+def test_the_loop_goes_on_after_a_failure_and_removes_what_ends(world: World) -> None:
+    world.engine.fail["inventory"] = refusal()
+    world.reconciler.start()
+    until(lambda: "reconcile" in world.health.troubles(), "the report")
+    sandbox = create(world, Claim(timeout_s=5))
+    world.now[0] += 6
+    world.reconciler.wake()
+    until(lambda: sandbox.id not in world.engine.containers, "the end of the sandbox")
+
+
+def test_an_agent_file_that_was_lost_is_written_again(world: World) -> None:
+    sandbox = create(world)
+    world.sandboxes.dirs.write(sandbox.slot, "{}")
+    world.reconciler.tick()
+    assert sandbox.id in world.sandboxes.dirs.read(sandbox.slot)
+
+
+def test_a_new_address_is_routed(world: World) -> None:
+    sandbox = create(world)
+    world.engine.containers[sandbox.id] = replace(world.engine.containers[sandbox.id], address="10.200.9.9")
+    world.reconciler.tick()
+    assert world.haproxy.map == [(sandbox.id, "10.200.9.9")]
