@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.operations import apt, files
 
-from deploys import facts
 from deploys.operations import packages, place, unit, when
-from deploys.preflight import settings
+from deploys.preflight import settings, summary
 from deploys.settings import Settings
 
 KEYRING = "/etc/apt/keyrings/docker.asc"
@@ -55,7 +53,7 @@ def daemon_options(wanted: Settings) -> dict[str, Any]:
 def engine() -> None:
     """The engine from Debian, or from Docker's own repository, with the configuration above."""
     wanted = settings()
-    suite = host.get_fact(facts.Summary).suite
+    suite = summary().suite
     place("etc/docker/daemon.json", wanted, daemon=daemon_options(wanted))
     if wanted.docker_source == "docker":
         _repository(wanted, suite)

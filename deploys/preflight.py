@@ -11,32 +11,42 @@ MIN_FREE_MB = 8 * 1024
 MIN_MEMORY_MB = 2 * 1024
 
 
+def summary() -> facts.HostSummary:
+    """The host in one look, seen by the user who logs in: a user without sudo must be told so, and not fail at it."""
+    return host.get_fact(facts.Summary, _sudo=False)
+
+
 def settings() -> Settings:
     """The settings of the host at hand, checked."""
-    return Settings.load(host.data.dict())  # type: ignore[no-untyped-call]
+    return Settings.load(host.data.dict()).on(summary().suite)  # type: ignore[no-untyped-call]
 
 
-def problems(summary: facts.HostSummary, wanted: Settings) -> list[str]:
+def problems(seen: facts.HostSummary, wanted: Settings) -> list[str]:
     """What stands against a deploy, one line each, with what to do."""
     found = []
-    if summary.uid != 0 and not summary.sudo:
+    if seen.uid != 0 and not seen.sudo:
         user = host.data.get("ssh_user")
         found.append(f"ssh_user = {user!r}: is not root and may not sudo without a password; allow that, or use root@")
-    if (summary.os, summary.suite in SUITES) != ("debian", True):
-        found.append(f"operating system = '{summary.os} {summary.suite}': needs Debian 12 (bookworm) or 13 (trixie)")
-    if not summary.systemd:
-        found.append("init system: systemd is not running on the host, and all services are its units")
-    if summary.free_mb < MIN_FREE_MB:
+    if (seen.os, seen.suite in SUITES) != ("debian", True):
+        found.append(f"operating system = '{seen.os} {seen.suite}': needs Debian 12 (bookworm) or 13 (trixie)")
+    if (wanted.base_suite, seen.suite) == ("trixie", "bookworm"):
         found.append(
-            f"free space below /var/lib = {summary.free_mb} MB: images and sandboxes need at least {MIN_FREE_MB} MB"
+            "base_suite = 'trixie': tar and other programs of Debian 13 make system calls that the engine of Debian 12 "
+            "refuses; leave the setting empty, or upgrade the host"
         )
-    if summary.memory_mb < MIN_MEMORY_MB:
-        found.append(f"memory = {summary.memory_mb} MB: needs at least {MIN_MEMORY_MB} MB")
-    for port, program in sorted((summary.busy_ports or {}).items()):
+    if not seen.systemd:
+        found.append("init system: systemd is not running on the host, and all services are its units")
+    if seen.free_mb < MIN_FREE_MB:
+        found.append(
+            f"free space below /var/lib = {seen.free_mb} MB: images and sandboxes need at least {MIN_FREE_MB} MB"
+        )
+    if seen.memory_mb < MIN_MEMORY_MB:
+        found.append(f"memory = {seen.memory_mb} MB: needs at least {MIN_MEMORY_MB} MB")
+    for port, program in sorted((seen.busy_ports or {}).items()):
         if program != "traefik":
             found.append(f"port {port}: {program} listens there, and Traefik needs it; stop {program} or move it")
-    if summary.machine not in ("x86_64", "aarch64"):
-        found.append(f"machine = '{summary.machine}': images are made for x86_64 and aarch64")
+    if seen.machine not in ("x86_64", "aarch64"):
+        found.append(f"machine = '{seen.machine}': images are made for x86_64 and aarch64")
     return found
 
 
@@ -51,7 +61,6 @@ def absent(wanted: Settings) -> list[str]:
 def check() -> None:
     """Stop before the first change when the settings or the host will not do. Raises DeployError."""
     wanted = settings()
-    summary = host.get_fact(facts.Summary, _sudo=False)
-    found = problems(summary, wanted) + absent(wanted)
+    found = problems(summary(), wanted) + absent(wanted)
     if found:
         raise DeployError(f"{host.name} cannot become a sandbox host:\n" + "\n".join(f"  - {line}" for line in found))

@@ -111,6 +111,8 @@ def _files(wanted: Settings, with_data: bool) -> None:
 
 def _engine(wanted: Settings) -> None:
     """Remove Docker with its data root, if nothing else is in it."""
+    packages = " ".join([*DEBIAN_ENGINE, *DOCKER_ENGINE, "crun", "mmdebstrap"])
+    installed = f"dpkg-query -W -f '${{Package}} ' {packages} 2>/dev/null"
     empty = (
         'command -v dockerd && [ -z "$(docker ps --all --quiet; docker volume ls --quiet; docker image ls --quiet)" ]'
         " && echo empty"
@@ -119,9 +121,8 @@ def _engine(wanted: Settings) -> None:
         name="Remove the Docker engine",
         condition=empty,
         commands=[
-            f"DEBIAN_FRONTEND=noninteractive apt-get purge -y {' '.join(DEBIAN_ENGINE)} crun mmdebstrap"
-            if wanted.docker_source == "debian"
-            else f"DEBIAN_FRONTEND=noninteractive apt-get purge -y {' '.join(DOCKER_ENGINE)} crun mmdebstrap",
+            # Only those that are there: apt fails for a name that the release does not have.
+            f"DEBIAN_FRONTEND=noninteractive apt-get purge -y $({installed})",
             # Either may be a mount point: then it stays, empty.
             "for path in /var/lib/docker /var/lib/containerd; do [ ! -d $path ] || find $path -mindepth 1 -delete; "
             "rmdir $path 2>/dev/null || true; done",

@@ -10,7 +10,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,6 +121,10 @@ class Settings:
     @property
     def lib(self) -> str:
         return f"/usr/local/lib/{self.name}"
+
+    def on(self, suite: str) -> Settings:
+        """The settings on a host of that Debian release: what is left to the host is filled in."""
+        return replace(self, base_suite=self.base_suite or suite)
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Settings:
@@ -261,7 +265,7 @@ def _check_names(settings: Settings) -> None:
             _matches(key, getattr(settings, key), IMAGE, "use an image reference, such as 'debian:trixie-slim', or ''")
     if settings.python_mirror:
         _matches("python_mirror", settings.python_mirror, URL, "use an http(s):// address, or '' for GitHub")
-    _matches("base_suite", settings.base_suite, re.compile("bookworm|trixie"), "use 'bookworm' or 'trixie'")
+    _matches("base_suite", settings.base_suite, re.compile("(bookworm|trixie)?"), "use 'bookworm', 'trixie' or ''")
 
 
 def _check_tls(settings: Settings) -> None:

@@ -71,7 +71,8 @@ docker_build_cache = "10GB"
 # --- Images and templates --------------------------------------------------------------------------------------------
 
 # The Debian release from which the host bootstraps the base image, out of its own mirror: no registry is needed.
-base_suite = "trixie"
+# "" is the host's own. A newer one than the host's would make system calls that its older engine refuses.
+base_suite = ""
 # Or an image from a registry, such as "python:3.12-slim-bookworm" (any Debian-based one).
 base_image = ""
 

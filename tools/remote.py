@@ -30,12 +30,12 @@ class Remote:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.settings: Settings = target.load_settings()
         # Short: the path of a control socket may have about 100 characters.
         self._directory = tempfile.TemporaryDirectory(prefix="ssh-")
         self.ssh_config = Path(self._directory.name) / "config"
         self.ssh_config.write_text(target.ssh_config(f"{self._directory.name}/%C"))
         self._ca: Path | None = None
+        self._settings: Settings | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -48,6 +48,13 @@ class Remote:
     def close(self) -> None:
         subprocess.run([*self._ssh(), "-O", "exit", self.target.name], capture_output=True, check=False)
         self._directory.cleanup()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that a deploy uses for this host. Raises SettingError, RemoteError when it does not answer."""
+        if self._settings is None:
+            self._settings = self.target.load_settings().on(self.out(". /etc/os-release && echo $VERSION_CODENAME"))
+        return self._settings
 
     def command(self, command: str) -> list[str]:
         """The words that run a shell command as root on the host."""

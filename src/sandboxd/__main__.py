@@ -78,7 +78,9 @@ def open_unix(path: Path, group: str) -> socket.socket:
     try:
         gid = grp.getgrnam(group).gr_gid
     except KeyError:
-        raise ConfigError(f"socket_group = {group!r}: there is no such group. Deploy again, or: groupadd {group}") from None
+        raise ConfigError(
+            f"socket_group = {group!r}: there is no such group. Deploy again, or: groupadd {group}"
+        ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -97,7 +99,9 @@ def open_tcp(address: tuple[str, int]) -> socket.socket:
     try:
         return socket.create_server(address, backlog=1024)
     except OSError as error:
-        raise ConfigError(f"listen = {address[0]}:{address[1]}: {error.strerror}. Is another sandboxd running?") from error
+        raise ConfigError(
+            f"listen = {address[0]}:{address[1]}: {error.strerror}. Is another sandboxd running?"
+        ) from error
 
 
 def notify_ready() -> None:

@@ -73,8 +73,12 @@ class _Table:
         self._file, self._values, self._prefix = file, values, prefix
         self._read: set[str] = set()
 
-    def text(self, key: str, pattern: str = r".+", rule: str = "must be a text that is not empty", default: Any = MISSING) -> str:
-        return str(self._take(key, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None, rule, default))
+    def text(
+        self, key: str, pattern: str = r".+", rule: str = "must be a text that is not empty", default: Any = MISSING
+    ) -> str:
+        return str(
+            self._take(key, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None, rule, default)
+        )
 
     def path(self, key: str) -> Path:
         return Path(self.text(key, r"/.+", "must be an absolute path"))
@@ -129,7 +133,9 @@ def load(file: Path) -> Config:
     top = _Table(file, values)
     gateway, pool, templates = top.table("gateway"), top.table("pool"), top.table("templates")
     config = Config(
-        project=top.text("project", r"[a-z][a-z0-9-]{0,30}", "must be 1 to 31 of a-z, 0-9 and -, beginning with a letter"),
+        project=top.text(
+            "project", r"[a-z][a-z0-9-]{0,30}", "must be 1 to 31 of a-z, 0-9 and -, beginning with a letter"
+        ),
         domain=top.text("domain", r"[a-z0-9-]+(\.[a-z0-9-]+)*", "must be a domain name in lower case"),
         state_dir=top.path("state_dir"),
         secrets_dir=top.path("secrets_dir"),

@@ -124,7 +124,9 @@ class Ledger:
     def set_boot(self, slot: str, address: str, booted: str, image_id: str) -> None:
         """The container runs and its network is prepared; `image_id` is what it was really made from."""
         with self._transaction():
-            self._move(slot, ("creating", "running"), "address = ?, booted = ?, image_id = ?", (address, booted, image_id))
+            self._move(
+                slot, ("creating", "running"), "address = ?, booted = ?, image_id = ?", (address, booted, image_id)
+            )
 
     def set_warm(self, slot: str, container: str) -> Sandbox:
         """creating -> warm: may be claimed from now on."""
@@ -228,7 +230,9 @@ class Ledger:
         while self._db.execute("SELECT 1 FROM sandboxes WHERE container = ?", (container,)).fetchone():
             stamp += 0.001
             container = claimed_name(project, stamp)
-        changes = "state = 'running', container = ?, name = ?, keep = ?, metadata = ?, envs = ?, claimed_at = ?, ends_at = ?"
+        changes = (
+            "state = 'running', container = ?, name = ?, keep = ?, metadata = ?, envs = ?, claimed_at = ?, ends_at = ?"
+        )
         texts = json.dumps(claim.metadata), json.dumps(claim.envs)
         values = (container, claim.name, int(claim.keep), *texts, now, claim.ends_at(now))
         return self._move(slot, (state,), changes, values)

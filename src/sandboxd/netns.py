@@ -19,7 +19,20 @@ def dnat_command(pid: int, gateway: str, verb: str) -> list[str]:
     addresses that the servers inside are really bound to. `-w` waits for the lock of iptables, in seconds.
     """
     rule = ["-i", "eth0", "-s", gateway, "-p", "tcp", "-m", "addrtype", "--dst-type", "LOCAL"]
-    iptables = ["iptables", "-w", "10", "-t", "nat", verb, "PREROUTING", *rule, "-j", "DNAT", "--to-destination", "127.0.0.1"]
+    iptables = [
+        "iptables",
+        "-w",
+        "10",
+        "-t",
+        "nat",
+        verb,
+        "PREROUTING",
+        *rule,
+        "-j",
+        "DNAT",
+        "--to-destination",
+        "127.0.0.1",
+    ]
     return ["nsenter", "-t", str(pid), "-n", *iptables]
 
 

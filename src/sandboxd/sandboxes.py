@@ -42,8 +42,17 @@ class Host:
 
 
 class Sandboxes:
-    def __init__(self, config: Config, key: bytes, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host) -> None:
-        self.config, self.key, self.ledger, self.engine, self.gateway, self.host = config, key, ledger, engine, gateway, host
+    def __init__(
+        self, config: Config, key: bytes, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host
+    ) -> None:
+        self.config, self.key, self.ledger, self.engine, self.gateway, self.host = (
+            config,
+            key,
+            ledger,
+            engine,
+            gateway,
+            host,
+        )
         self.dirs = SlotDirs(config.state_dir)
         self.admission = Admission(config.create_parallelism)
         self._busy: set[str] = set()
@@ -63,7 +72,9 @@ class Sandboxes:
         if not rows:
             raise NotFound(f"sandbox '{prefix}' not found")
         if len(rows) > 1:
-            raise Conflict(f"sandbox '{prefix}' is ambiguous: {', '.join(row.id for row in rows)}. Give more characters.")
+            raise Conflict(
+                f"sandbox '{prefix}' is ambiguous: {', '.join(row.id for row in rows)}. Give more characters."
+            )
         return rows[0]
 
     def create(self, template: Template, claim: Claim) -> Sandbox:
@@ -266,4 +277,6 @@ def _read_profile(template: Template) -> str:
     try:
         return Path(template.seccomp).read_text()
     except OSError as error:
-        raise EngineError(f"template {template.name}: seccomp profile {template.seccomp}: {error.strerror}. Deploy again.") from error
+        raise EngineError(
+            f"template {template.name}: seccomp profile {template.seccomp}: {error.strerror}. Deploy again."
+        ) from error

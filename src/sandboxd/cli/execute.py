@@ -2,7 +2,6 @@
 
 import binascii
 import json
-import os
 import signal
 import time
 from argparse import Namespace

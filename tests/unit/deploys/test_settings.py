@@ -154,7 +154,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("docker_log_max_files", 0, "between 1 and 100"),
     ("docker_log_max_files", 101, "between 1 and 100"),
     ("docker_build_cache", "lots", "such as '10GB'"),
-    ("base_suite", "sid", "'bookworm' or 'trixie'"),
+    ("base_suite", "sid", "use 'bookworm', 'trixie'"),
     ("base_image", "debian; reboot", "image reference"),
     ("default_template", "none", "choose one of base, playwright"),
     ("python_mirror", "github", "http(s)://"),

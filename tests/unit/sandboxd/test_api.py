@@ -77,7 +77,12 @@ def test_create_answers_in_e2bs_words(client: Client) -> None:
 def test_list_and_detail(client: Client) -> None:
     found = client.create(timeout=60, metadata={"task": "x"}, name="demo", keep=True)["sandboxID"]
     (listed,) = client.unix.get("/v2/sandboxes").json()
-    assert (listed["sandboxID"], listed["metadata"], listed["name"], listed["keep"]) == (found, {"task": "x"}, "demo", True)
+    assert (listed["sandboxID"], listed["metadata"], listed["name"], listed["keep"]) == (
+        found,
+        {"task": "x"},
+        "demo",
+        True,
+    )
     assert (listed["cpuCount"], listed["memoryMB"], listed["state"], listed["unlimited"]) == (2, 2048, "running", False)
     assert listed["startedAt"] == "2027-01-15T08:00:00.000Z" and listed["endAt"] == "2027-01-15T08:01:00.000Z"
     assert "envdAccessToken" not in listed

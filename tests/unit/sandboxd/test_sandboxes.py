@@ -22,7 +22,9 @@ def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:
     assert world.haproxy.map == [(sandbox.id, container.address)]
     agent = json.loads(world.sandboxes.dirs.read(sandbox.slot))
     assert agent["accessToken"] == access_token(KEY, sandbox.id) and agent["envs"] == {"A": "1"}
-    assert [command[-3:] for command in world.commands if "-A" in command] == [["DNAT", "--to-destination", "127.0.0.1"]]
+    assert [command[-3:] for command in world.commands if "-A" in command] == [
+        ["DNAT", "--to-destination", "127.0.0.1"]
+    ]
 
 
 @pytest.mark.parametrize("method", ["create_network", "create_container", "start", "container"])
