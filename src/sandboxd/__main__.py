@@ -1,4 +1,4 @@
-"""The daemon: `python -m sandboxd --config FILE`. Wires the parts together, opens both sockets, serves until it is stopped."""
+"""The daemon: `python -m sandboxd --config FILE`. Wires the parts, opens both sockets, serves until stopped."""
 
 import argparse
 import asyncio

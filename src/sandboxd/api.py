@@ -1,7 +1,8 @@
 """The HTTP API: one FastAPI app for the Unix socket and for TCP. Field names are those of E2B's control plane.
 
-Handlers only translate: a request into a call of the life cycle, a row into JSON, an error into its status. Every answer that is no 2xx
-has the body {"code": int, "message": str}. Work runs in threads; creating has its own, so that waiting creates block nothing else.
+Handlers only translate: a request into a call of the life cycle, a row into JSON, an error into its status. Every
+answer that is no 2xx has the body {"code": int, "message": str}. Work runs in threads; creating has its own, so that
+waiting creates block nothing else.
 """
 
 import logging
@@ -46,7 +47,7 @@ class Services:
 
 
 class NewSandbox(BaseModel):
-    """Body of POST /v2/sandboxes; `keep`, `name` and `cold` are ours. Unknown fields are ignored, as E2B's clients expect."""
+    """Body of POST /v2/sandboxes; `keep`, `name` and `cold` are ours. Unknown fields are ignored, as by E2B."""
 
     model_config = ConfigDict(strict=True)
     templateID: str = ""

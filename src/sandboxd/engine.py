@@ -1,7 +1,7 @@
 """The only place that talks to Docker.
 
-`Engine` is the seam: the life cycle knows nothing else of a container engine, and an engine of several hosts implements the same
-methods. `DockerEngine` uses docker-py's low-level client, which negotiates the API version (20.10 and newer).
+`Engine` is the seam: the life cycle knows nothing else of a container engine, and an engine of several hosts implements
+the same methods. `DockerEngine` uses docker-py's low-level client, which negotiates the API version (20.10 and newer).
 Removing something that is not there is no error anywhere here.
 """
 
@@ -78,7 +78,7 @@ class DockerEngine:
         return str(self._call("version", lambda api: api.version())["Version"])
 
     def userns_uid(self) -> int:
-        """The uid on the host that is root inside: 0 without userns-remap. Asked once per connection: `info` is slow."""
+        """The uid on the host that is root inside: 0 without userns-remap. Asked once a connection: `info` is slow."""
         if self._userns_uid is None:
             self._userns_uid = base_uid(self._call("info", lambda api: api.info()))
         return self._userns_uid

@@ -1,8 +1,8 @@
 """The ledger: which sandboxes there are, who has claimed them, and until when. SQLite in WAL mode, one file.
 
 Every state transition is one transaction, and names the states that it may start from. Nothing but this module
-opens the file. States: creating -> warm -> running -> removing -> closed; a cold create skips `warm`, a failure goes from
-anywhere to `removing`. Closed rows stay as tombstones for a while. Times are Unix seconds.
+opens the file. States: creating -> warm -> running -> removing -> closed; a cold create skips `warm`, a failure goes
+from anywhere to `removing`. Closed rows stay as tombstones for a while. Times are Unix seconds.
 """
 
 import json
@@ -139,10 +139,11 @@ class Ledger:
             return self._claim(project, slot, "creating", claim, now)
 
     def claim(self, project: str, template: str, image_id: str, claim: Claim, now: float) -> Sandbox | None:
-        """warm -> running for the oldest member of that template and image; counts a hit, or a miss when there is none."""
+        """warm -> running for the oldest member of that template and image; counts a hit, else a miss."""
         with self._transaction():
             row = self._db.execute(
-                "SELECT slot FROM sandboxes WHERE state = 'warm' AND template = ? AND image_id = ? ORDER BY created_at LIMIT 1",
+                "SELECT slot FROM sandboxes WHERE state = 'warm' AND template = ? AND image_id = ?"
+                " ORDER BY created_at LIMIT 1",
                 (template, image_id),
             ).fetchone()
             self._count("hits" if row else "misses", 1)
@@ -249,7 +250,8 @@ class Ledger:
 
     def _count(self, key: str, step: int) -> None:
         self._db.execute(
-            "INSERT INTO counters (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = value + excluded.value",
+            "INSERT INTO counters (key, value) VALUES (?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = value + excluded.value",
             (key, step),
         )
 

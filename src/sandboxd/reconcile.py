@@ -1,6 +1,6 @@
 """Makes the world agree with the ledger: at start, every 30 seconds, and whenever a sandbox reaches its end.
 
-Expiry is decided here, by the clock and the ledger, never by a timer in memory; so it survives restarts and clock jumps.
+Expiry is decided here, by the clock and the ledger, never by a timer in memory: it survives restarts and clock jumps.
 Rows without a container are closed, half-made ones removed, stopped sandboxes started again, unknown objects swept.
 """
 
@@ -145,8 +145,9 @@ class Reconciler:
             if unknown:
                 self._health.report(
                     "sweep",
-                    f"{len(unknown)} containers, networks or volumes carry this project's label, but the ledger is new and"
-                    f" knows none of them, so nothing is removed. Is state_dir right ({self._sandboxes.config.state_dir})?"
+                    f"{len(unknown)} containers, networks or volumes carry this project's label, but the ledger is new"
+                    " and knows none of them, so nothing is removed."
+                    f" Is state_dir right ({self._sandboxes.config.state_dir})?"
                     " If they may go: docker-sandbox cleanup --unknown",
                 )
                 return

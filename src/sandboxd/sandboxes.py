@@ -1,7 +1,7 @@
 """The life cycle of one sandbox: create, claim, restart, remove.
 
-The ledger's row comes first and goes last, so that whatever a crash leaves behind has a row that says so; `reconcile` cleans it.
-While a thread of ours works on a slot it is in `busy`, and nobody else touches it.
+The ledger's row comes first and goes last, so that whatever a crash leaves behind has a row that says so;
+`reconcile` cleans it. While a thread of ours works on a slot it is in `busy`, and nobody else touches it.
 """
 
 import logging

@@ -83,8 +83,8 @@ def container_payload(
     """The container of a sandbox.
 
     `nofile` is the limit of open files that the host allows, at most NOFILE; `seccomp_json` the text of the
-    template's profile. No restart policy: after a reboot `reconcile` starts the container, because the DNAT rule and the route
-    must follow. No `no-new-privileges`: sudo inside is wanted, and root inside is an unprivileged uid outside.
+    template's profile. No restart policy: after a reboot `reconcile` starts the container, because the DNAT rule and
+    the route must follow. No `no-new-privileges`: sudo inside is wanted, and root inside is nobody outside.
     """
     own = labels(project, slot, template.name)
     security = [f"seccomp={seccomp_json}"] if seccomp_json else []

@@ -1,4 +1,4 @@
-"""The command line `docker-sandbox`: `main` picks the module of the verb, and turns errors into messages and exit codes.
+"""The command line `docker-sandbox`: `main` picks the verb's module, and turns errors into messages and exit codes.
 
 The whole process should take less than 90 ms, most of it Python's start. So modules are imported when their verb is
 called, and nothing here or below imports what the daemon needs.

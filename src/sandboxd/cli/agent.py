@@ -78,7 +78,7 @@ class Agent:
     def start(
         self, connection: Connection, message: dict[str, Any], timeout_s: float | None = None, user: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Starts a process; yields its events. Ends after the stream's trailer; raises AgentError when that is an error."""
+        """Starts a process; yields its events. Ends after the trailer; raises AgentError when that is an error."""
         headers = self.headers("application/connect+json", user)
         headers["Keepalive-Ping-Interval"] = str(KEEPALIVE_S)
         if timeout_s is not None:

@@ -68,8 +68,9 @@ def verb_parser(name: str) -> Parser:
 def overview() -> str:
     verbs = "\n".join(f"  {name:<10} {verb.summary.partition(chr(10))[0]}" for name, verb in VERBS.items())
     return (
-        f"usage: {PROGRAM} VERB ...\n\nMakes, uses and removes disposable sandboxes on this host.\n\nverbs:\n{verbs}\n\n"
-        f"An ID may be shortened as long as it is unique. `{PROGRAM} VERB --help` shows flags and examples.\n\n{LEGEND}\n"
+        f"usage: {PROGRAM} VERB ...\n\nMakes, uses and removes disposable sandboxes on this host.\n\n"
+        f"verbs:\n{verbs}\n\nAn ID may be shortened as long as it is unique. "
+        f"`{PROGRAM} VERB --help` shows flags and examples.\n\n{LEGEND}\n"
     )
 
 
@@ -219,7 +220,8 @@ VERBS = {
 Runs a command in a sandbox and ends with its exit code.
 
 Standard output and standard error stay apart. Standard input is passed on when it is not a terminal.
-Ctrl-C and SIGTERM are passed on to the command and all that it started; what ignores them is killed after some seconds.""",
+Ctrl-C and SIGTERM are passed on to the command and all that it started; what ignores them is killed
+after some seconds.""",
         _exec,
         """\
   docker-sandbox exec 4f1c 'whoami; pwd'

@@ -1,4 +1,4 @@
-"""The exit codes of `docker-sandbox`, and the error that carries one. They are part of the interface: scripts test them."""
+"""The exit codes of `docker-sandbox`, and the error that carries one. Part of the interface: scripts test them."""
 
 from sandboxd.errors import SandboxdError
 

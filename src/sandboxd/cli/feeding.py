@@ -1,4 +1,4 @@
-"""Our standard input becomes that of the remote process: read and sent by a thread of its own, at the pace of the process.
+"""Our standard input becomes that of the remote process: read and sent by a thread, at the process's pace.
 
 The agent takes no more while the process does not read, so the connection fills, and this thread waits in `send`.
 """
@@ -43,7 +43,7 @@ class Feeder:
         try:
             self._feed()
         except AgentError as error:
-            # The process, or its standard input, is gone: a writer to a pipe learns it by SIGPIPE. Nobody needs to be told.
+            # The process, or its standard input, is gone: a writer to a pipe learns it by SIGPIPE.
             if error.code != "not_found" and not str(error).startswith("error writing to stdin"):
                 self.failure = str(error)
         except (CliError, OSError) as error:

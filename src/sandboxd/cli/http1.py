@@ -1,7 +1,7 @@
 """A small HTTP/1.1 client over a connected socket: one request after the other, bodies streamed both ways.
 
-Why not `http.client`: importing it (with `email` and `ssl`, which nothing here needs) costs 16 ms at each start of the command,
-a third of what a whole `exec` may take. Touches the socket that it is given.
+Why not `http.client`: importing it (with `email` and `ssl`, which nothing here needs) costs 16 ms at each start of the
+command, a third of what a whole `exec` may take. Touches the socket that it is given.
 """
 
 import select
@@ -93,7 +93,7 @@ class Response:
 
 
 class Connection:
-    """One connection. `wait`, if set, is called before each receive; it may raise, and what was received stays intact."""
+    """One connection. `wait`, if set, is called before each receive; it may raise, what was received stays."""
 
     def __init__(self, connected: socket.socket, host: str) -> None:
         self.socket = connected

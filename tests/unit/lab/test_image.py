@@ -69,18 +69,18 @@ def test_certificates_of_every_kind_of_workstation(tmp_path: Path) -> None:
 
 
 def test_mmdebstrap_gets_our_files_before_it_provisions(ours: ImageSpec) -> None:
-    command = ours.mmdebstrap("/work/files.tar", Path("/keys.gpg"))
+    command = ours.mmdebstrap("/somewhere/files.tar", Path("/keys.gpg"))
     assert command[:3] == ["mmdebstrap", "--variant=minbase", "--format=tar"]
     assert "--keyring=/keys.gpg" in command
-    assert command.index("--customize-hook=tar-in /work/files.tar /") < command.index(
+    assert command.index("--customize-hook=tar-in /somewhere/files.tar /") < command.index(
         '--customize-hook=chroot "$1" /usr/lib/lab/provision'
     )
     assert command[command.index("trixie") :] == ["trixie", "-", *Mirror().sources("trixie")]
 
 
 def test_docker_build_passes_proxies_by_name_only(ours: ImageSpec) -> None:
-    assert docker_build(ours, "/work", ["https_proxy", "http_proxy"]) == [
+    assert docker_build(ours, "/somewhere", ["https_proxy", "http_proxy"]) == [
         *["docker", "build", "--tag", ours.tag, "--label", "sandbox.lab.image=trixie"],
-        *["--build-arg=http_proxy", "--build-arg=https_proxy", "/work"],
+        *["--build-arg=http_proxy", "--build-arg=https_proxy", "/somewhere"],
     ]
     assert ours.dockerfile().startswith("FROM debian:trixie\n")

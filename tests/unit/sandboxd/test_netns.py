@@ -1,0 +1,38 @@
+"""The rule in a sandbox's network namespace."""
+
+import pytest
+
+from sandboxd import netns
+from sandboxd.errors import EngineError
+
+
+def test_the_rule_lets_in_the_gateways_address_only() -> None:
+    command = netns.dnat_command(42, "10.200.0.1", "-A")
+    assert command[:5] == ["nsenter", "-t", "42", "-n", "iptables"]
+    assert " ".join(command).endswith(
+        "-t nat -A PREROUTING -i eth0 -s 10.200.0.1 -p tcp -m addrtype --dst-type LOCAL"
+        " -j DNAT --to-destination 127.0.0.1"
+    )
+
+
+@pytest.mark.parametrize(("codes", "verbs"), [([0], ["-C"]), ([1, 0], ["-C", "-A"])])
+def test_it_is_added_once(codes: list[int], verbs: list[str]) -> None:
+    seen: list[list[str]] = []
+
+    def run(command: list[str]) -> int:
+        seen.append(command)
+        return codes[len(seen) - 1]
+
+    netns.ensure_dnat(42, "10.200.0.1", run)
+    assert seen == [netns.dnat_command(42, "10.200.0.1", verb) for verb in verbs]
+
+
+def test_a_refusal_names_the_command() -> None:
+    with pytest.raises(EngineError, match=r"iptables .* ended with 3. Run it by hand"):
+        netns.ensure_dnat(42, "10.200.0.1", lambda command: 3)
+
+
+def test_a_missing_program_is_named() -> None:
+    assert netns.run(["true"]) == 0 and netns.run(["false"]) == 1
+    with pytest.raises(EngineError, match="no-such-program"):
+        netns.run(["no-such-program"])

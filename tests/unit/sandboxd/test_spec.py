@@ -1,0 +1,52 @@
+"""Names, labels and payloads of a sandbox."""
+
+from pathlib import Path
+
+from sandboxd import spec
+from sandboxd.config import Template
+
+BASE = Template("base", "acme-sandbox:1", 2048, 1.5, 1024)
+SLOT = "0123456789ab"
+
+
+def test_names() -> None:
+    assert spec.network_name("acme", SLOT) == f"acme-net-{SLOT}"
+    assert spec.volume_name("acme", SLOT) == f"acme-code-{SLOT}"
+    assert spec.pool_name("acme", "id") == "acme-pool-id"
+    assert spec.claimed_name("acme", 1_800_000_000.25) == "acme-qa-20270115-080000-250"
+    assert spec.bridge_name(SLOT) == f"sb-{SLOT}" and len(spec.bridge_name(SLOT)) == 15
+
+
+def test_a_network_of_its_own() -> None:
+    payload = spec.network_payload("acme", SLOT, "base")
+    assert payload["Name"] == f"acme-net-{SLOT}" and payload["Driver"] == "bridge" and not payload["EnableIPv6"]
+    assert payload["Labels"] == {"sandbox.project": "acme", "sandbox.slot": SLOT, "sandbox.template": "base"}
+
+
+def test_limits_and_walls() -> None:
+    payload = spec.container_payload("acme", SLOT, BASE, Path("/state/slot"), nofile=4096)
+    host = payload["HostConfig"]
+    assert host["Memory"] == host["MemorySwap"] == 2048 * 1024 * 1024
+    assert (host["NanoCpus"], host["PidsLimit"], host["Init"]) == (1_500_000_000, 1024, True)
+    assert host["CapDrop"] == ["ALL"]
+    assert not {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "MKNOD", "SYS_PTRACE"} & set(host["CapAdd"])
+    assert host["NetworkMode"] == f"acme-net-{SLOT}"
+    assert host["RestartPolicy"] == {"Name": "no"}
+    assert {"Name": "nofile", "Soft": 4096, "Hard": 4096} in host["Ulimits"]
+    assert "Privileged" not in host and "PidMode" not in host and "Runtime" not in host
+
+
+def test_mounts_and_labels() -> None:
+    payload = spec.container_payload("acme", SLOT, BASE, Path("/state/slot"), nofile=1)
+    code, slot = payload["HostConfig"]["Mounts"]
+    assert (code["Type"], code["Source"], code["Target"]) == ("volume", f"acme-code-{SLOT}", "/code")
+    assert code["VolumeOptions"]["Labels"]["sandbox.slot"] == SLOT
+    assert (slot["Source"], slot["Target"], slot["ReadOnly"]) == ("/state/slot", "/run/sandbox", True)
+    assert payload["Labels"]["sandbox.image"] == "acme-sandbox:1"
+    assert "Env" not in payload, "secrets and variables go through the agent's file"
+
+
+def test_profiles_and_runtime_of_a_template() -> None:
+    template = Template("base", "i", 1024, 1, 64, apparmor="sandbox", runtime="runsc")
+    host = spec.container_payload("acme", SLOT, template, Path("/s"), 1, seccomp_json="{}")["HostConfig"]
+    assert host["SecurityOpt"] == ["seccomp={}", "apparmor=sandbox"] and host["Runtime"] == "runsc"
