@@ -4,6 +4,7 @@ The whole process should take less than 90 ms, most of it Python's start. So mod
 called, and nothing here or below imports what the daemon needs.
 """
 
+import os
 import sys
 from importlib import import_module
 
@@ -16,6 +17,7 @@ SIGINT, SIGPIPE = 2, 13
 
 def main(arguments: list[str] | None = None, *, config: str) -> int:
     """Runs one command and returns its exit code. `config` is the file that the deploy rendered."""
+    open_standard_streams()
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         code: int = import_module(f"sandboxd.cli.{VERBS[options.verb].module}").run(options, config)
@@ -32,3 +34,13 @@ def main(arguments: list[str] | None = None, *, config: str) -> int:
         return FAILED
     except KeyboardInterrupt:
         return SIGNALLED + SIGINT
+
+
+def open_standard_streams() -> None:
+    """Whichever was closed by our caller (`<&-`) becomes /dev/null: else the next socket would take its number."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(opened, "r" if fd == 0 else "w"))

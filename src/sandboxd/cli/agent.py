@@ -72,7 +72,7 @@ class Agent:
             connection.close()
         if response.status != 200:
             raise self.refused(response.status, content)
-        answer: dict[str, Any] = json.loads(content)
+        answer: dict[str, Any] = self.decoded(content)
         return answer
 
     def start(
@@ -99,6 +99,13 @@ class Agent:
     def file_headers(self, **more: str) -> dict[str, str]:
         return {"X-Access-Token": self._token, **{name.replace("_", "-"): value for name, value in more.items()}}
 
+    def decoded(self, content: bytes) -> Any:
+        """The JSON of an answer of success. Raises CliError when it is none."""
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise CliError(f"the agent of sandbox {self.id} answers what is no JSON: {content[:80]!r}.") from error
+
     def refused(self, status: int, content: bytes) -> AgentError:
         """The error for an answer that is no success, from the agent or from the gateway before it."""
         message, code = refusal(status, content), ""
@@ -115,7 +122,7 @@ class Agent:
         return AgentError(message, code)
 
     def broken(self, error: OSError) -> CliError:
-        return CliError(f"the connection to sandbox {self.id} broke: {error or type(error).__name__}.")
+        return CliError(f"the connection to sandbox {self.id} broke: {str(error) or type(error).__name__}.")
 
 
 def envelope(message: dict[str, Any], flags: int = 0) -> bytes:

@@ -189,7 +189,6 @@ def _cleanup(parser: Parser) -> None:
     parser.add_argument(
         "--older-than", metavar="AGE", type=age, default=86400.0, help="age since `init` (default: 24h)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="remove nothing, show what would be removed")
     parser.add_argument(
         "--unknown",
         action="store_true",
@@ -273,7 +272,7 @@ and the like are left out with a warning: what a sandbox made must not reach oth
         "manage",
         "Removes sandboxes that are older than an age, except those made with --keep. The pool is not touched.",
         _cleanup,
-        "  docker-sandbox cleanup --older-than 24h\n  docker-sandbox cleanup --older-than 1h --dry-run",
+        "  docker-sandbox cleanup --older-than 24h",
     ),
     "routes": Verb(
         "manage",

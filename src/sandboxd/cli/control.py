@@ -1,6 +1,7 @@
 """Client of the control plane: JSON over its Unix socket. Turns refusals into messages and exit codes."""
 
 import json
+import os
 import socket
 import time
 from typing import Any
@@ -49,7 +50,7 @@ class ControlPlane:
         finally:
             connection.close()
         if 200 <= response.status < 300:
-            return json.loads(content) if content else None
+            return decoded(content, f"{method} {target}") if content else None
         raise CliError(refusal(response.status, content), EXIT_CODES.get(response.status, FAILED))
 
     def _connect(self) -> socket.socket:
@@ -64,7 +65,7 @@ class ControlPlane:
                 connected.close()
                 raise CliError(
                     f"{self._path}: permission denied. Only root and the socket's group may use sandboxes;"
-                    " let root add you (usermod --append --groups sandbox USER), then log in again."
+                    f" let root add you (usermod --append --groups {group_of(self._path)} USER), then log in again."
                 ) from error
             except OSError as error:
                 connected.close()
@@ -79,6 +80,27 @@ class ControlPlane:
 
 def sandbox_path(sandbox_id: str) -> str:
     return f"/sandboxes/{quote(sandbox_id)}"
+
+
+def decoded(content: bytes, request: str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise CliError(f"sandboxd answers {request} with what is no JSON: {content[:80]!r}.") from error
+
+
+def group_of(path: str) -> str:
+    """The group that a file belongs to: its name, or else its number."""
+    import grp  # only here: most commands never need it
+
+    try:
+        number = os.stat(path).st_gid
+    except OSError:
+        return "GROUP"
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 def refusal(status: int, content: bytes) -> str:

@@ -12,7 +12,7 @@ from sandboxd.cli.agent import KEEPALIVE_S, Agent, AgentError
 from sandboxd.cli.control import ControlPlane, sandbox_path
 from sandboxd.cli.exits import FAILED, NOT_FOUND, OK, SIGNALLED, TIMED_OUT, USAGE, CliError
 from sandboxd.cli.interrupts import Interrupts
-from sandboxd.cli.output import ReaderGone, write_all
+from sandboxd.cli.output import OutputError, ReaderGone, write_all
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 SILENCE_S = KEEPALIVE_S * 3.0  # without a word for so long, the agent or the network is gone
@@ -97,6 +97,9 @@ class Execution:
         except ReaderGone:
             self._kill()
             return SIGNALLED + signal.SIGPIPE
+        except OutputError:
+            self._kill()
+            raise
         except (Stopped, KeyboardInterrupt):
             self._kill()
             return SIGNALLED + (self._interrupts.received or signal.SIGINT)

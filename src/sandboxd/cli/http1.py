@@ -24,6 +24,17 @@ class ConnectionBroken(OSError):
     """The other side hung up, or sent what is not HTTP, before a response was complete."""
 
 
+def _whole(text: str, base: int) -> int:
+    """A size as HTTP writes it: digits, no sign."""
+    try:
+        number = int(text, base)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise ConnectionBroken(f"the answer is not HTTP: {text[:40]!r} is no size")
+    return number
+
+
 class Response:
     """A status, its headers (names in lower case), and the body, which is read in pieces."""
 
@@ -34,7 +45,7 @@ class Response:
         length = headers.get("content-length")
         if status in (204, 304):
             length = "0"
-        self._left = int(length) if length is not None and not self._chunked else None
+        self._left = _whole(length, 10) if length is not None and not self._chunked else None
         self._chunk_left = 0
         self._ended = False
 
@@ -73,11 +84,7 @@ class Response:
 
     def _read_chunked(self, size: int) -> bytes:
         if self._chunk_left == 0:
-            line = self._source.receive_line().partition(b";")[0]
-            try:
-                self._chunk_left = int(line, 16)
-            except ValueError:
-                raise ConnectionBroken(f"a chunk of the answer begins with {line[:40]!r}") from None
+            self._chunk_left = _whole(self._source.receive_line().partition(b";")[0].decode("latin-1"), 16)
             if self._chunk_left == 0:
                 while self._source.receive_line():  # trailers
                     pass

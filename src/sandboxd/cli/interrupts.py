@@ -61,12 +61,16 @@ class Interrupts:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the command like Ctrl-C does: what it has begun is cleaned up first."""
+    """SIGTERM and SIGHUP end the command like Ctrl-C does: what it has begun is cleaned up first.
+
+    One that is ignored stays so: that is what `nohup` does with SIGHUP.
+    """
 
     def stop(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    caught = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in caught}
     try:
         yield
     finally:

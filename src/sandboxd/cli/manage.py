@@ -78,9 +78,8 @@ def pool(options: Namespace, control: ControlPlane) -> int:
         code = OK if state["warm"] >= state["size"] else FAILED
     printing.show(options, state, lambda: printing.fields(printing.pool_lines(state)))
     if code != OK:
-        raise CliError(
-            f"the pool has {state['warm']} of {state['size']} members: {state['trouble'] or 'filling is slow'}."
-        )
+        reason = state["trouble"] or ("filling is slow" if state["enabled"] else "it was turned off meanwhile")
+        raise CliError(f"the pool has {state['warm']} of {state['size']} members: {reason}.")
     return code
 
 
@@ -94,11 +93,9 @@ def _filled(control: ControlPlane, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def cleanup(options: Namespace, control: ControlPlane) -> int:
-    wanted = {"olderThan": options.older_than, "unknown": options.unknown, "dryRun": options.dry_run}
-    done = control.post("/cleanup", wanted)
-    verb = "would remove" if options.dry_run else "removed"
+    done = control.post("/cleanup", {"olderThan": options.older_than, "unknown": options.unknown})
     removed = " ".join(done["removed"])
-    text = f"{verb} {len(done['removed'])}{': ' if removed else ''}{removed}; kept {len(done['kept'])}"
+    text = f"removed {len(done['removed'])}{': ' if removed else ''}{removed}; kept {len(done['kept'])}"
     printing.show(options, done, lambda: text)
     return OK
 

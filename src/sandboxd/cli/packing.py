@@ -37,7 +37,7 @@ def walk(directory: str, name: str) -> Iterator[tuple[str, str]]:
 def send_directory(connection: Connection, directory: str, name: str, progress: Progress) -> None:
     """Sends all chunks of the body. Raises Refused, and CliError for a file that changes while it is read."""
     for path, inner in walk(directory, name):
-        found = os.lstat(path)
+        found = os.stat(path) if path == directory else os.lstat(path)  # it may be named by a link to it
         member = header_of(path, inner, found)
         if member is None:
             warn(f"{path}: left out, since it is no file, directory or link")

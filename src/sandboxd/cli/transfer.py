@@ -1,7 +1,6 @@
 """The verbs `upload` and `download`: what goes where, by the rules of `cp -r`; files and directories, streamed."""
 
 import binascii
-import json
 import os
 import posixpath
 import shutil
@@ -79,7 +78,7 @@ def upload_file(agent: Agent, source: str, target: str, may_exist: bool) -> None
             connection.begin("POST", agent.file_target(target), headers, found.st_size)
             with refusable():
                 packing.send_file(connection, file, found.st_size, progress)
-        written = json.loads(accepted(agent, connection.response()))
+        written = agent.decoded(accepted(agent, connection.response()))
     mode = stat.S_IMODE(found.st_mode) & 0o777
     if mode != DEFAULT_MODE or may_exist:
         run_quietly(agent, "/bin/chmod", [f"{mode:o}", "--", written[0]["path"]])
@@ -114,17 +113,22 @@ def download(agent: Agent, source: str, target: str) -> None:
         if response.status != 200:
             accepted(agent, response)
         if target != "-":
-            keep(unpacking.Body(response, progress), own_name(source), target)
+            keep(unpacking.Body(response, progress), source, target)
             return
         while piece := response.read(PIECE_BYTES):
             write_all(sys.stdout.fileno(), piece)
             progress.add(len(piece))
 
 
-def keep(body: unpacking.Body, name: str, target: str) -> None:
-    """Unpacks beside the place where the copy belongs, and moves it there once all of it has arrived."""
+def keep(body: unpacking.Body, source: str, target: str) -> None:
+    """Unpacks beside the place where the copy belongs, and moves it there once all of it has arrived.
+
+    The name of a file is the one that was asked for. The sandbox, which is not trusted, has no say in it.
+    """
     into = os.path.isdir(target)
-    directory = os.path.join(target, name) if into and name else target  # where a directory would go
+    if os.path.islink(target) and not into:
+        target = os.path.realpath(target)  # as `cp` does, a link that the user names is followed
+    directory = os.path.join(target, own_name(source)) if into else target  # where a directory would go
     base = directory if os.path.isdir(directory) else os.path.dirname(os.path.abspath(directory))
     if target.endswith("/") and not into:
         base = os.path.dirname(os.path.abspath(target))
@@ -134,11 +138,13 @@ def keep(body: unpacking.Body, name: str, target: str) -> None:
         if unpacking.unpack(body, work):
             unpacking.put_in_place(work, directory)
             return
-        for entry in os.listdir(work):
-            if target.endswith("/"):
-                os.makedirs(target, exist_ok=True)
-            final = os.path.join(target, entry) if into or target.endswith("/") else target
-            unpacking.put_in_place(os.path.join(work, entry), final)
+        name, found = posixpath.basename(posixpath.normpath(source)), os.listdir(work)
+        if found != [name] or not os.path.isfile(os.path.join(work, name)):
+            raise CliError(f"refused: asked for the file {name!r}, the sandbox sent {sorted(found)!r}.")
+        if target.endswith("/"):
+            os.makedirs(target, exist_ok=True)
+        final = os.path.join(target, name) if into or target.endswith("/") else target
+        unpacking.put_in_place(os.path.join(work, name), final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

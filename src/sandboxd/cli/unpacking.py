@@ -1,7 +1,7 @@
 """A tar stream from a sandbox becomes files here. The sandbox is not trusted: nothing may land outside of the target.
 
 Not `tarfile.extract`: Debian 12's Python has no `filter="data"`, and releases that have it can be led out of the target
-by links. Here links are made last, so that no name is ever resolved through one, and those that lead out are left out.
+by links. Here links are made last, so that no name is ever resolved through one, and those that lead out are removed.
 """
 
 import os
@@ -37,7 +37,7 @@ def unpack(body: Body, target: str) -> bool:
     stream that is no tar or stops before its end.
     """
     directories: list[tuple[str, tarfile.TarInfo]] = []
-    links: list[tuple[str, tarfile.TarInfo]] = []
+    links: dict[str, str] = {}
     is_directory = False
     try:
         with tarfile.open(fileobj=body, mode="r|", bufsize=BUFFER_BYTES) as archive:  # type: ignore[call-overload]
@@ -50,18 +50,16 @@ def unpack(body: Body, target: str) -> bool:
                 elif member.isreg():
                     write_file(archive, member, path)
                 elif member.islnk():
-                    os.makedirs(os.path.dirname(path), exist_ok=True)
-                    os.link(inside(target, member.linkname), path)
+                    make_hard_link(inside(target, member.linkname), path, links)
                 elif member.issym():
-                    links.append((path, member))
+                    links[path] = member.linkname
                 else:
                     warn(f"{member.name}: left out, since it is no file, directory or link")
     except tarfile.TarError as error:
         raise CliError(f"the sandbox sent a damaged archive: {error}.") from error
     while body.read(BUFFER_BYTES):  # the padding after the archive's end; a broken connection shows here
         pass
-    for path, member in links:
-        make_link(target, path, member)
+    make_links(target, links)
     for path, member in reversed(directories):  # last: a directory may be read-only
         os.chmod(path, member.mode & 0o777 | 0o700)
         os.utime(path, (member.mtime, member.mtime))
@@ -90,24 +88,55 @@ def write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> 
     os.utime(path, (member.mtime, member.mtime))
 
 
-def make_link(target: str, path: str, member: tarfile.TarInfo) -> None:
-    """A symbolic link, unless it leads out of what was copied."""
-    place = posixpath.dirname(posixpath.normpath(member.name))
-    goal = posixpath.normpath(posixpath.join(place, member.linkname))
-    if goal.startswith(("/", "../")) or goal == "..":
-        warn(f"{member.name}: left out, since this link leads out of what is copied, to {member.linkname}")
+def make_hard_link(original: str, path: str, links: dict[str, str]) -> None:
+    """Another name for a file that came before, or for a symbolic link, which is made later as such."""
+    if original in links:
+        links[path] = links[original]
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with suppress(FileNotFoundError):
+    if not os.path.isfile(original):
+        raise CliError(f"the sandbox sent a damaged archive: {os.path.basename(path)} is a link to what did not come.")
+    if path != original:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        os.link(original, path)
+
+
+def make_links(target: str, links: dict[str, str]) -> None:
+    """The symbolic links, without those that lead out of what was copied: by themselves, or by way of another one.
+
+    Where one leads depends on the others (`a/b -> ..`, `c -> a/b/..`), so they are judged when all are there.
+    """
+    root = os.path.realpath(target)
+    for path, goal in links.items():
+        place = os.path.dirname(path)
+        if os.path.realpath(place) != os.path.join(root, os.path.relpath(place, target)).removesuffix("/."):
+            raise CliError(f"refused: the sandbox sent {os.path.relpath(path, target)!r}, which lies behind a link.")
+        os.makedirs(place, exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        os.symlink(goal, path)
+    for path in [path for path, goal in links.items() if leads_out(path, goal, root)]:
+        name = os.path.relpath(path, target)
+        warn(f"{name}: left out, since this link leads out of what is copied, to {links[path]}")
         os.unlink(path)
-    os.symlink(member.linkname, path)
+
+
+def leads_out(path: str, goal: str, root: str) -> bool:
+    final = os.path.realpath(path)
+    return goal.startswith("/") or not (final == root or final.startswith(f"{root}/"))
 
 
 def put_in_place(source: str, target: str) -> None:
-    """Moves what was unpacked to its name. Directories are joined; links in the target are replaced, never followed."""
+    """Moves what was unpacked to its name. Directories are joined; links in the target are replaced, never followed.
+
+    Devices and the like stay: as root, a file moved to /dev/null would take the place of the device.
+    """
     if not os.path.isdir(source) or os.path.islink(source):
         if os.path.isdir(target) and not os.path.islink(target):
             raise CliError(f"{target}: is a directory, and a file would take its place. Remove it first.")
+        if os.path.lexists(target) and not (os.path.isfile(target) or os.path.islink(target)):
+            raise CliError(f"{target}: is no file. For a device or a pipe use: docker-sandbox download ID REMOTE - >")
         os.replace(source, target)
     elif not os.path.lexists(target):
         os.rename(source, target)
