@@ -53,7 +53,8 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
 
 def serve(settings: config.Config, parts: api.Services) -> None:
     """Serves until SIGTERM or SIGINT, then ends what was begun."""
-    sockets = [open_unix(settings.socket, settings.socket_group), open_tcp(settings.listen)]
+    tcp = open_tcp(settings.listen)  # first: it refuses while another daemon runs, whose Unix socket we would replace
+    sockets = [open_unix(settings.socket, settings.socket_group), tcp]
     options = uvicorn.Config(
         api.build(parts),
         access_log=False,

@@ -31,6 +31,7 @@ class Admission:
             self._changed.wait_for(lambda: self._free > 0)
             self._waiting -= 1
             self._free -= 1
+            self._changed.notify_all()  # the pool looked while we waited, and went to sleep again: is a place left?
         try:
             yield
         finally:

@@ -92,7 +92,10 @@ class _Table:
         return float(self._take(key, lambda v: type(v) in (int, float) and low <= v <= high, rule))
 
     def address(self, key: str) -> tuple[str, int]:
-        host, _, port = self.text(key, r"[^:]+:\d{1,5}", 'must look like "127.0.0.1:8090"').rpartition(":")
+        rule = 'must look like "127.0.0.1:8090", with a port from 1 to 65535'
+        host, _, port = self.text(key, r"[^:]+:\d{1,5}", rule).rpartition(":")
+        if not 1 <= int(port) <= 65535:
+            raise self.wrong(key, rule)
         return host, int(port)
 
     def table(self, key: str) -> "_Table":

@@ -7,14 +7,16 @@ Removing something that is not there is no error anywhere here.
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from http.client import HTTPException
 from typing import Any, Protocol, TypeVar
 
 import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
+from urllib3.exceptions import HTTPError
 
 from sandboxd import errors
 
@@ -64,6 +66,7 @@ class Engine(Protocol):
     def remove_network(self, network: str) -> None: ...
     def remove_volume(self, volume: str) -> None: ...
     def inventory(self, project: str) -> list[Found]: ...
+    def changes(self, project: str) -> Iterator[str]: ...
 
 
 class DockerEngine:
@@ -144,6 +147,17 @@ class DockerEngine:
         for one in self._call("list volumes", lambda api: api.volumes(filters=chosen))["Volumes"] or []:
             found.append(Found("volume", one["Name"], _slot(one), timestamp(one["CreatedAt"])))
         return found
+
+    def changes(self, project: str) -> Iterator[str]:
+        """The slots whose containers start or die, as it happens. Ends when Docker goes away."""
+        chosen = {"type": "container", "event": ["start", "die"], "label": f"sandbox.project={project}"}
+        events = self._call("listen to events", lambda api: api.events(filters=chosen, decode=True))
+        try:
+            for event in events:
+                yield _slot({"Labels": event["Actor"]["Attributes"]})
+        except (OSError, DockerException, HTTPError, HTTPException) as error:
+            # Each layer below has a word of its own for a connection that breaks in the middle of a stream.
+            raise errors.EngineDown(f"Docker has hung up: {error}.") from error
 
     def _call(self, what: str, function: Callable[[Any], T], absent: Callable[[], T] | None = None) -> T:
         """Runs one call, and turns what docker-py raises into our errors. `absent` answers instead of a 404."""

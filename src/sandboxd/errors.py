@@ -64,6 +64,13 @@ class EngineError(SandboxdError):
     retry_after_s = 10
 
 
+class HostError(SandboxdError):
+    """The host cannot write what it must: a full or broken disk, a directory that was changed by hand."""
+
+    status = 503
+    retry_after_s = 10
+
+
 class GatewayError(SandboxdError):
     """HAProxy does not answer on its admin socket, or refuses a map command."""
 

@@ -98,7 +98,7 @@ class Gateway:
 
     def _file(self) -> dict[str, str]:
         try:
-            lines = [line.split() for line in self._map.read_text().splitlines()]
+            lines = [line.split() for line in self._map.read_text(errors="replace").splitlines()]
         except FileNotFoundError:
             return {}
         return {parts[0]: parts[1] for parts in lines if len(parts) == 2}

@@ -24,6 +24,11 @@ class Health:
         elif before and not trouble:
             log.info("%s: well again", source)
 
+    def forget(self, source: str) -> None:
+        """The source is no more: its trouble is neither there nor over."""
+        with self._lock:
+            self._troubles.pop(source, None)
+
     def troubles(self) -> dict[str, str]:
         with self._lock:
             return dict(self._troubles)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sandboxd.config import Template
-from sandboxd.errors import LedgerError
+from sandboxd.errors import HostError, LedgerError
 from sandboxd.spec import claimed_name
 
 # Forward only: a release appends, and never changes what stands here. user_version counts the entries applied.
@@ -92,16 +92,23 @@ class Sandbox:
 
 
 class Ledger:
-    """The open ledger. Safe to use from several threads, and from several processes."""
+    """The open ledger. Safe to use from several threads, and from several processes.
+
+    Every method raises HostError when the file can be neither read nor written any more.
+    """
 
     def __init__(self, file: Path) -> None:
+        """Opens the file, makes it when it is not there. Raises LedgerError when it cannot be used."""
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=10)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")  # a claim must survive a power cut: a member is never used twice
-        file.chmod(0o600)  # it holds the environment variables that claimers gave
-        self._migrate(file)
+        try:
+            self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=10)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # a claim must survive a power cut: nothing is used twice
+            file.chmod(0o600)  # it holds the environment variables that claimers gave
+            self._migrate(file)
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerError(f"{file}: {error}. Mend or move away the file; is its disk full or read-only?") from error
 
     def close(self) -> None:
         with self._lock:
@@ -174,8 +181,7 @@ class Ledger:
             self._db.execute("DELETE FROM sandboxes WHERE state = 'closed' AND closed_at < ?", (before,))
 
     def get(self, slot: str) -> Sandbox | None:
-        with self._lock:
-            return self._row(slot)
+        return self._row(slot)
 
     def rows(self, *states: str) -> list[Sandbox]:
         """All rows in these states (default: all that are open), oldest claim or creation first."""
@@ -190,41 +196,43 @@ class Ledger:
 
     def next_end(self) -> float | None:
         """When the next sandbox ends, None when none has an end."""
-        with self._lock:
-            row = self._db.execute("SELECT min(ends_at) FROM sandboxes WHERE state = 'running'").fetchone()
+        (row,) = self._read("SELECT min(ends_at) FROM sandboxes WHERE state = 'running'")
         return None if row[0] is None else float(row[0])
 
     def routes(self) -> dict[str, str]:
         """id -> address of every sandbox in use."""
-        with self._lock:
-            rows = self._db.execute("SELECT id, address FROM sandboxes WHERE state = 'running'").fetchall()
+        rows = self._read("SELECT id, address FROM sandboxes WHERE state = 'running'")
         return {row["id"]: row["address"] for row in rows}
 
     def setting(self, key: str) -> str:
         """A setting that survives restarts; empty when it was never set."""
-        with self._lock:
-            row = self._db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
-        return str(row[0]) if row else ""
+        rows = self._read("SELECT value FROM settings WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else ""
 
     def set_setting(self, key: str, value: str) -> None:
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (key, value))
 
     def counter(self, key: str) -> int:
-        with self._lock:
-            row = self._db.execute("SELECT value FROM counters WHERE key = ?", (key,)).fetchone()
-        return int(row[0]) if row else 0
+        rows = self._read("SELECT value FROM counters WHERE key = ?", (key,))
+        return int(rows[0][0]) if rows else 0
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
+        with self._lock, _told():
             self._db.execute("BEGIN IMMEDIATE")  # takes the write lock before reading: claimers queue here
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # A failed COMMIT leaves the transaction open, and a full disk may have ended it already.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
+
+    def _read(self, statement: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
+        with self._lock, _told():
+            return self._db.execute(statement, values).fetchall()
 
     def _claim(self, project: str, slot: str, state: str, claim: Claim, now: float) -> Sandbox:
         container, stamp = claimed_name(project, now), now
@@ -256,15 +264,14 @@ class Ledger:
         )
 
     def _row(self, slot: str) -> Sandbox | None:
-        row = self._db.execute("SELECT * FROM sandboxes WHERE slot = ?", (slot,)).fetchone()
-        return _sandbox(row) if row else None
+        rows = self._read("SELECT * FROM sandboxes WHERE slot = ?", (slot,))
+        return _sandbox(rows[0]) if rows else None
 
     def _select(self, states: tuple[str, ...], where: str, values: tuple[Any, ...] = ()) -> list[Sandbox]:
         marks = ", ".join("?" * len(states))
         order = "ORDER BY coalesce(claimed_at, created_at), slot"
-        with self._lock:
-            statement = f"SELECT * FROM sandboxes WHERE state IN ({marks}) AND {where} {order}"
-            return [_sandbox(row) for row in self._db.execute(statement, (*states, *values))]
+        statement = f"SELECT * FROM sandboxes WHERE state IN ({marks}) AND {where} {order}"
+        return [_sandbox(row) for row in self._read(statement, (*states, *values))]
 
     def _migrate(self, file: Path) -> None:
         with self._lock:
@@ -277,6 +284,15 @@ class Ledger:
             for number in range(version, len(MIGRATIONS)):
                 script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
                 self._db.executescript(script)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """SQLite's errors that the host causes, as ours. IntegrityError stays what it is: a mistake in this program."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise HostError(f"the ledger cannot be read or written: {error}. Is the disk full? Look with: df -h") from error
 
 
 def _sandbox(row: sqlite3.Row) -> Sandbox:

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sandboxd.errors import SandboxdError
+from sandboxd.errors import EngineError, SandboxdError
 from sandboxd.health import Health
 from sandboxd.ledger import Claim, Sandbox
 from sandboxd.sandboxes import Sandboxes
@@ -89,8 +89,20 @@ class Pool:
             self._sandboxes.remove(member, "pool drained", ("warm",))
 
     def discard_outdated(self) -> None:
-        """Removes members of another image or template than the pool's present one."""
-        image_id = self._sandboxes.engine.image_id(self._template.image)
+        """Removes members of another image or template than the pool's present one, and more than are wanted.
+
+        Of a pool that is off none is wanted: a drain that Docker interrupted is finished here.
+        """
+        if not self.enabled:
+            for member in self._ledger.rows("warm"):
+                self._sandboxes.try_remove(member, "pool drained", ("warm",))
+            return
+        try:
+            image_id = self._sandboxes.engine.image_id(self._template.image)
+        except EngineError as error:  # it is being built anew, or was pruned: no reason to stop reconciling the rest
+            self._health.report("image", str(error))
+            return
+        self._health.report("image", "")
         for member in self._ledger.rows("warm"):
             if (member.template, member.image_id) != (self._template.name, image_id):
                 self._sandboxes.try_remove(member, "pool member of an outdated image", ("warm",))
@@ -123,10 +135,18 @@ class Pool:
             while not self._stopped:
                 pause_s = self._not_before - time.monotonic()
                 if pause_s <= 0:
-                    for _ in range(self._missing()):
-                        self._starting += 1
-                        self._fills.submit(self._fill)
+                    self._fill_up()
                 self._changed.wait(pause_s if pause_s > 0 else LOOK_EVERY_S)
+
+    def _fill_up(self) -> None:
+        try:
+            missing = self._missing()
+        except SandboxdError as error:  # this thread must go on: it looks again later
+            self._health.report("pool", str(error))
+            return
+        for _ in range(missing):
+            self._starting += 1
+            self._fills.submit(self._fill)
 
     def _fill(self) -> None:
         trouble = ""

@@ -1,4 +1,4 @@
-"""Makes the world agree with the ledger: at start, every 30 seconds, and whenever a sandbox reaches its end.
+"""Makes the world agree with the ledger: at start, every 30 seconds, and as soon as Docker or the clock gives cause.
 
 Expiry is decided here, by the clock and the ledger, never by a timer in memory: it survives restarts and clock jumps.
 Rows without a container are closed, half-made ones removed, stopped sandboxes started again, unknown objects swept.
@@ -19,7 +19,7 @@ from sandboxd.sandboxes import Sandboxes
 log = logging.getLogger(__name__)
 
 EVERY_S = 30.0
-RETRY_S = 1.0  # while Docker does not answer
+RETRY_S = 1.0  # while Docker does not answer; and the least time between two comparisons
 GRACE_S = 600.0  # unknown objects younger than this are left alone
 TOMBSTONES_S = 7 * 86400.0
 MAY_SWEEP = "may_sweep"
@@ -32,10 +32,13 @@ class Reconciler:
         self._stopped = threading.Event()
         self._wake = threading.Event()
         self._ticking = threading.Lock()
+        self._noticed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        self._watcher.start()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -45,6 +48,11 @@ class Reconciler:
 
     def wake(self) -> None:
         """A sandbox with an end was made: the loop must know when to look next."""
+        self._wake.set()
+
+    def notice(self) -> None:
+        """Something happened behind our back: compare at once, but not more often than every RETRY_S."""
+        self._noticed.set()
         self._wake.set()
 
     def tick(self) -> None:
@@ -171,16 +179,33 @@ class Reconciler:
         return self._sandboxes.host.now()
 
     def _run(self) -> None:
-        next_tick = time.monotonic()
+        last_tick, next_tick = -RETRY_S, 0.0
         while not self._stopped.is_set():
             self._wake.clear()
+            if self._noticed.is_set():
+                next_tick = min(next_tick, last_tick + RETRY_S)
             if time.monotonic() >= next_tick:
-                next_tick = time.monotonic() + self._try_tick()
+                self._noticed.clear()
+                pause_s = self._try_tick()
+                last_tick = time.monotonic()
+                next_tick = last_tick + pause_s
             self.expire()
             until_tick_s = next_tick - time.monotonic()
             end = self._ledger.next_end()
             until_end_s = until_tick_s if end is None else end - self._now()
             self._wake.wait(max(0.0, min(until_tick_s, until_end_s)))
+
+    def _watch(self) -> None:
+        """Listens for containers that die or start without us. The thread ends with the process: it waits in a read."""
+        while not self._stopped.is_set():
+            try:
+                for slot in self._engine.changes(self._sandboxes.config.project):
+                    if not self._sandboxes.busy(slot):
+                        self.notice()
+            except SandboxdError as error:
+                log.debug("%s", error)  # the next comparison reports it
+            self.notice()  # whatever happened while nobody listened
+            self._stopped.wait(RETRY_S)
 
     def _try_tick(self) -> float:
         """The loop must go on whatever happens; returns the seconds until the next tick."""

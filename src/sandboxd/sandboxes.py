@@ -85,6 +85,7 @@ class Sandboxes:
             sandbox = self.ledger.set_running(self.config.project, slot, claim, self.host.now())
             self.gateway.add(sandbox.id, sandbox.address)
         self._later.submit(self._try_rename, sandbox)
+        log.info("sandbox %s is in use: origin %s, template %s", sandbox.id, sandbox.origin, sandbox.template)
         return sandbox
 
     def create_member(self, template: Template, wanted: Callable[[], bool]) -> bool:
@@ -113,13 +114,30 @@ class Sandboxes:
             self.ledger.unclaim_dead(sandbox.slot, "pool member was dead at its claim")
             self._later.submit(self.try_remove, sandbox, "pool member was dead at its claim")
         try:
-            self.write_agent_file(sandbox)
-            self.gateway.add(sandbox.id, sandbox.address)
-        except (OSError, GatewayError) as error:
+            with self._holding(sandbox.slot):  # `mend` may be about to write what the member had before
+                self.write_agent_file(sandbox)
+                self.gateway.add(sandbox.id, sandbox.address)
+        except BaseException as error:
             self.try_remove(sandbox, f"claim failed: {error}")
             raise
         self._later.submit(self._try_rename, sandbox)
+        log.info("sandbox %s is in use: origin %s, template %s", sandbox.id, sandbox.origin, sandbox.template)
         return sandbox
+
+    def mend(self, sandbox: Sandbox) -> bool:
+        """Puts the container's name and agent.json right.
+
+        False when the container stopped, or was started anew, since its network was prepared.
+        """
+        with self._holding(sandbox.slot):
+            row = self.ledger.get(sandbox.slot)  # anew: it may have been claimed since the caller looked
+            container = self.engine.container(sandbox.id)
+            if row is None or row.state not in ("warm", "running") or container is None:
+                return True  # going or gone: the next look of reconcile sees it
+            if container.name != row.container:
+                self.engine.rename(row.id, row.container)
+            self.write_agent_file(row)
+            return (container.running, container.booted, container.address) == (True, row.booted, row.address)
 
     def restart(self, sandbox: Sandbox) -> None:
         """Brings a sandbox in use back after its container stopped, or was started again by somebody else.

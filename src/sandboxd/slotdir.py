@@ -8,7 +8,11 @@ import hmac
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from sandboxd.errors import HostError
 
 AGENT_FILE = "agent.json"
 USER, WORKDIR = "user", "/code"
@@ -33,7 +37,7 @@ def agent_text(sandbox_id: str, template: str, envs: dict[str, str], key: bytes)
 
 
 class SlotDirs:
-    """All slot directories below `<state_dir>/sandboxes`."""
+    """All slot directories below `<state_dir>/sandboxes`. Every method raises HostError when the disk refuses."""
 
     def __init__(self, state_dir: Path) -> None:
         self._root = state_dir / "sandboxes"
@@ -42,31 +46,41 @@ class SlotDirs:
         return self._root / slot
 
     def create(self, slot: str, owner: int) -> None:
-        # The runtime enters the user namespace before it mounts, so that uid must be able to pass through.
-        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
         path = self.path(slot)
-        path.mkdir(mode=0o500)
-        os.chown(path, owner, owner)
+        with _told(path):
+            # The runtime enters the user namespace before it mounts, so that uid must be able to pass through.
+            self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+            path.mkdir(mode=0o500)
+            os.chown(path, owner, owner)
 
     def write(self, slot: str, text: str) -> None:
         """Writes agent.json, or replaces it in one step: the agent sees the old file or the new one."""
         path = self.path(slot)
-        owner = path.stat()
-        temporary = path / f".{AGENT_FILE}.new"
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
-            file.write(text)
-        os.chown(temporary, owner.st_uid, owner.st_gid)
-        os.replace(temporary, path / AGENT_FILE)
+        with _told(path):
+            owner = path.stat()
+            temporary = path / f".{AGENT_FILE}.new"
+            temporary.unlink(missing_ok=True)
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+                file.write(text)
+            os.chown(temporary, owner.st_uid, owner.st_gid)
+            os.replace(temporary, path / AGENT_FILE)
 
     def read(self, slot: str) -> str:
-        """The present agent.json, empty when there is none."""
-        try:
-            return (self.path(slot) / AGENT_FILE).read_text()
-        except FileNotFoundError:
-            return ""
+        """The present agent.json, empty when there is none. Bytes that are no text come as U+FFFD."""
+        path = self.path(slot) / AGENT_FILE
+        with _told(path):
+            return path.read_text(errors="replace") if path.exists() else ""
 
     def remove(self, slot: str) -> None:
         path = self.path(slot)
-        if path.exists():
-            shutil.rmtree(path)
+        with _told(path):
+            if path.exists():
+                shutil.rmtree(path)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostError(f"{error.filename or path}: {error.strerror}. Is the disk full? Look with: df -h") from error

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import queue
 import shutil
 import socket
 import tempfile
@@ -42,6 +43,7 @@ class FakeEngine:
     payloads: list[dict[str, Any]] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     lock: Any = field(default_factory=threading.RLock)
+    events: "queue.Queue[str | Exception]" = field(default_factory=queue.Queue)
 
     def _enter(self, method: str) -> None:
         if error := self.fail.pop(method, None):
@@ -126,6 +128,15 @@ class FakeEngine:
                 for key, value in self.containers.items()
             ]
             return [*made, *self.networks.values(), *self.volumes.values()]
+
+    def changes(self, project: str) -> Iterator[str]:
+        """What a test puts into `events`; an exception there is raised."""
+        self._enter("changes")
+        while True:
+            event = self.events.get()
+            if isinstance(event, Exception):
+                raise event
+            yield event
 
     def empty(self) -> bool:
         """Whether nothing at all is left."""

@@ -99,3 +99,21 @@ def test_an_engine_that_is_down_is_asked_anew_next_time(error: Exception) -> Non
     with pytest.raises(errors.EngineDown, match="systemctl status docker"):
         down.version()
     assert down._client is None
+
+
+class Events:
+    """docker-py's client: a stream of events that breaks."""
+
+    def events(self, **options: Any) -> Any:
+        assert options["filters"]["label"] == "sandbox.project=acme" and options["decode"]
+        yield {"Actor": {"Attributes": {"sandbox.slot": "s1"}}}
+        raise requests.exceptions.ChunkedEncodingError("broken")
+
+
+def test_changes_end_with_the_connection() -> None:
+    made = engine.DockerEngine()
+    made._client = Events()  # type: ignore[assignment]
+    changes = made.changes("acme")
+    assert next(changes) == "s1"
+    with pytest.raises(errors.EngineDown, match="has hung up"):
+        next(changes)

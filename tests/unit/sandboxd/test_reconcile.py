@@ -193,3 +193,32 @@ def test_a_new_address_is_routed(world: World) -> None:
     world.engine.containers[sandbox.id] = replace(world.engine.containers[sandbox.id], address="10.200.9.9")
     world.reconciler.tick()
     assert world.haproxy.map == [(sandbox.id, "10.200.9.9")]
+
+
+def test_a_sandbox_that_dies_is_started_as_soon_as_docker_says_so(world: World) -> None:
+    world.reconciler.start()
+    until(lambda: bool(world.ledger.setting("may_sweep")), "the first comparison")
+    sandbox = create(world)
+    world.engine.stop(sandbox.id)
+    world.engine.events.put(sandbox.slot)
+    until(lambda: world.engine.containers[sandbox.id].running, "the sandbox running again")
+
+
+def test_our_own_starts_and_removals_cause_no_comparison(world: World) -> None:
+    world.reconciler.start()
+    until(lambda: bool(world.ledger.setting("may_sweep")), "the first comparison")
+    with world.sandboxes._holding("slot"):
+        world.engine.events.put("slot")
+        until(world.engine.events.empty, "the event heard")
+    assert not world.reconciler._noticed.is_set()
+
+
+def test_listening_goes_on_after_docker_hung_up(world: World) -> None:
+    world.reconciler.start()
+    world.engine.events.put(down())
+    sandbox = create(world)
+    world.engine.stop(sandbox.id)
+    until(lambda: world.engine.containers[sandbox.id].running, "a comparison, since nobody listened meanwhile")
+    world.engine.stop(sandbox.id)
+    world.engine.events.put(sandbox.slot)
+    until(lambda: world.engine.containers[sandbox.id].running, "the next event heard")

@@ -1,19 +1,28 @@
-"""A real agent on the loopback, a control plane that knows one sandbox, and the command line that uses both."""
+"""A real agent on the loopback, and the command line, which finds it through one of two control planes.
+
+`cli` and `used` (which has made the sandbox ID) talk to the daemon's own API over doubles of engine and gateway; `lone`
+and `box` (which has the agent) to one that answers what a test wants.
+"""
 
 import os
 import pwd
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.envd.client import TOKEN, Running
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay
+from sandboxd.config import Config
+from sandboxd.slotdir import access_token
+from tests.unit.envd.client import Running
+from tests.unit.sandboxd.cli.doubles import ID as ID
+from tests.unit.sandboxd.cli.doubles import Cli as Cli
+from tests.unit.sandboxd.cli.doubles import ControlPlane, Relay, write_place
+from tests.unit.sandboxd.conftest import KEY, World
+from tests.unit.sandboxd.test_api import Client
 
+TOKEN = access_token(KEY, ID)
 MYSELF = pwd.getpwuid(os.getuid()).pw_name
 
 
@@ -48,14 +57,6 @@ def here(tmp_path: Path) -> Path:
     path = tmp_path / "here"
     path.mkdir()
     return path
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Short: the path of a Unix socket may have about 100 characters."""
-    path = Path(tempfile.mkdtemp(prefix="cli"))
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture
@@ -101,22 +102,45 @@ def gateway() -> Iterator[tuple[str, int]]:
     yield address
 
 
+def write_config(file: Path, config: Config) -> None:
+    write_place(file, config.socket, config.gateway.address)
+
+
 @pytest.fixture
-def cli(directory: Path, control: ControlPlane, gateway: tuple[str, int]) -> Cli:
-    """Without an agent."""
-    return Cli(directory, control, gateway)
+def service(world: World) -> Iterator[Client]:
+    """The daemon's API on its socket."""
+    made = Client(world)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cli(service: Client, directory: Path, agent: Running) -> Cli:
+    config = write_place(directory / "config.toml", service.world.config.socket, ("127.0.0.1", agent.port))
+    return Cli(config, agent.file.parent / "work")
+
+
+@pytest.fixture
+def used(cli: Cli) -> Cli:
+    assert cli.out("init") == f"{ID}\n"
+    return cli
+
+
+@pytest.fixture
+def lone(directory: Path, control: ControlPlane, gateway: tuple[str, int]) -> Cli:
+    return Cli(write_place(directory / "config.toml", control.path, gateway), directory)
 
 
 @pytest.fixture
 def box(directory: Path, control: ControlPlane, agent: Running) -> Cli:
-    """With the real agent."""
-    return Cli(directory, control, ("127.0.0.1", agent.port))
+    config = write_place(directory / "config.toml", control.path, ("127.0.0.1", agent.port))
+    return Cli(config, agent.file.parent / "work")
 
 
 @pytest.fixture
-def relay(box: Cli, agent: Running) -> Iterator[Relay]:
-    """Stands between the two from now on."""
+def relay(box: Cli, control: ControlPlane, agent: Running) -> Iterator[Relay]:
+    """Stands between `box` and the agent."""
     made = Relay(agent.port)
-    box.gateway = made.address
+    write_place(box.config, control.path, made.address)
     yield made
     made.stop()

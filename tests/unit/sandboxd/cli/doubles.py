@@ -1,21 +1,28 @@
 """What the command line talks to: a control plane that answers what a test wants, and a gateway that can break off."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sandboxd.cli import main
+from sandboxd.cli.http1 import Connection, Response
 
 SOURCE = Path(__file__).parents[4] / "src"
-ID = "abc123def456"
+ID = "000000000001"  # what the double of the engine calls its first container
 DEADLINE_S = 10.0
-START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from sandboxd.cli import main; sys.exit(main(config=sys.argv.pop(1)))"
+START = """\
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from sandboxd.cli import main
+from sandboxd.cli.http1 import Connection, Response
+sys.exit(main(config=sys.argv.pop(1)))
+"""
 
 
 @dataclass
@@ -34,6 +41,24 @@ def answer_of(status: int, body: Any = None) -> bytes:
     """A whole response; a `body` of bytes is sent as it is, everything else as JSON."""
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(content), content)
+
+
+def connection_of(script: bytes) -> Connection:
+    """A connection to somebody who says that and hangs up."""
+    ours, theirs = socket.socketpair()
+
+    def say() -> None:
+        with theirs, suppress(OSError):
+            theirs.sendall(script)
+
+    threading.Thread(target=say, daemon=True).start()
+    ours.settimeout(DEADLINE_S)
+    return Connection(ours, "host")
+
+
+def response_of(content: bytes) -> Response:
+    """A response with that body, as it comes over a socket."""
+    return connection_of(answer_of(200, content)).response()
 
 
 class Server:
@@ -71,6 +96,7 @@ class ControlPlane(Server):
     def __init__(self, path: Path) -> None:
         self.answers: dict[str, bytes | list[bytes]] = {}
         self.requests: list[Request] = []
+        self.path = path
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(path))
         super().__init__(listening)
@@ -119,7 +145,8 @@ class Relay(Server):
 
     def cut(self) -> None:
         for connected in self._pairs:
-            connected.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # the other half of the pair has gone already
+                connected.shutdown(socket.SHUT_RDWR)
 
     def talk(self, connection: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", self._port)) as agent:
@@ -139,53 +166,59 @@ class Relay(Server):
             return
 
 
+def write_place(file: Path, socket_path: Path, gateway: tuple[str, int]) -> Path:
+    """As much of the configuration file as the command line reads."""
+    file.write_text(f'socket = "{socket_path}"\n[gateway]\naddress = "{gateway[0]}:{gateway[1]}"\n')
+    return file
+
+
 @dataclass
 class Cli:
     """`docker-sandbox` with a configuration of its own: as a process, or within this one."""
 
-    directory: Path
-    control: ControlPlane
-    gateway: tuple[str, int]
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def config(self) -> str:
-        """The path of the file, written anew: what a test has changed holds."""
-        file = self.directory / "config.toml"
-        host, port = self.gateway
-        socket_path = self.directory / "sandboxd.sock"
-        file.write_text(f'socket = "{socket_path}"\n[gateway]\naddress = "{host}:{port}"\n')
-        return str(file)
+    config: Path
+    work: Path  # where the agent's commands start
 
     def call(self, *arguments: str) -> int:
         """Within this process: what it prints is for capsys."""
-        return main(list(arguments), config=self.config)
+        return main(list(arguments), config=str(self.config))
 
-    def command(self, *arguments: str | bytes) -> list[str | bytes]:
-        return [sys.executable, "-I", "-c", START, str(SOURCE), self.config, *arguments]
+    def words(self, *arguments: str | bytes) -> list[str | bytes]:
+        """The command line of a process."""
+        return [sys.executable, "-I", "-c", START, str(SOURCE), str(self.config), *arguments]
 
     def start(
         self, *arguments: str | bytes, stdin: Any = subprocess.DEVNULL, **options: Any
     ) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            self.command(*arguments),
-            stdin=stdin,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
-            env={**os.environ, **self.environment},
-        )
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen(self.words(*arguments), stdin=stdin, **options)
 
     def run(
         self, *arguments: str | bytes, stdin: bytes | Any = b"", **options: Any
     ) -> "subprocess.CompletedProcess[bytes]":
-        """To its end. `stdin` is bytes, or a file; nothing is /dev/null, as in a script."""
-        piped = isinstance(stdin, bytes)
-        process = self.start(
-            *arguments, stdin=(subprocess.PIPE if stdin else subprocess.DEVNULL) if piped else stdin, **options
-        )
-        with process:
+        """To its end. `stdin` is bytes, or a file; without any it is /dev/null, as in a script."""
+        content = stdin if isinstance(stdin, bytes) and stdin else None
+        source = subprocess.PIPE if content else subprocess.DEVNULL if isinstance(stdin, bytes) else stdin
+        with self.start(*arguments, stdin=source, **options) as process:
             try:
-                out, err = process.communicate(stdin if piped and stdin else None, timeout=DEADLINE_S)
+                out, err = process.communicate(content, timeout=DEADLINE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def out(self, *arguments: str | bytes, stdin: bytes | Any = b"") -> str:
+        """What it prints. It must end with 0."""
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"{arguments}: exit code {done.returncode}: {done.stderr.decode()}"
+        return done.stdout.decode()
+
+    def interrupt(self, process: "subprocess.Popen[bytes]", number: int) -> tuple[int, str]:
+        """Sends a signal to a process from `start`. Returns its exit code and its standard error."""
+        process.send_signal(number)
+        try:
+            _, err = process.communicate(timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return process.returncode, err.decode()

@@ -2,12 +2,14 @@
 
 import argparse
 import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sandboxd.cli import arguments
-from sandboxd.cli.arguments import VERBS, age, duration, overview, pair, parse, port, verb_parser
+from sandboxd.cli.arguments import VERBS, Parser, age, duration, overview, pair, parse, port, verb_parser
 from sandboxd.cli.exits import LEGEND
 
 DOCS = Path(__file__).parents[4] / "docs" / "cli.md"
@@ -189,8 +191,6 @@ def test_help_has_flags_examples_and_exit_codes(verb: str, capsys: pytest.Captur
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_examples_of_the_help_can_be_typed(verb: str) -> None:
-    import shlex
-
     lines = re.findall(rf"docker-sandbox ({verb} [^)|<\n]*|{verb}$)", VERBS[verb].examples, re.MULTILINE)
     assert lines
     for line in lines:
@@ -206,8 +206,12 @@ def test_the_help_of_exec_explains_its_codes(capsys: pytest.CaptureFixture[str])
 
 def test_only_the_parser_of_the_verb_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
+
+    def builder(name: str) -> Callable[[Parser], None]:
+        return lambda _: built.append(name)
+
     for name, verb in VERBS.items():
-        monkeypatch.setitem(arguments.VERBS, name, verb._replace(add_arguments=lambda _, name=name: built.append(name)))
+        monkeypatch.setitem(arguments.VERBS, name, verb._replace(add_arguments=builder(name)))
     parse(["list"])
     assert built == ["list"]
 
@@ -219,8 +223,11 @@ def test_the_documentation_has_the_same_verbs() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_documentation_has_the_same_flags(verb: str) -> None:
     """Each flag is named in the verb's section, but for --json, which the rules for all verbs explain."""
-    named = set(re.findall(r"--[a-z-]+", re.sub(r"'[^'\n]*'", "", documented()[verb])))
-    assert named - flags_of(verb) == set()
+    section = re.sub(r"'[^'\n]*'", "", documented()[verb])  # without the commands that examples run
+    named = set(re.findall(r"--[a-z][a-z-]+", section))
+    examples = " ".join(re.findall(r"^.*docker-sandbox .*$", section, re.MULTILINE))
+    assert set(re.findall(r"--[a-z][a-z-]+", examples)) - flags_of(verb) == set()
+    assert named - {flag for flags in FLAGS.values() for flag in flags} == set()
     assert flags_of(verb) - named - {"--json"} == set()
 
 

@@ -2,14 +2,20 @@
 
 import json
 import os
+import pwd
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.unit.sandboxd.cli.conftest import ID, Cli
+from sandboxd.cli import execute
+from sandboxd.cli.arguments import parse
+from sandboxd.cli.exits import CliError
+from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, Scripted, answer_of, write_place
 
 
 def wait_for(path: Path) -> None:
@@ -32,77 +38,260 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_output_stays_apart_and_is_not_touched(used: Cli) -> None:
-    done = used.run("exec", ID, r"printf '\000\377\n'; printf 'e\377' >&2; exit 7")
+def test_output_stays_apart_and_is_not_touched(box: Cli) -> None:
+    done = box.run("exec", ID, r"printf '\000\377\n'; printf 'e\377' >&2; exit 7")
     assert (done.stdout, done.stderr, done.returncode) == (b"\0\xff\n", b"e\xff", 7)
 
 
 @pytest.mark.parametrize(("command", "code"), [("true", 0), ("false", 1), ("kill -9 $$", 137), ("exit 255", 255)])
-def test_the_exit_code_is_the_commands_own(used: Cli, command: str, code: int) -> None:
-    assert used.run("exec", ID, command).returncode == code
+def test_the_exit_code_is_the_commands_own(box: Cli, command: str, code: int) -> None:
+    assert box.run("exec", ID, command).returncode == code
 
 
-def test_standard_input_is_passed_on(used: Cli) -> None:
+def test_standard_input_is_passed_on(box: Cli) -> None:
     data = os.urandom(3_000_000)
-    assert used.run("exec", ID, "cat", stdin=data).stdout == data
+    assert box.run("exec", ID, "cat", stdin=data).stdout == data
 
 
-def test_a_command_that_does_not_read_ends_all_the_same(used: Cli) -> None:
+def test_a_command_that_does_not_read_ends_all_the_same(box: Cli) -> None:
     with open("/dev/zero", "rb") as endless:
-        done = subprocess.run(used.words("exec", ID, "echo done"), stdin=endless, capture_output=True, timeout=30)
+        done = subprocess.run(box.words("exec", ID, "echo done"), stdin=endless, capture_output=True, timeout=30)
     assert (done.stdout, done.returncode) == (b"done\n", 0)
 
 
-def test_directory_environment_and_user(used: Cli, tmp_path: Path) -> None:
-    shown = used.out("exec", ID, 'pwd; echo "$A-$B"', "--cwd", "/", "--env", "A=1", "--env", "B=x=y z")
+def test_directory_environment_and_user(box: Cli, tmp_path: Path) -> None:
+    shown = box.out("exec", ID, 'pwd; echo "$A-$B"', "--cwd", "/", "--env", "A=1", "--env", "B=x=y z")
     assert shown == "/\n1-x=y z\n"
-    assert used.run("exec", ID, "true", "--user", "nobody-has-this").returncode == 1
+    assert box.run("exec", ID, "true", "--user", "nobody-has-this").returncode == 1
 
 
-def test_the_time_limit_ends_the_command_and_its_children(used: Cli) -> None:
-    file = used.work / "pid"
+def test_the_time_limit_ends_the_command_and_its_children(box: Cli) -> None:
+    file = box.work / "pid"
     file.unlink(missing_ok=True)
-    done = used.run("exec", ID, f"sleep 300 & echo $! >{file}; wait", "--timeout", "1s")
+    done = box.run("exec", ID, f"sleep 300 & echo $! >{file}; wait", "--timeout", "0.5s")
     assert done.returncode == 124
     assert gone(int(file.read_text()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_exec_ends_the_command(used: Cli, number: int) -> None:
-    file = used.work / f"pid-{number}"
-    process = used.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
+def test_an_interrupted_exec_ends_the_command(box: Cli, number: int) -> None:
+    file = box.work / f"pid-{number}"
+    process = box.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
     wait_for(file)
-    code, _ = used.interrupt(process, number)
+    code, _ = box.interrupt(process, number)
     assert code == 128 + number
     assert gone(int(file.read_text()))
 
 
-def test_in_the_background_it_lives_on(used: Cli) -> None:
-    pid = int(used.out("exec", ID, "exec sleep 300", "--background"))
+def test_in_the_background_it_lives_on(box: Cli) -> None:
+    pid = int(box.out("exec", ID, "exec sleep 300", "--background"))
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":  # until bash has made way
         assert time.monotonic() < deadline
-    used.out("exec", ID, f"kill {pid}")
+    box.out("exec", ID, f"kill {pid}")
     assert gone(pid)
-    answer = json.loads(used.out("exec", ID, "exec sleep 0", "--background", "--json"))
+    answer = json.loads(box.out("exec", ID, "exec sleep 0", "--background", "--json"))
     assert answer["pid"] > 0
 
 
-def test_as_json(used: Cli) -> None:
-    done = used.run("exec", ID, "echo out; echo err >&2; exit 3", "--json")
+def test_as_json(box: Cli) -> None:
+    done = box.run("exec", ID, "echo out; echo err >&2; exit 3", "--json")
     answer = json.loads(done.stdout)
     assert (answer["stdout"], answer["stderr"], answer["exitCode"]) == ("out\n", "err\n", 3)
 
 
-def test_a_reader_that_goes_away_ends_it(used: Cli) -> None:
-    process = subprocess.Popen(used.words("exec", ID, "yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def test_a_reader_that_goes_away_ends_it(box: Cli) -> None:
+    process = subprocess.Popen(box.words("exec", ID, "yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.read(10)
     process.stdout.close()
     assert process.wait(20) == 141
 
 
-def test_an_unknown_sandbox(cli: Cli) -> None:
-    done = cli.run("exec", "ffffffffffff", "true")
+def test_an_unknown_sandbox(lone: Cli, control: ControlPlane) -> None:
+    control.answer("GET /sandboxes/ffff", 404, {"code": 404, "message": "sandbox 'ffff' not found"})
+    done = lone.run("exec", "ffff", "true")
     assert done.returncode == 3
-    assert done.stderr.decode().startswith("docker-sandbox: error: sandbox 'ffffffffffff' not found")
+    assert done.stderr == b"docker-sandbox: error: sandbox 'ffff' not found\n"
+
+
+def test_a_command_that_ends_with_1_has_no_message_of_ours(box: Cli) -> None:
+    done = box.run("exec", ID, "exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
+
+
+def test_the_sandboxs_variables_and_directory_are_the_default(box: Cli) -> None:
+    assert box.out("exec", ID, 'pwd; echo "$FROM_SANDBOX"') == f"{box.work}\nyes\n"
+    assert box.out("exec", ID, 'echo "$FROM_SANDBOX"', "--env", "FROM_SANDBOX=mine") == "mine\n"
+
+
+def test_another_user(box: Cli) -> None:
+    myself = pwd.getpwuid(os.getuid()).pw_name
+    assert box.out("exec", ID, "id -un", "--user", myself) == f"{myself}\n"
+    done = box.run("exec", ID, "true", "--user", "nobody-has-this")
+    assert (done.returncode, done.stdout) == (1, b"") and b"nobody-has-this" in done.stderr
+
+
+def test_a_directory_that_is_missing(box: Cli) -> None:
+    done = box.run("exec", ID, "true", "--cwd", "/does/not/exist")
+    assert done.returncode == 1 and b"/does/not/exist" in done.stderr
+
+
+def test_no_input_is_no_input(box: Cli) -> None:
+    assert box.run("exec", ID, "cat; echo end").stdout == b"end\n"
+
+
+def test_an_empty_input_ends_at_once(box: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with (tmp_path / "empty").open("rb") as empty:
+        assert box.run("exec", ID, "cat; echo end", stdin=empty).stdout == b"end\n"
+
+
+def test_an_input_that_never_comes_does_not_hold_the_command_up(box: Cli) -> None:
+    reader, writer = os.pipe()
+    try:
+        assert box.run("exec", ID, "echo done", stdin=reader).stdout == b"done\n"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_standard_stream_is_not_taken_for_another_one(box: Cli, tmp_path: Path, closed: str) -> None:
+    """The number of a closed stream is free: without care, a socket of ours gets it."""
+    file = tmp_path / "ran"
+    command = f"cat; echo out; echo err >&2; echo {closed[0]} > {file}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'"$@" {closed}', "bash", *box.words("exec", ID, command)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=10,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (b"" if "1" in closed else b"out\n")
+    assert done.stderr == (b"" if "2" in closed else b"err\n")
+    assert file.read_text() == f"{closed[0]}\n"
+
+
+def test_an_ignored_interrupt_is_followed_by_harder_ones(
+    box: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sandboxd.cli.execute.GRACE_S", 0.4)
+    file = tmp_path / "pid"
+
+    def interrupt() -> None:
+        wait_for(file)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    stubborn = f"trap 'echo INT' INT; trap 'echo TERM' TERM; echo $$ >{file}; while :; do sleep 0.02; done"
+    code = box.call("exec", ID, stubborn)
+    thread.join()
+    assert code == 130 and gone(int(file.read_text()))
+    assert capfd.readouterr().out == "INT\nTERM\n"
+
+
+def test_a_command_may_end_by_itself_after_an_interrupt(box: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    process = box.start("exec", ID, f"trap 'echo cleaned; exit 0' INT; echo $$ >{file}; while :; do sleep 0.02; done")
+    wait_for(file)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (130, b"cleaned\n", b"")
+
+
+def test_json_of_a_time_limit(box: Cli) -> None:
+    done = box.run("exec", ID, "echo begun; sleep 300", "--timeout", "0.4", "--json")
+    answer = json.loads(done.stdout)
+    assert done.returncode == 124
+    assert (answer["exitCode"], answer["timedOut"], answer["stdout"]) == (124, True, "begun\n")
+
+
+def test_output_that_cannot_be_written_ends_the_command(box: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    with open("/dev/full", "wb") as full:
+        done = box.run("exec", ID, f"echo $$ >{file}; echo out; exec sleep 300", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == b"docker-sandbox: error: cannot write to standard output: No space left on device.\n"
+    assert gone(int(file.read_text()))
+
+
+def test_a_connection_that_breaks(box: Cli, relay: Relay, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    process = box.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
+    wait_for(file)
+    relay.cut()
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert b"the connection to sandbox" in err and b"may still run" in err and b"Traceback" not in err
+    os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def test_a_sandbox_that_is_removed_meanwhile(box: Cli, relay: Relay, control: ControlPlane, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    process = box.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
+    wait_for(file)
+    control.answer(f"GET /sandboxes/{ID}", 404, {"code": 404, "message": "not found"})
+    relay.cut()
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 3 and b"was removed while the command ran" in err
+    os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (b"", "closed without an answer"),
+        (b"SSH-2.0-x\r\n", "is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n\x00\x00\x00\x00\x09", "stops in the middle"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n\x00\x00\x00\x00\x02no", "no JSON"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n\x02\x00\x00\x00\x02{}", "without the end"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "is no size"),
+        (answer_of(502, {"code": 502, "message": "The sandbox was not found"}), "routes status"),
+        (answer_of(401, {"code": "unauthenticated", "message": "no token"}), "no token"),
+    ],
+)
+def test_a_gateway_that_answers_nonsense(
+    lone: Cli, control: ControlPlane, capfd: pytest.CaptureFixture[str], script: bytes, words: str
+) -> None:
+    gateway = Scripted(script)
+    write_place(lone.config, control.path, gateway.address)
+    code = lone.call("exec", ID, "true")
+    gateway.stop()
+    out, err = capfd.readouterr()
+    assert (code, out) == (1, "") and words in err and err.startswith("docker-sandbox: error: ")
+
+
+def test_a_time_limit_is_refused_in_the_background(lone: Cli) -> None:
+    done = lone.run("exec", ID, "true", "--background", "--timeout", "5")
+    assert done.returncode == 2 and b"--background" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ({"exited": True}, 0),
+        ({"exitCode": 7, "exited": True}, 7),
+        ({"exitCode": -1, "status": "signal: killed"}, 137),
+        ({"exitCode": -1, "status": "signal: segmentation fault"}, 139),
+        ({"exitCode": -1, "status": "signal: 40"}, 168),
+    ],
+)
+def test_exit_codes_of_the_protocol(end: dict[str, Any], code: int) -> None:
+    assert execute.exit_code(end) == code
+
+
+def test_an_end_that_is_not_known_is_an_error() -> None:
+    with pytest.raises(CliError, match="not known"):
+        execute.exit_code({"exitCode": -1, "status": "vanished"})
+
+
+def test_the_message_that_starts_a_command() -> None:
+    options = parse(["exec", "4f1c", "a b", "--env", "K=V"])
+    assert execute.start_message(options, stdin=True) == {
+        "process": {"cmd": "/bin/bash", "args": ["-l", "-c", "a b"], "envs": {"K": "V"}},
+        "stdin": True,
+    }
+    options.cwd = "/x"
+    assert execute.start_message(options, stdin=False)["process"]["cwd"] == "/x"
