@@ -75,6 +75,9 @@ def _bootstrap(spec: image.ImageSpec, work: Path, proxies: Mapping[str, str]) ->
     files.chmod(0o644)
     work.chmod(0o755)  # in user-namespace mode mmdebstrap's hooks are another user
     command = spec.mmdebstrap(str(files), image.KEYRING if image.KEYRING.exists() else None)
+    if os.geteuid() == 0:
+        # mmdebstrap makes all mounts private: it must not do so to the workstation's own.
+        command = ["unshare", "--mount", *command]
     # /tmp is noexec on hardened machines, and in containers: dpkg's scripts fail there.
     env = {**os.environ, **proxies, "TMPDIR": "/var/tmp"}
     load = ["docker", "import", "--change", f"LABEL {image.label(spec.suite)}", "-"]

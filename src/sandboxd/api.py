@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from sandboxd.admission import MAX_WAITING
+from sandboxd.bodies import BodyLimit, Text
 from sandboxd.errors import BadRequest, NotFound, SandboxdError, Unauthorised
 from sandboxd.health import Health
 from sandboxd.ledger import Claim, Sandbox
@@ -50,10 +51,10 @@ class NewSandbox(BaseModel):
     """Body of POST /v2/sandboxes; `keep`, `name` and `cold` are ours. Unknown fields are ignored, as by E2B."""
 
     model_config = ConfigDict(strict=True)
-    templateID: str = ""
+    templateID: Text = ""
     timeout: float | None = Field(None, gt=0, le=OPEN_ENDED_S)
-    metadata: dict[str, str] | None = None
-    envVars: dict[str, str] | None = None
+    metadata: dict[Text, Text] | None = None
+    envVars: dict[Text, Text] | None = None
     keep: bool = False
     name: str = Field("", max_length=128)
     cold: bool = False
@@ -85,6 +86,7 @@ def came_by_unix_socket(request: Request) -> bool:
 def build(services: Services) -> FastAPI:
     """The app. Later parts of the API add their routes to it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(BodyLimit)
     _answer_errors(app)
     sandboxes, pool, reconciler = services.sandboxes, services.pool, services.reconciler
     config, ledger = sandboxes.config, sandboxes.ledger
@@ -121,9 +123,11 @@ def build(services: Services) -> FastAPI:
         }
 
     @app.get("/health")
-    async def health() -> Response:
+    async def health(request: Request) -> Response:
         troubles = services.health.troubles()
         lines = [f"{source}: {trouble}" for source, trouble in sorted(troubles.items())]
+        if lines and not came_by_unix_socket(request):  # the whole world may ask; ids, paths and logs are not for it
+            lines = [f"{len(lines)} troubles: the host's journal and GET /health on its Unix socket name them"]
         return PlainTextResponse("\n".join(lines or ["ok"]) + "\n")
 
     @app.post("/v2/sandboxes", dependencies=trusted)
@@ -216,8 +220,10 @@ def _answer_errors(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> Response:
         first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+        if first.get("type") == "json_invalid":
+            return answer(400, f"the body is not valid JSON: {first['ctx']['error']} at character {first['loc'][1]}")
         where = ".".join(str(part) for part in first.get("loc", ())[1:]) or "the body"
-        value = "" if first.get("type") in ("missing", "json_invalid") else f", got {first.get('input')!r}"
+        value = "" if first.get("type") == "missing" else f", got {first.get('input')!r}"
         return answer(400, f"{where}: {first.get('msg', error)}{value}")
 
     async def http(_: Request, error: Exception) -> Response:

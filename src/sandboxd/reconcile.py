@@ -23,6 +23,7 @@ RETRY_S = 1.0  # while Docker does not answer; and the least time between two co
 GRACE_S = 600.0  # unknown objects younger than this are left alone
 TOMBSTONES_S = 7 * 86400.0
 MAY_SWEEP = "may_sweep"
+SOURCE = "sandbox "  # how the troubles of single sandboxes are called in the health report
 
 
 class Reconciler:
@@ -63,6 +64,7 @@ class Reconciler:
             found = self._engine.inventory(self._sandboxes.config.project)
             containers = {one.slot: one for one in found if one.kind == "container"}
             stopped = [row for row in rows if self._settle(row, containers.get(row.slot))]
+            self._forget_troubles()
             with ThreadPoolExecutor(self._sandboxes.config.create_parallelism, "restart") as several:
                 list(several.map(self._restart, stopped))
             self.sync_routes()
@@ -112,38 +114,39 @@ class Reconciler:
             self._sandboxes.try_remove(row, f"left {row.state} by an interrupted daemon", (row.state,))
         elif container is None:
             self._sandboxes.try_remove(row, "its container was removed outside sandboxd", (row.state,))
-        elif self._changed(row, container):
+        elif not (container.running and self._mend(row)):
             if row.state == "running":
                 return True
             self._sandboxes.try_remove(row, "pool member stopped or was restarted", ("warm",))
         return False
 
-    def _changed(self, row: Sandbox, found: Found) -> bool:
-        """Whether the container was started anew or stopped since its network was prepared. Mends small things."""
-        if not found.running:
-            return True
+    def _mend(self, row: Sandbox) -> bool:
+        """False when the container stopped, or was started anew, since its network was prepared."""
         try:
-            container = self._engine.container(row.id)
-            if container is None:
-                return False  # the next tick closes it
-            if container.name != row.container:
-                self._engine.rename(row.id, row.container)
-            self._sandboxes.write_agent_file(row)
-            return (container.running, container.booted, container.address) != (True, row.booted, row.address)
+            as_prepared = self._sandboxes.mend(row)
         except EngineDown:
             raise
-        except (SandboxdError, OSError) as error:
-            self._health.report(f"sandbox {row.id}", str(error))
-            return False
+        except SandboxdError as error:
+            self._health.report(_source(row), str(error))
+            return True
+        if as_prepared:
+            self._health.report(_source(row), "")
+        return as_prepared
 
     def _restart(self, row: Sandbox) -> None:
         """Its trouble stays in the health report until it runs, or is removed."""
-        source = f"sandbox {row.id}"
         try:
             self._sandboxes.restart(row)
-            self._health.report(source, "")
-        except (SandboxdError, OSError) as error:
-            self._health.report(source, f"cannot be started again: {error}")
+            self._health.report(_source(row), "")
+        except SandboxdError as error:
+            self._health.report(_source(row), f"cannot be started again: {error}")
+
+    def _forget_troubles(self) -> None:
+        """Of sandboxes that were removed."""
+        present = {_source(row) for row in self._ledger.rows("warm", "running")}
+        for source in self._health.troubles():
+            if source.startswith(SOURCE) and source not in present:
+                self._health.forget(source)
 
     def _sweep(self, found: list[Found], grace_s: float = GRACE_S) -> None:
         known = {row.slot for row in self._ledger.rows()}
@@ -189,11 +192,20 @@ class Reconciler:
                 pause_s = self._try_tick()
                 last_tick = time.monotonic()
                 next_tick = last_tick + pause_s
+            until_end_s = self._try_expire()
+            self._wake.wait(max(0.0, min(next_tick - time.monotonic(), until_end_s)))
+
+    def _try_expire(self) -> float:
+        """Returns the seconds until the next sandbox ends, or until it is worth trying again."""
+        try:
             self.expire()
-            until_tick_s = next_tick - time.monotonic()
             end = self._ledger.next_end()
-            until_end_s = until_tick_s if end is None else end - self._now()
-            self._wake.wait(max(0.0, min(until_tick_s, until_end_s)))
+        except Exception as error:
+            log.exception("removing what has ended failed")
+            self._health.report("expiry", f"failed: {error!r}")
+            return RETRY_S
+        self._health.report("expiry", "")
+        return EVERY_S if end is None else end - self._now()
 
     def _watch(self) -> None:
         """Listens for containers that die or start without us. The thread ends with the process: it waits in a read."""
@@ -204,6 +216,8 @@ class Reconciler:
                         self.notice()
             except SandboxdError as error:
                 log.debug("%s", error)  # the next comparison reports it
+            except Exception:  # an event of a form that we do not know: the comparisons go on without
+                log.exception("listening to Docker's events failed")
             self.notice()  # whatever happened while nobody listened
             self._stopped.wait(RETRY_S)
 
@@ -221,3 +235,7 @@ class Reconciler:
             log.exception("reconcile failed")
             self._health.report("reconcile", f"failed: {error!r}")
             return EVERY_S
+
+
+def _source(row: Sandbox) -> str:
+    return f"{SOURCE}{row.id}"

@@ -96,3 +96,8 @@ def test_the_release_file_names_the_revision(machine: Machine) -> None:
     release = machine.host.file(f"{machine.settings.etc}/release").content_string
     key, _, revision = release.strip().partition("=")
     assert key == "revision" and revision and revision != "unknown"
+
+
+def test_mounts_of_the_host_are_shared(machine: Machine) -> None:
+    """As systemd made them: Docker relies on it, and what a deploy runs must leave it alone."""
+    assert machine.out("findmnt --noheadings --output PROPAGATION /") == "shared"

@@ -87,6 +87,27 @@ def test_a_restart_of_sandboxd_disturbs_no_sandbox(machine: Machine) -> None:
         assert machine.pool()["warm"] == machine.settings.pool_size
 
 
+@pytest.mark.disruptive
+def test_a_restart_of_the_engine_disturbs_no_sandbox(machine: Machine) -> None:
+    """live-restore: processes run on, and the engine goes on to know its containers: exec, routes, removal."""
+    machine.wait_for_full_pool()
+    with machine.sandbox() as sandbox:
+        machine.wait_for_full_pool()
+        pid = sandbox.out("exec sleep 300", "--background")
+        before = machine.running_ours()
+        machine.run("systemctl restart docker")
+        assert machine.running_ours() == before
+        assert sandbox.out(f"ps -o comm= -p {pid}") == "sleep"
+        assert machine.out(f"docker exec --user user {sandbox.id} id -un") == "user"
+        assert machine.request("GET", sandbox.url(4000)).json()["message"].startswith("The sandbox is running")
+        members = [machine.out("docker-sandbox init") for _ in range(machine.settings.pool_size)]
+        machine.run(f"docker-sandbox kill {sandbox.id} {' '.join(members)}")
+        assert machine.out("docker ps --all --quiet --filter status=removing") == ""
+    machine.wait_for_full_pool()
+    with machine.sandbox("--cold") as fresh:
+        assert fresh.out("echo fresh") == "fresh"
+
+
 def cron_command(machine: Machine) -> str:
     text = machine.out(f"cat /etc/cron.d/{machine.settings.name}-cleanup")
     line = next(line for line in text.splitlines() if line.startswith(machine.settings.cleanup_schedule))

@@ -31,6 +31,10 @@ def main(arguments: list[str] | None = None, *, config: str) -> int:
         return SIGNALLED + SIGPIPE
     except OSError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # it was about standard output
+            sys.stdout = None
         return FAILED
     except KeyboardInterrupt:
         return SIGNALLED + SIGINT

@@ -149,6 +149,9 @@ class FakeHaproxy:
     def __init__(self, path: Path, file: Path) -> None:
         self.path, self.file = path, file
         self.map: list[tuple[str, str]] = []
+        self.commands: list[list[str]] = []
+        self.hanging = threading.Event()  # set: connections are accepted, and nothing is answered
+        self._stopped = threading.Event()
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(path))
         self._server.listen(64)
@@ -156,6 +159,7 @@ class FakeHaproxy:
         self._thread.start()
 
     def stop(self) -> None:
+        self._stopped.set()
         if self.path.exists():
             self.path.unlink()
             self._server.shutdown(socket.SHUT_RDWR)
@@ -169,7 +173,12 @@ class FakeHaproxy:
             except OSError:
                 return
             with connection, connection.makefile("rw") as stream:
-                stream.write(self.answer(stream.readline().split()) + "\n")
+                words = stream.readline().split()
+                if self.hanging.is_set():
+                    self._stopped.wait(5)
+                    continue
+                self.commands.append(words)
+                stream.write(self.answer(words) + "\n")
 
     def answer(self, words: list[str]) -> str:
         verb, _, name, *rest = words

@@ -1,7 +1,7 @@
 """How many are made at the same time, and who goes first."""
 
 import threading
-import time
+from functools import partial
 
 import pytest
 
@@ -11,25 +11,53 @@ from tests.unit.sandboxd.test_pool import until
 
 
 def test_never_more_than_allowed_at_once() -> None:
-    admission, lock = Admission(2), threading.Lock()
-    inside: list[int] = [0]
-    most: list[int] = [0]
+    """Each pair that is inside leaves only when told, so a third would have all the time to come in."""
+    admission, leave = Admission(2), threading.Semaphore(0)
+    inside: set[int] = set()
+    gone: list[int] = []
 
-    def work() -> None:
-        with admission.for_claim():
-            with lock:
-                inside[0] += 1
-                most[0] = max(most[0], inside[0])
-            time.sleep(0.002)
-            with lock:
-                inside[0] -= 1
+    def work(number: int) -> None:
+        with admission.for_claim() if number % 2 else admission.for_pool():
+            inside.add(number)
+            assert leave.acquire(timeout=5)
+            inside.discard(number)
+        gone.append(number)
 
-    threads = [threading.Thread(target=work) for _ in range(12)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
     for thread in threads:
         thread.start()
+    for finished in range(0, 12, 2):
+        until(partial(lambda number: (len(gone), len(inside)) == (number, 2), finished), "two inside")
+        leave.release(2)
     for thread in threads:
         thread.join(5)
-    assert most[0] == 2 and inside[0] == 0
+    assert len(gone) == 12 and not inside
+
+
+def test_a_place_that_is_left_over_goes_to_the_pool() -> None:
+    """Two places come free at once, one claimer waits: the pool takes the other without waiting for the claimer."""
+    admission, leave = Admission(2), threading.Event()
+    inside: list[str] = []
+
+    def enter(who: str) -> None:
+        with admission.for_claim() if who == "claim" else admission.for_pool():
+            inside.append(who)
+            assert leave.wait(5)
+
+    with admission._changed:  # both places are taken, and are given back in one step below
+        admission._free = 0
+    threads = [threading.Thread(target=enter, args=(who,)) for who in ("pool", "claim")]
+    threads[0].start()
+    until(lambda: len(admission._changed._waiters) == 1, "the pool waits")  # type: ignore[attr-defined]
+    threads[1].start()
+    until(lambda: admission._waiting == 1, "the claimer waits")
+    with admission._changed:
+        admission._free = 2
+        admission._changed.notify_all()
+    until(lambda: len(inside) == 2, "both inside")
+    leave.set()
+    for thread in threads:
+        thread.join(5)
 
 
 def test_claimers_go_before_the_pool() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +11,15 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi.routing import APIRoute
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from sandboxd import api
 from sandboxd.__main__ import open_tcp, open_unix
+from sandboxd.admission import Admission
+from sandboxd.bodies import MAX_BODY_BYTES
+from sandboxd.engine import Found
 from sandboxd.slotdir import access_token
 from tests.unit.sandboxd.conftest import KEY, World, down
 
@@ -22,9 +29,9 @@ class Client:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        services = api.Services(world.sandboxes, world.pool, world.reconciler, world.health)
+        self.app = api.build(api.Services(world.sandboxes, world.pool, world.reconciler, world.health))
         self.sockets = [open_unix(world.config.socket, "root"), open_tcp(world.config.listen)]
-        options = uvicorn.Config(api.build(services), log_config=None, access_log=False, server_header=False)
+        options = uvicorn.Config(self.app, log_config=None, access_log=False, server_header=False)
         self.server = uvicorn.Server(options)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(self.sockets)))
         self.thread.start()
@@ -51,13 +58,37 @@ class Client:
 
 
 @pytest.fixture
-def client(world: World) -> Iterator[Client]:
+def served(world: World) -> Iterator[Client]:
     made = Client(world)
     yield made
     made.close()
 
 
-def test_create_answers_in_e2bs_words(client: Client) -> None:
+class Direct:
+    """Requests straight into the app, as if they had come by the Unix socket, or by TCP."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        app = api.build(api.Services(world.sandboxes, world.pool, world.reconciler, world.health))
+
+        async def by_unix(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "server": ("/run/sandboxd.sock", None)}, receive, send)
+
+        self.unix = TestClient(by_unix, raise_server_exceptions=False)
+        self.tcp = TestClient(app, raise_server_exceptions=False)
+
+    def create(self, **body: Any) -> dict[str, Any]:
+        answer = self.unix.post("/v2/sandboxes", json=body)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+
+@pytest.fixture
+def client(world: World) -> Direct:
+    return Direct(world)
+
+
+def test_create_answers_in_e2bs_words(client: Direct) -> None:
     answer = client.unix.post("/v2/sandboxes", json={"templateID": "base", "unknown": "ignored"})
     assert (answer.status_code, answer.headers["x-sandbox-origin"]) == (201, "cold")
     body = answer.json()
@@ -74,7 +105,7 @@ def test_create_answers_in_e2bs_words(client: Client) -> None:
     }
 
 
-def test_list_and_detail(client: Client) -> None:
+def test_list_and_detail(client: Direct) -> None:
     found = client.create(timeout=60, metadata={"task": "x"}, name="demo", keep=True)["sandboxID"]
     (listed,) = client.unix.get("/v2/sandboxes").json()
     assert (listed["sandboxID"], listed["metadata"], listed["name"], listed["keep"]) == (
@@ -90,13 +121,13 @@ def test_list_and_detail(client: Client) -> None:
     assert detail["envdAccessToken"] == access_token(KEY, found) and detail["address"].startswith("10.200.")
 
 
-def test_a_prefix_that_fits_two_is_a_conflict_that_names_both(client: Client) -> None:
+def test_a_prefix_that_fits_two_is_a_conflict_that_names_both(client: Direct) -> None:
     ids = [client.create()["sandboxID"] for _ in range(2)]
     answer = client.unix.get("/sandboxes/0000")
     assert answer.status_code == 409 and all(one in answer.json()["message"] for one in ids)
 
 
-def test_remove_once(client: Client, world: World) -> None:
+def test_remove_once(client: Direct, world: World) -> None:
     found = client.create()["sandboxID"]
     assert client.unix.delete(f"/sandboxes/{found}").status_code == 204
     again = client.unix.delete(f"/sandboxes/{found}")
@@ -117,28 +148,29 @@ def test_remove_once(client: Client, world: World) -> None:
         (["no", "object"], 400, ["the body"]),
     ],
 )
-def test_bad_fields_are_named_with_their_value(client: Client, body: Any, status: int, words: list[str]) -> None:
+def test_bad_fields_are_named_with_their_value(client: Direct, body: Any, status: int, words: list[str]) -> None:
     answer = client.unix.post("/v2/sandboxes", json=body)
     assert answer.status_code == status
     assert answer.json()["code"] == status and all(word in answer.json()["message"] for word in words), answer.text
     assert client.world.engine.empty()
 
 
-def test_broken_json_unknown_paths_and_methods_have_the_same_form(client: Client) -> None:
+def test_broken_json_unknown_paths_and_methods_have_the_same_form(client: Direct) -> None:
     broken = client.unix.post("/v2/sandboxes", content=b"{", headers={"Content-Type": "application/json"})
     assert broken.status_code == 400 and broken.json()["code"] == 400
+    assert broken.json()["message"].startswith("the body is not valid JSON: Expecting property name")
     assert client.unix.get("/nothing").json() == {"code": 404, "message": "Not Found"}
     assert client.unix.put("/pool").json()["code"] == 405
 
 
-def test_docker_being_down_says_when_to_try_again(client: Client, world: World) -> None:
+def test_docker_being_down_says_when_to_try_again(client: Direct, world: World) -> None:
     world.engine.fail["image_id"] = down()
     answer = client.unix.post("/v2/sandboxes", json={})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 def test_an_error_of_ours_is_not_shown_but_can_be_found(
-    client: Client, world: World, caplog: pytest.LogCaptureFixture
+    client: Direct, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.engine.fail["create_network"] = RuntimeError("a secret detail")
     answer = client.unix.post("/v2/sandboxes", json={})
@@ -147,32 +179,96 @@ def test_an_error_of_ours_is_not_shown_but_can_be_found(
     assert reference in caplog.text and "a secret detail" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/v2/sandboxes"),
-        ("POST", "/v2/sandboxes"),
-        ("GET", "/sandboxes/x"),
-        ("DELETE", "/sandboxes/x"),
-        ("GET", "/pool"),
-        ("POST", "/pool"),
-        ("POST", "/cleanup"),
-        ("GET", "/routes"),
-        ("POST", "/routes/sync"),
-    ],
-)
-def test_tcp_is_refused_without_a_key(client: Client, method: str, path: str) -> None:
-    answer = client.tcp.request(method, path, json={}, headers={"X-API-KEY": "guess"})
-    assert (answer.status_code, answer.json()) == (401, {"code": 401, "message": "Invalid API key"})
+def test_every_route_but_health_is_refused_by_tcp_without_a_key(served: Client) -> None:
+    """Over real sockets: what uvicorn says of its own end of the connection is what decides."""
+    routes = [route for route in served.app.routes if isinstance(route, APIRoute)]
+    calls = {(method, route.path) for route in routes for method in route.methods or ()} - {("GET", "/health")}
+    assert len(calls) >= 9
+    for method, path in sorted(calls):
+        answer = served.tcp.request(method, path, json={}, headers={"X-API-KEY": "guess"})
+        assert (answer.status_code, answer.json()) == (401, {"code": 401, "message": "Invalid API key"}), path
+        assert served.unix.request(method, path, json={}).status_code != 401, path
+    assert served.tcp.get("/health").text == "ok\n"
 
 
-def test_health_is_for_everyone_and_tells_troubles(client: Client, world: World) -> None:
-    assert client.tcp.get("/health").text == "ok\n"
-    world.health.report("pool", "no image")
-    assert client.tcp.get("/health").text == "pool: no image\n"
+def test_health_is_for_everyone_but_names_troubles_to_the_trusted_only(client: Direct, world: World) -> None:
+    assert client.tcp.get("/health").text == client.unix.get("/health").text == "ok\n"
+    world.health.report("sandbox 4f1c0a9be2d7", "its last log lines")
+    assert client.unix.get("/health").text == "sandbox 4f1c0a9be2d7: its last log lines\n"
+    public = client.tcp.get("/health")
+    assert public.status_code == 200 and public.text.startswith("1 troubles") and "4f1c" not in public.text
 
 
-def test_the_pool(client: Client, world: World) -> None:
+def test_a_body_that_is_too_large_is_refused_before_it_is_kept(client: Direct) -> None:
+    """Also from strangers by TCP: bodies are read before keys are checked."""
+    body = b'{"name": "' + b"x" * MAX_BODY_BYTES + b'"}'
+    for side in (client.unix, client.tcp):
+        answer = side.post("/v2/sandboxes", content=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (413, 413)
+        assert str(MAX_BODY_BYTES) in answer.json()["message"]
+    large = client.unix.post("/v2/sandboxes", json={"metadata": {"a": "x" * (MAX_BODY_BYTES // 2)}})
+    assert large.status_code == 201
+
+
+@pytest.mark.parametrize("key", ["templateID", "name"])
+def test_half_a_surrogate_pair_is_refused(client: Direct, key: str) -> None:
+    """It is valid JSON, but no answer that names it could be encoded: the list would fail from then on."""
+    status, message = create_ascii(client, {key: "\ud800"})
+    assert status == 400 and key in message and "\\ud800" in message
+
+
+@pytest.mark.parametrize("key", ["metadata", "envVars"])
+@pytest.mark.parametrize("pair", [{"a": "\udfff"}, {"\udfff": "a"}])
+def test_neither_in_keys_nor_in_values(client: Direct, key: str, pair: dict[str, str]) -> None:
+    status, message = create_ascii(client, {key: pair})
+    assert status == 400 and key in message and "surrogate" in message
+    assert client.unix.get("/v2/sandboxes").json() == []
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, 1e10, 0, -0.0])
+def test_a_timeout_that_is_no_time_is_refused(client: Direct, number: float) -> None:
+    status, message = create_ascii(client, {"timeout": number})
+    assert status == 400 and f"got {number!r}" in message
+
+
+def test_a_full_host_says_when_to_try_again(client: Direct, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.sandboxes, "admission", Admission(0, max_waiting=0))
+    answer = client.unix.post("/v2/sandboxes", json={})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Try again" in answer.json()["message"]
+
+
+def test_an_agent_that_never_answers_is_not_worth_a_repetition(client: Direct, world: World) -> None:
+    world.dead.add("10.200.0.1")
+    answer = client.unix.post("/v2/sandboxes", json={})
+    assert answer.status_code == 500 and "the last line" in answer.json()["message"]
+    assert "retry-after" not in answer.headers and answer.headers["should-retry"] == "false"
+
+
+def test_without_a_timeout_it_is_unlimited(client: Direct, world: World) -> None:
+    for body in ({}, {"timeout": None}):
+        client.create(**body)
+    rows = client.unix.get("/v2/sandboxes").json()
+    assert [(row["unlimited"], row["endAt"] > "2036") for row in rows] == [(True, True)] * 2
+    assert world.ledger.next_end() is None
+
+
+def test_objects_that_nobody_knows_are_swept_on_request(client: Direct, world: World) -> None:
+    world.engine.networks["acme-net-x"] = Found("network", "acme-net-x", "x", world.now[0])
+    assert client.unix.post("/cleanup", json={"olderThan": 60}).status_code == 200
+    assert not world.engine.empty()
+    assert client.unix.post("/cleanup", json={"olderThan": 60, "unknown": True}).status_code == 200
+    assert world.engine.empty()
+
+
+def create_ascii(client: Direct, body: dict[str, Any]) -> tuple[int, str]:
+    """Status and message; the body is spelled with escapes and NaN, which httpx refuses to send."""
+    headers = {"Content-Type": "application/json"}
+    answer = client.unix.post("/v2/sandboxes", content=json.dumps(body).encode(), headers=headers)
+    return answer.status_code, str(answer.json()["message"])
+
+
+def test_the_pool(client: Direct, world: World) -> None:
     world.pool.start()
     assert client.unix.get("/pool").json()["enabled"] is False
     assert client.unix.post("/pool", json={"enabled": True}).json()["enabled"] is True
@@ -185,7 +281,7 @@ def test_the_pool(client: Client, world: World) -> None:
     assert client.unix.post("/pool", json={"enabled": "maybe"}).status_code == 400
 
 
-def test_cleanup_and_routes(client: Client, world: World) -> None:
+def test_cleanup_and_routes(client: Direct, world: World) -> None:
     kept, old = client.create(keep=True)["sandboxID"], client.create()["sandboxID"]
     world.now[0] += 10
     assert client.unix.post("/cleanup", json={"olderThan": 5}).json() == {"removed": [old], "kept": [kept]}
@@ -193,11 +289,3 @@ def test_cleanup_and_routes(client: Client, world: World) -> None:
     assert client.unix.get("/routes").json()["missing"] == [kept]
     assert client.unix.post("/routes/sync").json()["in_step"] is True
     assert client.unix.post("/cleanup", json={"olderThan": -5}).status_code == 400
-
-
-def test_the_socket_is_for_root_and_the_group(client: Client, world: World) -> None:
-    assert world.config.socket.stat().st_mode & 0o777 == 0o660
-
-
-def test_bodies_are_json(client: Client) -> None:
-    assert json.loads(client.unix.get("/v2/sandboxes").text) == []

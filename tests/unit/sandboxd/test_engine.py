@@ -6,7 +6,8 @@ import pytest
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from sandboxd import engine, errors
+from sandboxd import engine, errors, spec
+from tests.unit.sandboxd.conftest import FakeEngine
 
 INSPECTED = {
     "Id": "4f1c0a9be2d7" + "0" * 52,
@@ -117,3 +118,122 @@ def test_changes_end_with_the_connection() -> None:
     assert next(changes) == "s1"
     with pytest.raises(errors.EngineDown, match="has hung up"):
         next(changes)
+
+
+class Answers:
+    """docker-py's client that answers what it is told, and remembers how it was asked."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers, self.asked = answers, list[tuple[str, tuple[Any, ...], dict[str, Any]]]()
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.asked.append((name, args, kwargs))
+            return self.answers[name]
+
+        return call
+
+
+def connected(monkeypatch: pytest.MonkeyPatch, *clients: Answers) -> list[dict[str, Any]]:
+    """Each connection gets the next of these clients. Returns how the connections were made."""
+    made: list[dict[str, Any]] = []
+
+    def connect(**options: Any) -> Answers:
+        made.append(options)
+        return clients[len(made) - 1]
+
+    monkeypatch.setattr(engine.docker, "APIClient", connect)
+    return made
+
+
+def test_it_connects_once_and_at_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = connected(monkeypatch, Answers(version={"Version": "26.1"}))
+    docker = engine.DockerEngine()
+    assert made == []
+    assert docker.version() == docker.version() == "26.1"
+    assert made == [{"version": "auto", "timeout": engine.TIMEOUT_S}]
+
+
+def test_dockers_settings_are_asked_again_after_it_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come back with another user namespace."""
+    before = Answers(info={"SecurityOptions": ["name=userns"], "DockerRootDir": "/var/lib/docker/1.1"})
+    after = Answers(info={"SecurityOptions": ["name=userns"], "DockerRootDir": "/var/lib/docker/2.2"})
+    connected(monkeypatch, before, after)
+    docker = engine.DockerEngine()
+    assert docker.userns_uid() == docker.userns_uid() == 1 and len(before.asked) == 1
+    docker._client = Api(requests.ConnectionError("gone"))  # type: ignore[assignment]
+    with pytest.raises(errors.EngineDown):
+        docker.start("x")
+    assert docker.userns_uid() == 2
+
+
+def test_what_docker_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Answers(
+        create_network=None,
+        create_container_from_config={"Id": INSPECTED["Id"]},
+        start=None,
+        rename=None,
+        logs=b"last \xff line",
+        inspect_image={"Id": "sha256:1"},
+        inspect_container=INSPECTED,
+        remove_container=None,
+        remove_volume=None,
+    )
+    connected(monkeypatch, client)
+    docker = engine.DockerEngine()
+    docker.create_network(spec.network_payload("acme", "0123456789ab", "base"))
+    assert docker.create_container("name", {"Image": "i"}) == "4f1c0a9be2d7"
+    docker.start("c")
+    docker.rename("c", "new")
+    assert docker.logs("c", 20) == "last \ufffd line"
+    assert docker.image_id("i") == "sha256:1"
+    assert docker.container("c") == engine.parse_container(INSPECTED)
+    docker.remove_container("c")
+    docker.remove_volume("v")
+    asked = {name: (args, kwargs) for name, args, kwargs in client.asked}
+    assert asked["create_network"] == (
+        ("acme-net-0123456789ab",),
+        {
+            "driver": "bridge",
+            "options": {"com.docker.network.bridge.name": "sb-0123456789ab"},
+            "labels": {"sandbox.project": "acme", "sandbox.slot": "0123456789ab", "sandbox.template": "base"},
+            "check_duplicate": True,
+            "enable_ipv6": False,
+        },
+    )
+    assert asked["create_container_from_config"] == (({"Image": "i"}, "name"), {})
+    assert asked["rename"] == (("c", "new"), {}) and asked["logs"] == (("c",), {"tail": 20})
+    assert asked["remove_container"] == (("c",), {"v": True, "force": True})
+    assert asked["remove_volume"] == (("v",), {"force": True})
+
+
+def test_the_inventory_is_all_that_carries_the_projects_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = {"Labels": {"sandbox.slot": "s"}}
+    client = Answers(
+        containers=[
+            {"Id": "a" * 64, "Created": 1_800_000_000, "State": "running", **labels},
+            {"Id": "b" * 64, "Created": 1_800_000_001, "State": "exited", "Labels": None},
+        ],
+        networks=[{"Name": "n", "Created": "2027-01-15T08:00:00.123456789Z", **labels}],
+        volumes={"Volumes": [{"Name": "v", "CreatedAt": "2027-01-15T08:00:00Z", **labels}]},
+    )
+    connected(monkeypatch, client)
+    found = engine.DockerEngine().inventory("acme")
+    assert found == [
+        engine.Found("container", "a" * 12, "s", 1_800_000_000, True),
+        engine.Found("container", "b" * 12, "", 1_800_000_001, False),
+        engine.Found("network", "n", "s", pytest.approx(1_800_000_000.123456)),  # type: ignore[arg-type]
+        engine.Found("volume", "v", "s", 1_800_000_000),
+    ]
+    assert client.asked[0] == ("containers", (), {"all": True, "filters": {"label": "sandbox.project=acme"}})
+    assert {call[2]["filters"]["label"] for call in client.asked} == {"sandbox.project=acme"}
+
+
+def test_no_volume_at_all_is_null_in_dockers_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected(monkeypatch, Answers(containers=[], networks=[], volumes={"Volumes": None}))
+    assert engine.DockerEngine().inventory("acme") == []
+
+
+def test_the_double_of_the_other_tests_is_an_engine() -> None:
+    double: engine.Engine = FakeEngine(lambda: 0.0)
+    assert double.inventory("acme") == []

@@ -1,5 +1,8 @@
 """Routes: the ledger is the truth, the map file and HAProxy's runtime map follow."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from sandboxd.errors import GatewayError
@@ -94,3 +97,66 @@ def test_the_double_speaks_like_haproxy(world: World) -> None:
     assert world.haproxy.answer(["set", "map", name, "x", "y"]) == "entry not found."
     assert world.haproxy.answer(["add", "map", name, "x", "y"]) == ""
     assert world.haproxy.answer(["show", "map", name]) == "0x0 x y\n"
+
+
+def test_the_file_is_replaced_in_one_step(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
+    """HAProxy may read it at any moment: whoever has the old file open reads all of the old file."""
+    truth["a1"] = "10.0.0.1"
+    gateway.sync()
+    with world.config.gateway.routes_map.open() as old:
+        truth["a2"] = "10.0.0.2"
+        gateway.sync()
+        assert old.read() == "a1 10.0.0.1\n"
+    assert file_of(world) == "a1 10.0.0.1\na2 10.0.0.2\n"
+    assert [path.name for path in world.config.state_dir.glob("routes*")] == ["routes.map"]
+
+
+def test_a_look_that_finds_all_in_order_changes_nothing(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
+    truth["a1"] = "10.0.0.1"
+    gateway.sync()
+    inode = world.config.gateway.routes_map.stat().st_ino
+    world.haproxy.commands.clear()
+    gateway.sync()
+    assert [command[0] for command in world.haproxy.commands] == ["show"]
+    assert world.config.gateway.routes_map.stat().st_ino == inode
+
+
+def test_a_file_of_random_bytes_is_mended(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
+    truth["a1"] = "10.0.0.1"
+    world.config.gateway.routes_map.write_bytes(b"\xff\xfe\x00 \x80\n")
+    assert gateway.status().missing == ["a1"]
+    gateway.sync()
+    assert file_of(world) == "a1 10.0.0.1\n" and gateway.status().in_step
+
+
+def test_a_file_that_cannot_be_written_is_named(world: World, truth: dict[str, str]) -> None:
+    file = world.config.state_dir / "none" / "routes.map"
+    gateway = Gateway(world.config.gateway.admin_socket, file, lambda: {"a1": "10.0.0.1"})
+    with pytest.raises(GatewayError, match=rf"{file}: cannot be written: No such file"):
+        gateway.sync()
+
+
+def test_many_changes_at_once_leave_file_and_map_in_step(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
+    lock = threading.Lock()
+
+    def change(number: int) -> None:
+        key = f"id{number}"
+        with lock:
+            truth[key] = f"10.0.0.{number}"
+        gateway.add(key, f"10.0.0.{number}")
+        if number % 2:
+            with lock:
+                del truth[key]
+            gateway.remove(key)
+
+    with ThreadPoolExecutor(8) as several:
+        list(several.map(change, range(20)))
+    assert len(truth) == 10 and gateway.status().in_step
+    assert dict(world.haproxy.map) == truth
+
+
+def test_a_haproxy_that_hangs_is_given_up(world: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandboxd.gateway.TIMEOUT_S", 0.05)
+    world.haproxy.hanging.set()
+    with pytest.raises(GatewayError, match=r"does not answer on .*timed out.*systemctl status haproxy"):
+        gateway.check()

@@ -1,14 +1,16 @@
 """The ledger's transitions, on a real file."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sandboxd.config import Template
-from sandboxd.errors import LedgerError
-from sandboxd.ledger import MIGRATIONS, Claim, Ledger
+from sandboxd.errors import HostError, LedgerError
+from sandboxd.ledger import MIGRATIONS, Claim, Ledger, Sandbox
 
 BASE = Template("base", "base:1", 2048, 2.0, 1024)
 IMAGE = "sha256:1"
@@ -132,3 +134,118 @@ def test_a_failed_transaction_changes_nothing(ledger: Ledger) -> None:
         ledger.create("1", "cold", BASE, IMAGE, 5)
     assert [row.origin for row in ledger.rows()] == ["pool"]
     warm(ledger, "2")
+
+
+def test_twenty_claimers_and_ten_members_make_ten_hits(tmp_path: Path) -> None:
+    """Each claimer has its own connection, as other processes would."""
+    file = tmp_path / "l.sqlite"
+    ledgers = [Ledger(file) for _ in range(20)]
+    for number in range(10):
+        warm(ledgers[0], str(number), created=number)
+    together = threading.Barrier(20)
+
+    def claim(ledger: Ledger) -> Sandbox | None:
+        together.wait(5)
+        return ledger.claim("p", "base", IMAGE, Claim(), 100)
+
+    with ThreadPoolExecutor(20) as several:
+        claimed = [row for row in several.map(claim, ledgers) if row]
+    assert sorted(row.slot for row in claimed) == [str(number) for number in range(10)]
+    assert len({row.container for row in claimed}) == 10
+    assert (ledgers[0].counter("hits"), ledgers[0].counter("misses")) == (10, 10)
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_claimers_on_one_connection_do_not_share_members_either(ledger: Ledger) -> None:
+    for number in range(10):
+        warm(ledger, str(number))
+    with ThreadPoolExecutor(20) as several:
+        claimed = list(several.map(lambda _: ledger.claim("p", "base", IMAGE, Claim(), 100), range(20)))
+    assert len({row.slot for row in claimed if row}) == 10 and claimed.count(None) == 10
+
+
+def test_what_is_beside_the_file_is_for_root_too(ledger: Ledger, tmp_path: Path) -> None:
+    """The newest rows, with the claimers' variables, are in the -wal file until a checkpoint."""
+    warm(ledger, "1")
+    files = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert "ledger.sqlite-wal" in files and set(files.values()) == {0o600}
+
+
+def test_migrations_go_forward_once_and_keep_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "l.sqlite"
+    old = Ledger(file)
+    warm(old, "1")
+    old.close()
+    newer = (*MIGRATIONS, "ALTER TABLE sandboxes ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue'")
+    monkeypatch.setattr("sandboxd.ledger.MIGRATIONS", newer)
+    for _ in range(2):
+        migrated = Ledger(file)
+        assert [row.id for row in migrated.rows("warm")] == ["id1"]
+        migrated.close()
+    with sqlite3.connect(file) as db:
+        assert db.execute("SELECT colour FROM sandboxes").fetchall() == [("blue",)]
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    db.close()
+
+
+def test_a_file_that_is_no_ledger_is_refused_with_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "l.sqlite"
+    file.write_text("no database " * 100)
+    with pytest.raises(LedgerError, match=rf"{file}: file is not a database"):
+        Ledger(file)
+    with pytest.raises(LedgerError, match="unable to open"):
+        Ledger(tmp_path / "none" / "l.sqlite")
+
+
+def test_a_commit_that_fails_is_undone_and_the_next_transaction_works(ledger: Ledger) -> None:
+    """A constraint that is checked at COMMIT stands for a disk that is full then."""
+    ledger._db.executescript(
+        "PRAGMA foreign_keys = ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);"
+        "CREATE TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);"
+        "CREATE TRIGGER late AFTER INSERT ON settings WHEN NEW.key = 'bad' BEGIN INSERT INTO child VALUES (7); END;"
+    )
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.set_setting("bad", "1")
+    assert ledger.setting("bad") == ""
+    ledger.set_setting("good", "1")
+    assert ledger.setting("good") == "1"
+
+
+def test_a_full_disk_is_an_error_of_the_host_and_passes(ledger: Ledger) -> None:
+    warm(ledger, "1")
+    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    claim = Claim(metadata={"large": "x" * 100_000})
+    with pytest.raises(HostError, match=r"full.*df -h") as error:
+        ledger.claim("p", "base", IMAGE, claim, 100)
+    assert error.value.retry_after_s
+    ledger._db.execute("PRAGMA max_page_count = 1000000")
+    assert ledger.claim("p", "base", IMAGE, claim, 100) is not None
+    assert (ledger.counter("hits"), ledger.counter("misses")) == (1, 0), "the failed claim counted nothing"
+
+
+@pytest.mark.parametrize("state", ["creating", "warm", "running", "removing"])
+def test_removal_may_begin_in_every_open_state(ledger: Ledger, state: str) -> None:
+    ledger.create("1", "cold", BASE, IMAGE, 1)
+    if state in ("warm", "running"):
+        ledger.set_id("1", "id1")
+        ledger.set_boot("1", "10.0.0.1", "boot", IMAGE)
+        ledger.set_warm("1", "pool-1")
+    if state == "running":
+        ledger.claim("p", "base", IMAGE, Claim(), 5)
+    if state == "removing":
+        ledger.set_removing("1", "why")
+    row = ledger.set_removing("1", "why")
+    assert row is not None and row.state == "removing"
+    ledger.set_closed("1", 9)
+    assert ledger.rows() == [] and ledger.set_removing("1", "again") is None
+
+
+def test_a_cold_create_skips_the_pool(ledger: Ledger) -> None:
+    ledger.create("1", "cold", BASE, IMAGE, 1)
+    ledger.set_id("1", "id1")
+    ledger.set_boot("1", "10.0.0.1", "boot", IMAGE)
+    row = ledger.set_running("p", "1", Claim(timeout_s=3), 5)
+    assert (row.state, row.origin, row.claimed_at, row.ends_at) == ("running", "cold", 5, 8)
+    assert (ledger.counter("hits"), ledger.counter("misses")) == (0, 0)

@@ -7,7 +7,6 @@ import pytest
 
 from sandboxd import __main__ as daemon
 from sandboxd.errors import ConfigError
-from sandboxd.health import Health
 
 
 def test_the_unix_socket_replaces_an_old_one(directory: Path) -> None:
@@ -52,12 +51,3 @@ def test_a_bad_configuration_is_one_line(
     assert capsys.readouterr().err.splitlines() == [
         f"sandboxd: {tmp_path}/none.toml: No such file or directory. Deploy the host, or name the file with --config."
     ]
-
-
-def test_a_trouble_is_logged_once_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    health = Health()
-    for trouble in ("full", "full", "", ""):
-        health.report("disk", trouble)
-    assert [record.getMessage() for record in caplog.records] == ["disk: full", "disk: well again"]
-    assert health.troubles() == {}

@@ -1,13 +1,16 @@
 """The pool's own thread: it fills, stops, retries, and gives way to a drain."""
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from sandboxd.errors import EngineDown, HostError
 from sandboxd.ledger import Claim
-from tests.unit.sandboxd.conftest import World, make_world, refusal
+from tests.unit.sandboxd.conftest import World, down, make_world, refusal
 
 
 def until(good: Callable[[], bool], what: str) -> None:
@@ -88,6 +91,7 @@ def test_a_failure_is_reported_and_tried_again(world: World) -> None:
 
 
 def test_members_of_an_outdated_image_and_surplus_ones_are_discarded(world: World) -> None:
+    world.pool.enable()  # its thread does not run here, so that nothing is filled again
     template = world.config.templates["base"]
     for _ in range(4):
         world.now[0] += 1
@@ -108,3 +112,110 @@ def test_many_claimers_all_get_something(world: World) -> None:
     assert len(set(ids)) == 16
     status = world.pool.status()
     assert status.hits + status.misses == 16 and status.hits >= 2
+
+
+def test_members_are_replaced_when_the_image_changes(world: World) -> None:
+    world.pool.start()
+    world.pool.enable()
+    full(world)
+    before = set(world.engine.containers)
+    world.engine.images["base:1"] = "sha256:2"
+    world.reconciler.tick()
+    full(world)
+    assert not before & set(world.engine.containers)
+    assert {row.image_id for row in world.ledger.rows("warm")} == {"sha256:2"}
+
+
+def test_no_more_are_made_at_once_than_configured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two places, four that want them: pool and claimers share what the host can do."""
+    gate = threading.Event()
+    inside: list[str] = []
+    create_network = world.engine.create_network
+
+    def slow(payload: dict[str, Any]) -> None:
+        inside.append(payload["Name"])
+        assert gate.wait(5)
+        create_network(payload)
+
+    monkeypatch.setattr(world.engine, "create_network", slow)
+    world.pool.start()
+    world.pool.enable()
+    until(lambda: len(inside) == 2, "both places taken")
+    assert world.pool.status().starting == 2
+    with ThreadPoolExecutor(2) as several:
+        claimers = [several.submit(world.pool.obtain, "base", Claim(), True) for _ in range(2)]
+        until(lambda: world.sandboxes.admission._waiting == 2, "two claimers waiting")
+        assert len(inside) == 2
+        gate.set()
+        assert {claimer.result(5).origin for claimer in claimers} == {"cold"}
+    full(world)
+    assert len(inside) == 4
+
+
+def test_a_drain_waits_for_members_that_are_being_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    start = world.engine.start
+
+    def slow(container: str) -> None:
+        assert gate.wait(5)
+        start(container)
+
+    monkeypatch.setattr(world.engine, "start", slow)
+    world.pool.start()
+    world.pool.enable()
+    until(lambda: len(world.engine.containers) == 2, "two being made")
+    draining = threading.Thread(target=world.pool.drain)
+    draining.start()
+    until(lambda: not world.pool.enabled, "the drain")
+    assert draining.is_alive()
+    gate.set()
+    draining.join(5)
+    assert world.engine.empty() and world.ledger.rows() == []
+
+
+def test_a_drain_that_docker_interrupts_is_finished_by_reconcile(world: World) -> None:
+    world.pool.start()
+    world.pool.enable()
+    full(world)
+    world.engine.fail["remove_container"] = down()
+    with pytest.raises(EngineDown):
+        world.pool.drain()
+    assert not world.engine.empty()
+    world.reconciler.tick()
+    assert world.engine.empty() and world.ledger.rows() == []
+
+
+def test_an_image_that_is_missing_is_a_trouble_of_the_pool_alone(world: World) -> None:
+    world.pool.enable()
+    sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
+    world.haproxy.map, image = [], world.engine.images.pop("base:1")
+    world.reconciler.tick()
+    assert "'base:1' is not on this host" in world.health.troubles()["image"]
+    assert [key for key, _ in world.haproxy.map] == [sandbox.id], "the rest was compared"
+    world.engine.images["base:1"] = image
+    world.reconciler.tick()
+    assert world.health.troubles() == {}
+
+
+def test_a_ledger_that_cannot_be_read_is_reported_and_the_thread_lives(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(key: str) -> str:
+        raise HostError("the ledger cannot be read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.ledger, "setting", broken)
+        world.pool.start()
+        until(lambda: world.health.troubles() == {"pool": "the ledger cannot be read"}, "the report")
+    world.pool.enable()
+    full(world)
+    assert world.health.troubles() == {}
+
+
+def test_nothing_is_made_once_it_stops(world: World) -> None:
+    world.pool.start()
+    world.pool.enable()
+    full(world)
+    world.pool.stop()
+    assert world.pool.obtain("base", Claim()).origin == "pool"
+    assert world.pool.status().starting == 0 and world.pool.status().warm == 1

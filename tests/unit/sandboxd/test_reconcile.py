@@ -219,6 +219,7 @@ def test_listening_goes_on_after_docker_hung_up(world: World) -> None:
     sandbox = create(world)
     world.engine.stop(sandbox.id)
     until(lambda: world.engine.containers[sandbox.id].running, "a comparison, since nobody listened meanwhile")
+    until(lambda: not world.sandboxes.busy(sandbox.slot), "the end of our own work on it")
     world.engine.stop(sandbox.id)
     world.engine.events.put(sandbox.slot)
     until(lambda: world.engine.containers[sandbox.id].running, "the next event heard")

@@ -1,0 +1,45 @@
+"""What a request body may hold: so many bytes, and text that can be written down again.
+
+The body is read before the key is checked, so the limit is what protects the daemon's memory from strangers.
+"""
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY_BYTES = 1024 * 1024  # metadata and environment; files go to the agent, not through here
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("surrogate", "has half of a surrogate pair, which no UTF-8 text can hold") from None
+    return text
+
+
+# JSON can spell half of a surrogate pair ("\\ud800"); once in the ledger, no answer that lists it could be encoded.
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
+class BodyLimit:
+    """ASGI middleware: a body beyond MAX_BODY_BYTES is answered with 413 as soon as that many bytes came."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        seen_bytes = 0
+
+        async def limited() -> Message:
+            nonlocal seen_bytes
+            message = await receive()
+            seen_bytes += len(message.get("body", b""))
+            if seen_bytes > MAX_BODY_BYTES:
+                raise HTTPException(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+            return message
+
+        await self._app(scope, limited, send)

@@ -1,0 +1,75 @@
+"""Whether the agent inside a sandbox answers, asked over real connections."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from sandboxd import agent
+
+
+@contextmanager
+def answering(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> Iterator[list[bytes]]:
+    """Something on the agent's port that answers so, once; yields what it was asked."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(agent, "AGENT_PORT", server.getsockname()[1])
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(4096))
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield asked
+        thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "alive"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", False),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", False),
+        (b"", False),
+    ],
+)
+def test_only_a_204_is_an_agent(monkeypatch: pytest.MonkeyPatch, answer: bytes, alive: bool) -> None:
+    with answering(monkeypatch, answer) as asked:
+        assert agent.alive("127.0.0.1") is alive
+    assert asked[0].startswith(b"GET /health HTTP/1.1\r\n")
+
+
+def test_a_closed_port_is_no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(agent, "AGENT_PORT", server.getsockname()[1])
+    assert not agent.alive("127.0.0.1")
+
+
+def test_one_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "PROBE_TIMEOUT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(agent, "AGENT_PORT", server.getsockname()[1])
+        assert not agent.alive("127.0.0.1")
+
+
+def test_it_is_asked_until_it_answers() -> None:
+    answers = iter([False, False, True])
+    assert agent.wait_alive(lambda: next(answers), lambda: True, 5)
+
+
+def test_it_is_given_up_at_the_deadline() -> None:
+    start = time.monotonic()
+    assert not agent.wait_alive(lambda: False, lambda: True, 0.05)
+    assert time.monotonic() - start < 2
+
+
+def test_a_container_that_has_stopped_is_not_waited_for() -> None:
+    start = time.monotonic()
+    assert not agent.wait_alive(lambda: False, lambda: False, 30)
+    assert time.monotonic() - start < 5

@@ -1,0 +1,51 @@
+"""How much of a request is read."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from sandboxd.bodies import MAX_BODY_BYTES, BodyLimit, Text
+
+
+def read_through(chunks: list[bytes]) -> list[bytes]:
+    """What an app behind the limit gets to see of a body that comes in these chunks."""
+    seen: list[bytes] = []
+    messages: list[Message] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    messages.append({"type": "http.disconnect"})
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        raise NotImplementedError
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            seen.append(message["body"])
+
+    scope: dict[str, Any] = {"type": "http"}
+    asyncio.run(BodyLimit(app)(scope, receive, send))
+    return seen
+
+
+def test_a_body_up_to_the_limit_passes_unchanged() -> None:
+    chunks = [b"a" * (MAX_BODY_BYTES - 3), b"bcd"]
+    assert read_through(chunks) == chunks
+
+
+@pytest.mark.parametrize("chunks", [[b"a" * MAX_BODY_BYTES, b"b"], [b"a" * (MAX_BODY_BYTES + 1)]])
+def test_one_byte_more_is_refused_whatever_its_length_header_says(chunks: list[bytes]) -> None:
+    with pytest.raises(HTTPException) as error:
+        read_through(chunks)
+    assert error.value.status_code == 413 and str(MAX_BODY_BYTES) in error.value.detail
+
+
+def test_text_is_what_utf8_can_hold() -> None:
+    adapter: TypeAdapter[str] = TypeAdapter(Text)
+    assert adapter.validate_python("ä 😀 \0") == "ä 😀 \0"
+    with pytest.raises(ValidationError, match="half of a surrogate pair"):
+        adapter.validate_python("\ud83d")
