@@ -6,9 +6,11 @@ import grp
 import logging
 import os
 import resource
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -25,11 +27,11 @@ from sandboxd.sandboxes import Host, Sandboxes
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_S = 20  # how long running requests may take to end after SIGTERM; systemd kills after 90 s
+SHUTDOWN_S = 20  # how long running requests may take to end after SIGTERM; the unit leaves 10 s more for our threads
 
 
 class Server(uvicorn.Server):
-    """Tells systemd once the sockets are served."""
+    """Tells systemd once the sockets are served, and lets its caller end what else runs."""
 
     def __init__(self, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(settings)
@@ -38,6 +40,19 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own raises the signal again after serving, which ends the process before its threads are stopped.
+
+        A second signal while they stop does end it.
+        """
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def services(settings: config.Config, engine: Engine, host: Host) -> api.Services:

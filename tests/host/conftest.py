@@ -10,6 +10,7 @@ import pytest
 
 import lab
 from deploys.hosts import HostError, Target, chosen
+from lab import engine
 from tests.host.machine import Machine, Report
 
 SUITES = ("trixie", "bookworm")
@@ -95,7 +96,8 @@ def lab_target(name: str, suite: str, settings: dict[str, Any] | None = None) ->
 
 
 def remove(name: str) -> None:
-    """Remove a lab, if there is one."""
+    """Remove a lab, if there is one. Starts the Docker engine, as `lab.up` does."""
+    engine.ensure()
     for existing in lab.labs():
         if existing.name == name:
             existing.down()

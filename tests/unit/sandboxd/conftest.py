@@ -1,5 +1,6 @@
 """Doubles of what the daemon touches: a container engine in memory, HAProxy's admin socket, the host."""
 
+import grp
 import itertools
 import os
 import queue
@@ -7,6 +8,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from sandboxd.sandboxes import Host, Sandboxes
 
 KEY = b"k" * 32
 START = 1_800_000_000.0
+OWN_GROUP = grp.getgrgid(os.getgid()).gr_name
 
 
 @dataclass
@@ -54,6 +57,7 @@ class FakeEngine:
         return "1"
 
     def userns_uid(self) -> int:
+        self._enter("userns_uid")
         return os.getuid()
 
     def image_id(self, image: str) -> str:
@@ -216,6 +220,7 @@ class World:
     now: list[float]
     dead: set[str]
     commands: list[list[str]]
+    exit_codes: dict[str, int]  # of the commands in network namespaces, by the verb that they contain
 
     def leftovers(self) -> list[str]:
         """Slot directories that are still there."""
@@ -225,8 +230,12 @@ class World:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """Short: the path of a Unix socket may have about 100 characters, and tmp_path is longer under xdist."""
-    path = Path(tempfile.mkdtemp(prefix="sbx"))
+    """Short: the path of a Unix socket may have about 100 characters, and tmp_path is longer under xdist.
+
+    In memory where there is such a place: a ledger waits for the disk at every commit, hundreds of times here.
+    """
+    memory = "/dev/shm"
+    path = Path(tempfile.mkdtemp(prefix="sbx", dir=memory if os.access(memory, os.W_OK) else None))
     yield path
     shutil.rmtree(path)
 
@@ -245,7 +254,7 @@ def config(directory: Path) -> Config:
         state_dir=state,
         secrets_dir=directory,
         socket=directory / "sandboxd.sock",
-        socket_group="root",
+        socket_group=OWN_GROUP,
         listen=("127.0.0.1", 0),
         default_template="base",
         default_port=8000,
@@ -269,11 +278,11 @@ def world(config: Config) -> Iterator[World]:
 
 def make_world(config: Config, engine: FakeEngine | None = None, haproxy: FakeHaproxy | None = None) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
-    now, dead, commands = [START], set[str](), list[list[str]]()
+    now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0}
 
     def run(command: list[str]) -> int:
         commands.append(command)
-        return 1 if "-C" in command else 0
+        return next(code for verb, code in exit_codes.items() if verb in command)
 
     engine = engine or FakeEngine(lambda: now[0])
     haproxy = haproxy or FakeHaproxy(config.gateway.admin_socket, config.gateway.routes_map)
@@ -289,7 +298,16 @@ def make_world(config: Config, engine: FakeEngine | None = None, haproxy: FakeHa
     sandboxes = Sandboxes(config, KEY, ledger, engine, gateway, host)
     pool = Pool(sandboxes, health)
     reconciler = Reconciler(sandboxes, pool, health)
-    return World(config, engine, haproxy, ledger, health, gateway, sandboxes, pool, reconciler, now, dead, commands)
+    return World(
+        config, engine, haproxy, ledger, health, gateway, sandboxes, pool, reconciler, now, dead, commands, exit_codes
+    )
+
+
+def until(good: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 5
+    while not good():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
 
 
 def down() -> EngineDown:

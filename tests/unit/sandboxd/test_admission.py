@@ -7,7 +7,7 @@ import pytest
 
 from sandboxd.admission import Admission
 from sandboxd.errors import HostBusy
-from tests.unit.sandboxd.test_pool import until
+from tests.unit.sandboxd.conftest import until
 
 
 def test_never_more_than_allowed_at_once() -> None:

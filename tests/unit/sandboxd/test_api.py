@@ -30,7 +30,7 @@ class Client:
     def __init__(self, world: World) -> None:
         self.world = world
         self.app = api.build(api.Services(world.sandboxes, world.pool, world.reconciler, world.health))
-        self.sockets = [open_unix(world.config.socket, "root"), open_tcp(world.config.listen)]
+        self.sockets = [open_unix(world.config.socket, world.config.socket_group), open_tcp(world.config.listen)]
         options = uvicorn.Config(self.app, log_config=None, access_log=False, server_header=False)
         self.server = uvicorn.Server(options)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(self.sockets)))

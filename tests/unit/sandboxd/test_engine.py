@@ -142,7 +142,7 @@ def connected(monkeypatch: pytest.MonkeyPatch, *clients: Answers) -> list[dict[s
         made.append(options)
         return clients[len(made) - 1]
 
-    monkeypatch.setattr(engine.docker, "APIClient", connect)
+    monkeypatch.setattr("docker.APIClient", connect)
     return made
 
 

@@ -17,8 +17,8 @@ IMAGE = "sha256:1"
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(tmp_path / "ledger.sqlite")
+def ledger(directory: Path) -> Iterator[Ledger]:
+    made = Ledger(directory / "ledger.sqlite")
     yield made
     made.close()
 
@@ -90,7 +90,7 @@ def test_ends_routes_and_prefixes_are_those_of_sandboxes_in_use(ledger: Ledger) 
     assert [row.id for row in ledger.find("id")] == ["id1", "id2"] and ledger.find("id3") == []
 
 
-def test_a_closed_row_forgets_what_was_told_in_confidence(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_closed_row_forgets_what_was_told_in_confidence(ledger: Ledger, directory: Path) -> None:
     warm(ledger, "1")
     ledger.claim("p", "base", IMAGE, Claim(envs={"KEY": "secret"}), 1)
     ledger.set_removing("1", "test")
@@ -103,24 +103,24 @@ def test_a_closed_row_forgets_what_was_told_in_confidence(ledger: Ledger, tmp_pa
     assert ledger.get("1") is None
 
 
-def test_everything_survives_a_restart_of_the_daemon(tmp_path: Path) -> None:
-    first = Ledger(tmp_path / "l.sqlite")
+def test_everything_survives_a_restart_of_the_daemon(directory: Path) -> None:
+    first = Ledger(directory / "l.sqlite")
     warm(first, "1")
     first.claim("p", "base", IMAGE, Claim(envs={"A": "1"}, timeout_s=5), 1)
     first.set_setting("pool_enabled", "yes")
     before = first.rows()
     first.close()
-    second = Ledger(tmp_path / "l.sqlite")
+    second = Ledger(directory / "l.sqlite")
     assert second.rows() == before and second.setting("pool_enabled") == "yes" and second.counter("hits") == 1
     second.close()
 
 
-def test_only_root_reads_the_file(ledger: Ledger, tmp_path: Path) -> None:
-    assert (tmp_path / "ledger.sqlite").stat().st_mode & 0o777 == 0o600
+def test_only_root_reads_the_file(ledger: Ledger, directory: Path) -> None:
+    assert (directory / "ledger.sqlite").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "l.sqlite"
+def test_a_newer_ledger_is_refused(directory: Path) -> None:
+    file = directory / "l.sqlite"
     with sqlite3.connect(file) as db:
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     db.close()
@@ -136,9 +136,9 @@ def test_a_failed_transaction_changes_nothing(ledger: Ledger) -> None:
     warm(ledger, "2")
 
 
-def test_twenty_claimers_and_ten_members_make_ten_hits(tmp_path: Path) -> None:
+def test_twenty_claimers_and_ten_members_make_ten_hits(directory: Path) -> None:
     """Each claimer has its own connection, as other processes would."""
-    file = tmp_path / "l.sqlite"
+    file = directory / "l.sqlite"
     ledgers = [Ledger(file) for _ in range(20)]
     for number in range(10):
         warm(ledgers[0], str(number), created=number)
@@ -165,15 +165,15 @@ def test_claimers_on_one_connection_do_not_share_members_either(ledger: Ledger) 
     assert len({row.slot for row in claimed if row}) == 10 and claimed.count(None) == 10
 
 
-def test_what_is_beside_the_file_is_for_root_too(ledger: Ledger, tmp_path: Path) -> None:
+def test_what_is_beside_the_file_is_for_root_too(ledger: Ledger, directory: Path) -> None:
     """The newest rows, with the claimers' variables, are in the -wal file until a checkpoint."""
     warm(ledger, "1")
-    files = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    files = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
     assert "ledger.sqlite-wal" in files and set(files.values()) == {0o600}
 
 
-def test_migrations_go_forward_once_and_keep_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "l.sqlite"
+def test_migrations_go_forward_once_and_keep_what_is_there(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = directory / "l.sqlite"
     old = Ledger(file)
     warm(old, "1")
     old.close()
@@ -189,13 +189,13 @@ def test_migrations_go_forward_once_and_keep_what_is_there(tmp_path: Path, monke
     db.close()
 
 
-def test_a_file_that_is_no_ledger_is_refused_with_its_name(tmp_path: Path) -> None:
-    file = tmp_path / "l.sqlite"
+def test_a_file_that_is_no_ledger_is_refused_with_its_name(directory: Path) -> None:
+    file = directory / "l.sqlite"
     file.write_text("no database " * 100)
     with pytest.raises(LedgerError, match=rf"{file}: file is not a database"):
         Ledger(file)
     with pytest.raises(LedgerError, match="unable to open"):
-        Ledger(tmp_path / "none" / "l.sqlite")
+        Ledger(directory / "none" / "l.sqlite")
 
 
 def test_a_commit_that_fails_is_undone_and_the_next_transaction_works(ledger: Ledger) -> None:

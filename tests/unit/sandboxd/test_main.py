@@ -1,22 +1,66 @@
-"""The sockets of the daemon, its word to systemd, and its complaints."""
+"""The daemon as a process: its sockets, its word to systemd, its end, and its complaints."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from sandboxd import __main__ as daemon
+from sandboxd import api
 from sandboxd.errors import ConfigError
+from sandboxd.ledger import Ledger
+from sandboxd.sandboxes import Host
+from tests.unit.sandboxd.conftest import OWN_GROUP, FakeHaproxy, World, until
+
+PROJECT = Path(__file__).parents[3]
+
+# The daemon's own main(), with doubles for Docker and for what is inside the sandboxes.
+PROGRAM = """
+import sys, time
+from sandboxd import __main__ as daemon
+from sandboxd.sandboxes import Host
+from tests.unit.sandboxd.conftest import FakeEngine
+daemon.DockerEngine = lambda: FakeEngine(time.time)
+daemon.Host = lambda nofile: Host(nofile=nofile, netns_run=lambda command: 0, alive=lambda address: True)
+sys.exit(daemon.main())
+"""
 
 
 def test_the_unix_socket_replaces_an_old_one(directory: Path) -> None:
     path = directory / "run" / "s.sock"
     for _ in range(2):
-        with daemon.open_unix(path, "root") as listener:
-            assert path.stat().st_mode & 0o777 == 0o660
+        with daemon.open_unix(path, OWN_GROUP) as listener:
+            assert path.stat().st_mode & 0o777 == 0o660 and path.stat().st_gid == os.getgid()
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(path))
             assert listener.family == socket.AF_UNIX
+
+
+def test_the_unix_socket_is_never_open_to_others_not_even_at_first(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, modes = directory / "s.sock", list[int]()
+    chown = os.chown
+
+    def looking(target: Path, uid: int, gid: int) -> None:
+        modes.append(path.stat().st_mode & 0o777)
+        chown(target, uid, gid)
+
+    monkeypatch.setattr("sandboxd.__main__.os.chown", looking)
+    before = os.umask(0)
+    try:
+        daemon.open_unix(path, OWN_GROUP).close()
+        assert os.umask(0) == 0, "the umask is as it was"
+    finally:
+        os.umask(before)
+    assert modes == [0o600]
 
 
 def test_an_unknown_group_is_named(directory: Path) -> None:
@@ -32,15 +76,37 @@ def test_a_port_in_use_is_named() -> None:
         daemon.open_tcp(taken.getsockname())
 
 
-def test_systemd_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = directory / "notify"
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    """systemd gives a path, or a name in the abstract namespace, written with an @."""
+    path = f"{directory}/notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(str(path))
-        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        receiver.bind(f"\0{path}" if abstract else path)
+        receiver.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{path}" if abstract else path)
         daemon.notify_ready()
         assert receiver.recv(100) == b"READY=1"
-    monkeypatch.delenv("NOTIFY_SOCKET")
+
+
+def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     daemon.notify_ready()
+
+
+@pytest.mark.parametrize(("hard", "nofile"), [(1024, 1024), (1_048_576, 65536)])
+def test_sandboxes_get_no_more_open_files_than_the_host_has(
+    monkeypatch: pytest.MonkeyPatch, hard: int, nofile: int
+) -> None:
+    monkeypatch.setattr("sandboxd.__main__.resource.getrlimit", lambda _: (1024, hard))
+    assert daemon.open_files_limit() == nofile
+
+
+def test_the_parts_belong_together(world: World, directory: Path) -> None:
+    (directory / "token_key").write_text("ab" * 32)
+    parts = daemon.services(world.config, world.engine, Host())
+    assert parts.sandboxes.key == b"\xab" * 32
+    assert parts.sandboxes.ledger.routes() == {} and parts.health.troubles() == {}
+    parts.sandboxes.ledger.close()
 
 
 def test_a_bad_configuration_is_one_line(
@@ -51,3 +117,134 @@ def test_a_bad_configuration_is_one_line(
     assert capsys.readouterr().err.splitlines() == [
         f"sandboxd: {tmp_path}/none.toml: No such file or directory. Deploy the host, or name the file with --config."
     ]
+
+
+@pytest.fixture
+def files(directory: Path) -> Iterator[Path]:
+    """What the deploy leaves for the daemon: its configuration, the key, a gateway that runs. Returns the first."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    state = directory / "state"
+    state.mkdir()
+    (directory / "token_key").write_text("ab" * 32)
+    file = directory / "config.toml"
+    file.write_text(
+        f"""
+project = "acme"
+domain = "example.com"
+state_dir = "{state}"
+secrets_dir = "{directory}"
+socket = "{directory}/run/s.sock"
+socket_group = "{OWN_GROUP}"
+listen = "127.0.0.1:{port}"
+default_template = "base"
+default_port = 8000
+create_parallelism = 2
+[gateway]
+address = "127.0.0.1:8081"
+admin_socket = "{directory}/admin.sock"
+routes_map = "{state}/routes.map"
+[pool]
+size = 2
+[templates.base]
+image = "base:1"
+memory_mb = 2048
+cpus = 2.0
+pids = 1024
+"""
+    )
+    haproxy = FakeHaproxy(directory / "admin.sock", state / "routes.map")
+    yield file
+    haproxy.stop()
+
+
+def launch(file: Path, **environment: str) -> "subprocess.Popen[str]":
+    path = os.pathsep.join([str(PROJECT / "src"), str(PROJECT)])
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "--config", str(file)],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def running(file: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The daemon, from its READY=1 on."""
+    path = str(file.parent / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(path)
+        receiver.settimeout(15)
+        process = launch(file, NOTIFY_SOCKET=path)
+        try:
+            assert receiver.recv(100) == b"READY=1"
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate(timeout=10)
+
+
+def client_of(file: Path) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(file.parent / "run" / "s.sock"))
+    return httpx.Client(transport=transport, base_url="http://sandboxd", trust_env=False)
+
+
+def test_it_serves_as_soon_as_it_says_so_and_ends_in_order_at_sigterm(files: Path) -> None:
+    with running(files) as process, client_of(files) as client:
+        assert client.get("/health").text == "ok\n"
+        assert client.post("/pool", json={"enabled": True}).status_code == 200
+        until(lambda: client.get("/pool").json()["warm"] == 2, "a full pool")
+        made = client.post("/v2/sandboxes", json={"timeout": 3600})
+        assert made.headers["x-sandbox-origin"] == "pool"
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=15)
+    assert process.returncode == 0 and "Traceback" not in log, log
+    assert f"sandbox {made.json()['sandboxID']} is in use: origin pool, template base" in log
+    ledger = Ledger(files.parent / "state" / "ledger.sqlite")
+    assert [row.id for row in ledger.rows("running")] == [made.json()["sandboxID"]], "sandboxes outlive the daemon"
+    assert not ledger.rows("creating", "removing"), "nothing was left half-done"
+    ledger.close()
+
+
+def test_a_second_daemon_says_so_and_leaves_the_first_ones_socket_alone(files: Path) -> None:
+    with running(files), client_of(files) as client:
+        second = launch(files)
+        _, said = second.communicate(timeout=15)
+        assert second.returncode == 1 and "Is another sandboxd running?" in said and "Traceback" not in said
+        assert client.get("/v2/sandboxes").status_code == 200, "the first is still reached by its path"
+
+
+def test_a_ledger_that_is_damaged_is_one_line(files: Path) -> None:
+    (files.parent / "state" / "ledger.sqlite").write_text("no database " * 100)
+    process = launch(files)
+    _, said = process.communicate(timeout=15)
+    assert process.returncode == 1 and said.count("\n") == 1
+    assert said.startswith(f"sandboxd: {files.parent}/state/ledger.sqlite: file is not a database.")
+
+
+def test_what_runs_in_the_background_is_stopped_when_serving_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the process would hang on its threads instead of ending, and systemd could not start it again."""
+    stopped: list[str] = []
+
+    def note(what: str, stop: Callable[[], None]) -> Callable[[], None]:
+        def noted() -> None:
+            stopped.append(what)
+            stop()
+
+        return noted
+
+    async def fail(self: daemon.Server, sockets: list[socket.socket]) -> None:
+        for one in sockets:
+            one.close()
+        raise RuntimeError("no event loop today")
+
+    monkeypatch.setattr(daemon.Server, "serve", fail)
+    monkeypatch.setattr(world.pool, "stop", note("pool", world.pool.stop))
+    monkeypatch.setattr(world.reconciler, "stop", note("reconciler", world.reconciler.stop))
+    parts = api.Services(world.sandboxes, world.pool, world.reconciler, world.health)
+    with pytest.raises(RuntimeError, match="no event loop today"):
+        daemon.serve(world.config, parts)
+    assert stopped == ["pool", "reconciler"]

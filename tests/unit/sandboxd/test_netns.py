@@ -36,3 +36,15 @@ def test_a_missing_program_is_named() -> None:
     assert netns.run(["true"]) == 0 and netns.run(["false"]) == 1
     with pytest.raises(EngineError, match="no-such-program"):
         netns.run(["no-such-program"])
+
+
+def test_a_program_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netns, "TIMEOUT_S", 0.05)
+    with pytest.raises(EngineError, match=r"sleep 30: .*timed out"):
+        netns.run(["sleep", "30"])
+
+
+def test_the_look_and_the_rule_differ_in_the_verb_only() -> None:
+    """Else the rule would be added again at every start."""
+    look, add = (netns.dnat_command(42, "10.200.0.1", verb) for verb in ("-C", "-A"))
+    assert [pair for pair in zip(look, add, strict=True) if pair[0] != pair[1]] == [("-C", "-A")]

@@ -1,8 +1,6 @@
 """The pool's own thread: it fills, stops, retries, and gives way to a drain."""
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,14 +8,7 @@ import pytest
 
 from sandboxd.errors import EngineDown, HostError
 from sandboxd.ledger import Claim
-from tests.unit.sandboxd.conftest import World, down, make_world, refusal
-
-
-def until(good: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 5
-    while not good():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
+from tests.unit.sandboxd.conftest import World, down, make_world, refusal, until
 
 
 def full(world: World) -> None:

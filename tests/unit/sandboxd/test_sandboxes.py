@@ -1,14 +1,16 @@
 """The life cycle of one sandbox, over an engine in memory, a gateway's socket and a real ledger."""
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from sandboxd.errors import Conflict, EngineDown, EngineError, GatewayError, NotFound, NotReady
+from sandboxd.errors import Conflict, EngineDown, EngineError, GatewayError, HostError, NotFound, NotReady
 from sandboxd.ledger import Claim
 from sandboxd.slotdir import access_token
-from tests.unit.sandboxd.conftest import KEY, World, down, refusal
+from tests.unit.sandboxd.conftest import KEY, World, down, refusal, until
 
 
 def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:
@@ -27,16 +29,74 @@ def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:
     ]
 
 
-@pytest.mark.parametrize("method", ["create_network", "create_container", "start", "container"])
-@pytest.mark.parametrize("error", [down, refusal])
-def test_a_create_that_fails_leaves_nothing(world: World, method: str, error: object) -> None:
-    assert callable(error)
-    raised = error()
+ENGINE_STEPS = ["image_id", "create_network", "userns_uid", "create_container", "start", "container"]
+OTHER_STEPS = ["dirs.create", "dirs.write", "ledger.set_id", "ledger.set_boot", "ledger.set_running", "gateway.add"]
+
+
+def nothing_is_left(world: World) -> None:
+    assert world.engine.empty() and world.leftovers() == []
+    assert world.ledger.rows() == [] and world.haproxy.map == []
+    file = world.config.gateway.routes_map
+    assert not file.exists() or file.read_text() == ""
+
+
+@pytest.mark.parametrize("method", ENGINE_STEPS)
+@pytest.mark.parametrize("raised", [down(), refusal(), RuntimeError("a bug")])
+def test_a_create_that_fails_leaves_nothing(world: World, method: str, raised: Exception) -> None:
     world.engine.fail[method] = raised
     with pytest.raises(type(raised)):
         world.sandboxes.create(world.config.templates["base"], Claim())
-    assert world.engine.empty() and world.leftovers() == []
-    assert world.ledger.rows() == [] and world.haproxy.map == []
+    assert method not in world.engine.fail, "the step was reached"
+    nothing_is_left(world)
+
+
+@pytest.mark.parametrize("step", OTHER_STEPS)
+def test_so_does_one_that_fails_outside_docker(world: World, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    part, method = step.split(".")
+    reached = []
+
+    def fail(*_: object) -> None:
+        reached.append(step)
+        raise HostError("no space left on device")
+
+    monkeypatch.setattr(getattr(world.sandboxes, part), method, fail)
+    with pytest.raises(HostError):
+        world.sandboxes.create(world.config.templates["base"], Claim())
+    assert reached == [step]
+    nothing_is_left(world)
+
+
+def test_so_does_one_whose_rule_is_refused(world: World) -> None:
+    world.exit_codes["-A"] = 4
+    with pytest.raises(EngineError, match="ended with 4"):
+        world.sandboxes.create(world.config.templates["base"], Claim())
+    nothing_is_left(world)
+
+
+@pytest.mark.parametrize("method", [*ENGINE_STEPS, "rename"])
+def test_a_member_that_fails_leaves_nothing_and_never_counts(world: World, method: str) -> None:
+    world.engine.fail[method] = refusal()
+    with pytest.raises(EngineError):
+        world.sandboxes.create_member(world.config.templates["base"], lambda: True)
+    nothing_is_left(world)
+
+
+def test_a_member_that_nobody_wants_any_more_is_not_begun(world: World) -> None:
+    assert not world.sandboxes.create_member(world.config.templates["base"], lambda: False)
+    assert world.engine.payloads == [] and world.ledger.rows() == []
+
+
+def test_a_container_that_stops_at_once_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = world.engine.start
+
+    def start_and_stop(container: str) -> None:
+        start(container)
+        world.engine.stop(container)
+
+    monkeypatch.setattr(world.engine, "start", start_and_stop)
+    with pytest.raises(NotReady, match=r"stopped with exit code 1, but .* port 49983"):
+        world.sandboxes.create(world.config.templates["base"], Claim())
+    nothing_is_left(world)
 
 
 def test_what_could_not_be_undone_is_removed_later(world: World) -> None:
@@ -138,3 +198,136 @@ def test_find_by_prefix(world: World) -> None:
 def test_an_unknown_template_is_named_with_those_that_there_are(world: World) -> None:
     with pytest.raises(NotFound, match=r"template 'huge' not found. This host has: base, large"):
         world.sandboxes.template("huge")
+
+
+def test_who_got_what_is_in_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    pooled = member(world)
+    assert world.sandboxes.claim(world.config.templates["base"], Claim(envs={"KEY": "secret"}))
+    cold = world.sandboxes.create(world.config.templates["large"], Claim(envs={"KEY": "secret"}))
+    said = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+    assert f"sandbox {pooled} is in use: origin pool, template base" in said
+    assert f"sandbox {cold.id} is in use: origin cold, template large" in said
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("step", ["dirs.write", "gateway.add"])
+@pytest.mark.parametrize("raised", [HostError("no space left on device"), RuntimeError("a bug")])
+def test_a_claim_that_fails_half_way_leaves_nobodys_sandbox(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str, raised: Exception
+) -> None:
+    member(world)
+    part, method = step.split(".")
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(getattr(world.sandboxes, part), method, fail)
+    with pytest.raises(type(raised)):
+        world.sandboxes.claim(world.config.templates["base"], Claim(envs={"A": "1"}))
+    nothing_is_left(world)
+
+
+def test_without_gateway_no_member_is_taken(world: World) -> None:
+    member(world)
+    world.haproxy.stop()
+    with pytest.raises(GatewayError):
+        world.sandboxes.claim(world.config.templates["base"], Claim())
+    assert len(world.ledger.rows("warm")) == 1 and world.ledger.counter("misses") == 0
+
+
+def test_a_claim_in_the_middle_of_a_look_keeps_its_variables_and_its_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reconcile looked at the member while it was warm, and writes last: it must not write what was before."""
+    found = member(world)
+    (row,) = world.ledger.rows("warm")
+    looking, go_on = threading.Event(), threading.Event()
+    inspect = world.engine.container
+
+    def slow(container: str) -> object:
+        looking.set()
+        assert go_on.wait(5)
+        return inspect(container)
+
+    with ThreadPoolExecutor(2) as several:
+        with monkeypatch.context() as patch:
+            patch.setattr(world.engine, "container", slow)
+            mended = several.submit(world.sandboxes.mend, row)
+            assert looking.wait(5)
+        template, claim = world.config.templates["base"], Claim(envs={"A": "1"})
+        claimed = several.submit(world.sandboxes.claim, template, claim)
+        until(lambda: bool(world.ledger.rows("running")), "the claim")
+        go_on.set()
+        assert mended.result(5)
+        sandbox = claimed.result(5)
+    world.sandboxes.settle()
+    assert sandbox is not None and json.loads(world.sandboxes.dirs.read(sandbox.slot))["envs"] == {"A": "1"}
+    assert world.engine.containers[found].name == sandbox.container
+
+
+def test_a_look_that_comes_after_the_claim_writes_what_was_claimed(world: World) -> None:
+    member(world)
+    (stale,) = world.ledger.rows("warm")
+    sandbox = world.sandboxes.claim(world.config.templates["base"], Claim(envs={"A": "1"}))
+    world.sandboxes.settle()
+    assert sandbox is not None and world.sandboxes.mend(stale)
+    assert json.loads(world.sandboxes.dirs.read(sandbox.slot))["envs"] == {"A": "1"}
+    assert world.engine.containers[sandbox.id].name == sandbox.container
+
+
+def test_a_claim_replaces_the_agents_file_in_one_step(world: World) -> None:
+    member(world)
+    (row,) = world.ledger.rows("warm")
+    file = world.sandboxes.dirs.path(row.slot) / "agent.json"
+    with file.open() as old:
+        world.sandboxes.claim(world.config.templates["base"], Claim(envs={"A": "1"}))
+        assert json.load(old)["envs"] == {}, "an agent that reads just now gets all of the old file"
+    assert json.loads(file.read_text())["envs"] == {"A": "1"}
+    assert [path.name for path in file.parent.iterdir()] == ["agent.json"]
+
+
+def test_a_name_that_docker_refused_is_given_by_reconcile(world: World) -> None:
+    world.engine.fail["rename"] = refusal()
+    sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
+    world.sandboxes.settle()
+    assert world.engine.containers[sandbox.id].name == f"acme-pool-{sandbox.slot}"
+    world.reconciler.tick()
+    assert world.engine.containers[sandbox.id].name == sandbox.container
+
+
+@pytest.mark.parametrize("method", ["remove_container", "remove_network", "remove_volume"])
+def test_a_removal_goes_on_from_wherever_it_was_interrupted(world: World, method: str) -> None:
+    sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
+    world.sandboxes.settle()
+    world.engine.fail[method] = refusal()
+    assert world.sandboxes.try_remove(sandbox, "test")
+    assert [row.state for row in world.ledger.rows()] == ["removing"] and world.haproxy.map == []
+    assert world.sandboxes.remove(sandbox, "again")
+    nothing_is_left(world)
+
+
+def test_a_gateway_that_is_down_does_not_stop_a_removal(world: World) -> None:
+    sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
+    world.haproxy.stop()
+    assert world.sandboxes.remove(sandbox, "test")
+    assert world.engine.empty() and world.config.gateway.routes_map.read_text() == ""
+
+
+def test_who_waits_too_long_for_a_slot_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandboxd.sandboxes.HOLD_DEADLINE_S", 0.01)
+    sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
+    with world.sandboxes._holding(sandbox.slot), pytest.raises(Conflict, match="being changed by another request"):
+        world.sandboxes.remove(sandbox, "test")
+    assert [row.state for row in world.ledger.rows()] == ["running"]
+
+
+def test_a_seccomp_profile_is_read_and_a_missing_one_named(world: World) -> None:
+    profile = world.config.state_dir / "profile.json"
+    template = replace(world.config.templates["base"], seccomp=str(profile))
+    with pytest.raises(EngineError, match=rf"template base: seccomp profile {profile}: No such file"):
+        world.sandboxes.create(template, Claim())
+    nothing_is_left(world)
+    profile.write_text('{"defaultAction": "x"}')
+    world.sandboxes.create(template, Claim())
+    assert world.engine.payloads[0]["HostConfig"]["SecurityOpt"] == ['seccomp={"defaultAction": "x"}']

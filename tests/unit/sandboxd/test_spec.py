@@ -50,3 +50,54 @@ def test_profiles_and_runtime_of_a_template() -> None:
     template = Template("base", "i", 1024, 1, 64, apparmor="sandbox", runtime="runsc")
     host = spec.container_payload("acme", SLOT, template, Path("/s"), 1, seccomp_json="{}")["HostConfig"]
     assert host["SecurityOpt"] == ["seccomp={}", "apparmor=sandbox"] and host["Runtime"] == "runsc"
+
+
+def test_the_whole_payload() -> None:
+    """What a sandbox may do is decided here: a change must be seen, line by line."""
+    own = {"sandbox.project": "acme", "sandbox.slot": SLOT, "sandbox.template": "base"}
+    capabilities = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE"
+    assert spec.container_payload("acme", SLOT, BASE, Path("/state/sandboxes/s"), nofile=4096) == {
+        "Image": "acme-sandbox:1",
+        "Hostname": "sandbox",
+        "Labels": {**own, "sandbox.image": "acme-sandbox:1"},
+        "HostConfig": {
+            "NetworkMode": f"acme-net-{SLOT}",
+            "RestartPolicy": {"Name": "no"},
+            "Init": True,
+            "Memory": 2147483648,
+            "MemorySwap": 2147483648,
+            "NanoCpus": 1500000000,
+            "PidsLimit": 1024,
+            "CapDrop": ["ALL"],
+            "CapAdd": capabilities.split(),
+            "SecurityOpt": [],
+            "Sysctls": {"net.ipv4.conf.all.route_localnet": "1", "net.ipv6.conf.all.disable_ipv6": "1"},
+            "Ulimits": [
+                {"Name": "nofile", "Soft": 4096, "Hard": 4096},
+                {"Name": "core", "Soft": 0, "Hard": 0},
+            ],
+            "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "2"}},
+            "Mounts": [
+                {
+                    "Type": "volume",
+                    "Source": f"acme-code-{SLOT}",
+                    "Target": "/code",
+                    "VolumeOptions": {"Labels": own},
+                },
+                {"Type": "bind", "Source": "/state/sandboxes/s", "Target": "/run/sandbox", "ReadOnly": True},
+            ],
+        },
+    }
+
+
+def test_payloads_share_nothing_that_one_could_change_for_all() -> None:
+    first, second = (spec.container_payload("acme", SLOT, BASE, Path("/s"), 1) for _ in range(2))
+    first["HostConfig"]["CapAdd"].append("SYS_ADMIN")
+    first["HostConfig"]["Sysctls"]["x"] = "1"
+    assert second == spec.container_payload("acme", SLOT, BASE, Path("/s"), 1)
+
+
+def test_names_of_claims_sort_by_time() -> None:
+    moments = [1_800_000_000 + step / 1000 for step in (0, 1, 999, 1000, 61_000, 86_400_000)]
+    names = [spec.claimed_name("acme", moment) for moment in moments]
+    assert names == sorted(names) and len(set(names)) == len(names)

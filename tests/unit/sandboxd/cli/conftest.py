@@ -13,12 +13,9 @@ from typing import Any
 
 import pytest
 
-from sandboxd.config import Config
 from sandboxd.slotdir import access_token
 from tests.unit.envd.client import Running
-from tests.unit.sandboxd.cli.doubles import ID as ID
-from tests.unit.sandboxd.cli.doubles import Cli as Cli
-from tests.unit.sandboxd.cli.doubles import ControlPlane, Relay, write_place
+from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, write_place
 from tests.unit.sandboxd.conftest import KEY, World
 from tests.unit.sandboxd.test_api import Client
 
@@ -36,7 +33,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         sandboxID=ID,
         templateID="base",
         accessToken=TOKEN,
-        envs={"FROM_SANDBOX": "yes"},
+        envs={"FROM_SANDBOX": "yes", "HOME": str(workdir)},  # the login shell must not read our own profile
         user=MYSELF,
         workdir=str(workdir),
     )
@@ -102,15 +99,12 @@ def gateway() -> Iterator[tuple[str, int]]:
     yield address
 
 
-def write_config(file: Path, config: Config) -> None:
-    write_place(file, config.socket, config.gateway.address)
-
-
 @pytest.fixture
 def service(world: World) -> Iterator[Client]:
     """The daemon's API on its socket."""
     made = Client(world)
     yield made
+    made.server.force_exit = True  # nobody is being answered
     made.close()
 
 

@@ -119,7 +119,7 @@ class ControlPlane(Server):
 
 
 class Scripted(Server):
-    """A gateway that reads a request's head and sends `script`, whatever was asked; then it hangs up."""
+    """A gateway that reads a request's head and sends `script`, whatever was asked; it says no more than that."""
 
     def __init__(self, script: bytes) -> None:
         self.script = script
@@ -131,6 +131,9 @@ class Scripted(Server):
         while b"\r\n\r\n" not in received:
             received += connection.recv(65536)
         connection.sendall(self.script)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):  # else the kernel would take the answer back
+            pass
 
 
 class Relay(Server):
@@ -138,6 +141,7 @@ class Relay(Server):
 
     def __init__(self, port: int) -> None:
         self.limit: int | None = None
+        self.forwarded = 0  # bytes of requests
         self._port = port
         self._pairs: list[socket.socket] = []
         super().__init__(socket.create_server(("127.0.0.1", 0)))
@@ -151,16 +155,18 @@ class Relay(Server):
     def talk(self, connection: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", self._port)) as agent:
             self._pairs += [connection, agent]
-            threading.Thread(target=self._copy, args=(connection, agent, None), daemon=True).start()
-            self._copy(agent, connection, self.limit)
+            threading.Thread(target=self._copy, args=(connection, agent), daemon=True).start()
+            self._copy(agent, connection, 1 << 60 if self.limit is None else self.limit)
 
-    @staticmethod
-    def _copy(source: socket.socket, target: socket.socket, limit: int | None) -> None:
-        left = 1 << 60 if limit is None else limit
+    def _copy(self, source: socket.socket, target: socket.socket, left: int = -1) -> None:
+        """At most `left` bytes; without end when it is negative, as for requests, which are counted."""
         try:
-            while left and (data := source.recv(min(65536, left))):
+            while left and (data := source.recv(65536 if left < 0 else min(65536, left))):
                 target.sendall(data)
-                left -= len(data)
+                if left < 0:
+                    self.forwarded += len(data)
+                else:
+                    left -= len(data)
             target.shutdown(socket.SHUT_WR)
         except OSError:
             return

@@ -15,6 +15,7 @@ import pytest
 from sandboxd.cli import execute
 from sandboxd.cli.arguments import parse
 from sandboxd.cli.exits import CliError
+from tests.unit.envd.client import eventually
 from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, Scripted, answer_of, write_place
 
 
@@ -100,12 +101,27 @@ def test_as_json(box: Cli) -> None:
     assert (answer["stdout"], answer["stderr"], answer["exitCode"]) == ("out\n", "err\n", 3)
 
 
-def test_a_reader_that_goes_away_ends_it(box: Cli) -> None:
-    process = subprocess.Popen(box.words("exec", ID, "yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
+def test_a_reader_that_goes_away_ends_it(box: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    process = box.start("exec", ID, f"trap '' PIPE; echo $$ >{file}; while :; do echo y; done")
+    assert process.stdout is not None and process.stderr is not None
     process.stdout.read(10)
     process.stdout.close()
-    assert process.wait(20) == 141
+    assert process.wait(10) == 141 and process.stderr.read() == b""
+    process.stderr.close()
+    assert gone(int(file.read_text()))
+
+
+def test_a_second_interrupt_ends_it_at_once(box: Cli, tmp_path: Path) -> None:
+    file, seen = tmp_path / "pid", tmp_path / "seen"
+    process = box.start("exec", ID, f"trap 'touch {seen}' INT; echo $$ >{file}; while :; do sleep 0.02; done")
+    wait_for(file)
+    process.send_signal(signal.SIGINT)
+    eventually(seen.exists, "the command has got the first one")
+    before = time.monotonic()
+    assert box.interrupt(process, signal.SIGINT) == (130, "")
+    assert time.monotonic() - before < execute.GRACE_S
+    assert gone(int(file.read_text()))
 
 
 def test_an_unknown_sandbox(lone: Cli, control: ControlPlane) -> None:

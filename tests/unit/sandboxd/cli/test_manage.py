@@ -1,13 +1,17 @@
 """The verbs that only talk to the control plane; and what happens when it does not answer."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.unit.sandboxd.cli.conftest import ID, Cli, write_config
+from sandboxd import __version__
+from sandboxd.cli import manage
+from sandboxd.cli.arguments import VERBS
+from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane
 from tests.unit.sandboxd.conftest import World, down
-from tests.unit.sandboxd.test_api import Client
 
 
 def test_init_prints_the_id_and_nothing_else(cli: Cli) -> None:
@@ -20,7 +24,7 @@ def test_init_prints_the_id_and_nothing_else(cli: Cli) -> None:
 
 def test_list_and_info_for_people_and_for_programs(used: Cli) -> None:
     assert ID in used.out("list") and f"https://qa-{ID}.example.com" in used.out("list")
-    assert json.loads(used.out("info", ID[:4].rstrip(), "--json"))["sandboxID"] == ID
+    assert json.loads(used.out("info", ID[:4], "--json"))["sandboxID"] == ID
     assert "base" in used.out("info", ID)
     assert "Token" not in used.out("info", ID, "--json"), "a token in a terminal ends up in a log"
 
@@ -64,18 +68,18 @@ def test_routes(used: Cli, world: World) -> None:
     assert used.run("routes", "status", "--quiet").returncode == 0
 
 
-def test_version(cli: Cli) -> None:
-    assert cli.out("version").strip() and cli.out("--version") == cli.out("version")
+def test_version(lone: Cli) -> None:
+    assert lone.out("version").strip() and lone.out("--version") == lone.out("version")
 
 
-def test_a_daemon_that_is_not_there(cli: Cli, service: Client, directory: Path) -> None:
-    service.world.config.socket.unlink()
-    done = cli.run("list")
+def test_a_daemon_that_is_not_there(lone: Cli, control: ControlPlane) -> None:
+    control.path.unlink()
+    done = lone.run("list")
     assert done.returncode == 4
     assert "does not answer" in done.stderr.decode() and "systemctl status" in done.stderr.decode()
 
 
-def test_a_host_that_is_not_deployed(tmp_path: Path, cli: Cli) -> None:
+def test_a_host_that_is_not_deployed(tmp_path: Path) -> None:
     done = Cli(tmp_path / "none.toml", tmp_path).run("list")
     assert done.returncode == 1 and "deploy" in done.stderr.decode()
     assert b"Traceback" not in done.stderr
@@ -93,12 +97,178 @@ def test_an_ambiguous_id_names_the_candidates(used: Cli) -> None:
     assert done.returncode == 1 and other in done.stderr.decode()
 
 
-def test_an_agent_that_is_not_there(used: Cli, world: World, directory: Path) -> None:
-    config = world.config
-    write_config(used.config, config)
-    used.config.write_text(used.config.read_text().replace(str(config.gateway.address[1]), "1"))
-    done = used.run("exec", ID, "true")
+def test_a_gateway_that_is_not_there(lone: Cli) -> None:
+    done = lone.run("exec", ID, "true")
     assert done.returncode == 4 and "systemctl status haproxy" in done.stderr.decode()
+
+
+@pytest.fixture
+def run(lone: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Within this process, against a control plane that answers what the test wants."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = lone.call(*arguments)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+Run = Callable[..., tuple[int, str, str]]
+POOL = {"enabled": True, "size": 3, "warm": 3, "starting": 0, "hits": 7, "misses": 2, "trouble": ""}
+ROUTES = {"in_step": True, "routes": 2, "missing": [], "stale": [], "gateway": ""}
+
+
+def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dict[str, Any]) -> None:
+    control.answer("POST /v2/sandboxes", 201, sandbox)
+    assert run("init") == (0, f"{ID}\n", "")
+    words = "--template big --timeout 2m --keep --name n --env A=1 --env B= --metadata k=v --cold"
+    assert run("init", *words.split())[0] == 0
+    nothing = {"keep": False, "name": "", "envVars": {}, "metadata": {}, "cold": False}
+    assert control.requests[0].body == {"templateID": "", "timeout": None, **nothing}
+    assert control.requests[1].body == {
+        "templateID": "big",
+        "timeout": 120,
+        "keep": True,
+        "name": "n",
+        "envVars": {"A": "1", "B": ""},
+        "metadata": {"k": "v"},
+        "cold": True,
+    }
+
+
+def test_json_has_everything_but_the_token(run: Run, control: ControlPlane, sandbox: dict[str, Any]) -> None:
+    control.answer("POST /v2/sandboxes", 201, sandbox)
+    public = {key: value for key, value in sandbox.items() if key != "envdAccessToken"}
+    for words in (("init",), ("info", ID)):
+        code, out, err = run(*words, "--json")
+        assert (code, json.loads(out), err) == (0, public, "")
+
+
+def test_an_unknown_template(run: Run, control: ControlPlane) -> None:
+    control.answer("POST /v2/sandboxes", 404, {"code": 404, "message": "template 'x' not found"})
+    assert run("init", "--template", "x") == (3, "", "docker-sandbox: error: template 'x' not found\n")
+
+
+def test_the_table_of_sandboxes(run: Run, control: ControlPlane, sandbox: dict[str, Any]) -> None:
+    control.answer("GET /v2/sandboxes", 200, [sandbox, {**sandbox, "name": "", "keep": True}])
+    code, out, _ = run("list")
+    head, first, second = out.splitlines()
+    assert code == 0 and head.split() == ["ID", "NAME", "TEMPLATE", "AGE", "ENDS", "CLEANUP", "URL"]
+    assert first.split()[:3] == [ID, "demo", "base"] and " never " in first and first.endswith(sandbox["url"])
+    assert second.split()[1] == "-" and " spares it " in second
+    assert head.index("URL") == first.index("https") == second.index("https")
+    assert json.loads(run("list", "--json")[1])[0] == sandbox
+
+
+def test_no_sandboxes(run: Run, control: ControlPlane) -> None:
+    control.answer("GET /v2/sandboxes", 200, [])
+    assert "docker-sandbox init" in run("list")[1]
+    assert run("list", "--json") == (0, "[]\n", "")
+
+
+def test_the_details_of_a_sandbox(run: Run) -> None:
+    code, out, _ = run("info", ID)
+    shown = dict(line.split("  ", 1) for line in out.splitlines())
+    values = {name.strip(): value.strip() for name, value in shown.items()}
+    assert code == 0 and (values["id"], values["name"], values["template"]) == (ID, "demo", "base")
+    assert values["limits"] == "2048 MB of memory, 2 CPUs" and values["metadata ticket"] == "42"
+    assert values["ends"] == "never" and values["address"] == "172.20.0.2"
+
+
+def test_kill_prints_nothing_and_goes_on_after_a_failure(run: Run, control: ControlPlane) -> None:
+    for name in ("a", "c"):
+        control.answer(f"DELETE /sandboxes/{name}", 204)
+    control.answer("DELETE /sandboxes/b", 409, {"code": 409, "message": "'b' is ambiguous"})
+    assert run("kill", "a", "c") == (0, "", "")
+    code, out, err = run("kill", "a", "b", "x", "c", "--json")
+    assert code == 1 and json.loads(out) == {"killed": ["a", "c"]}
+    assert err.splitlines()[0] == "docker-sandbox: error: 'b' is ambiguous" and len(err.splitlines()) == 2
+
+
+def test_get_host_as_json(run: Run) -> None:
+    assert json.loads(run("get-host", ID, "--json")[1]) == {"url": f"https://qa-{ID}.example.com"}
+    assert json.loads(run("get-host", ID, "--port", "1", "--json")[1]) == {"url": f"https://1-{ID}.example.com"}
+
+
+def test_the_state_of_the_pool(run: Run, control: ControlPlane) -> None:
+    control.answer("GET /pool", 200, POOL)
+    code, out, _ = run("pool", "status")
+    lines = ["enabled   yes", "warm      3 of 3", "starting  0", "hits      7", "misses    2"]
+    assert (code, out.splitlines()) == (0, lines)
+    control.answer("GET /pool", 200, {**POOL, "enabled": False, "trouble": "no image"})
+    assert "trouble   no image" in run("pool", "status")[1] and "enabled   no" in run("pool", "status")[1]
+    assert json.loads(run("pool", "status", "--json")[1])["trouble"] == "no image"
+
+
+def test_the_pool_is_turned_on_and_off(run: Run, control: ControlPlane) -> None:
+    control.answer("POST /pool", 200, {**POOL, "warm": 0})
+    assert run("pool", "start")[0] == 0 and run("pool", "drain")[0] == 0
+    assert [request.body for request in control.requests] == [{"enabled": True}, {"enabled": False}]
+
+
+def test_waiting_for_the_pool(run: Run, control: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manage, "POLL_S", 0.0)
+    control.answer("POST /pool", 200, {**POOL, "warm": 0})
+    control.answer("GET /pool", 200, {**POOL, "warm": 1}, {**POOL, "warm": 2}, POOL)
+    code, out, err = run("pool", "start", "--wait", "--json")
+    assert (code, json.loads(out), err) == (0, POOL, "")
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ({"warm": 1}, "the pool has 1 of 3 members: filling is slow."),
+        ({"warm": 1, "trouble": "no image"}, "the pool has 1 of 3 members: no image."),
+        ({"warm": 0, "enabled": False}, "the pool has 0 of 3 members: it was turned off meanwhile."),
+    ],
+)
+def test_a_pool_that_does_not_fill(
+    run: Run, control: ControlPlane, monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], reason: str
+) -> None:
+    monkeypatch.setattr(manage, "POLL_S", 0.0)
+    monkeypatch.setattr(manage, "POOL_FULL_S", 0.1)
+    control.answer("POST /pool", 200, {**POOL, "warm": 0})
+    control.answer("GET /pool", 200, {**POOL, **last})
+    if not {**POOL, **last}["enabled"]:  # no reason to wait any longer
+        monkeypatch.setattr(manage, "POOL_FULL_S", 1000)
+    code, out, err = run("pool", "start", "--wait")
+    assert (code, err) == (1, f"docker-sandbox: error: {reason}\n") and f"{last['warm']} of 3" in out
+
+
+def test_cleanup_sends_seconds(run: Run, control: ControlPlane) -> None:
+    control.answer("POST /cleanup", 200, {"removed": ["a", "b"], "kept": ["c"]})
+    assert run("cleanup", "--older-than", "1h") == (0, "removed 2: a b; kept 1\n", "")
+    assert run("cleanup", "--unknown")[0] == 0
+    bodies = [request.body for request in control.requests]
+    assert bodies == [{"olderThan": 3600, "unknown": False}, {"olderThan": 86400, "unknown": True}]
+    control.answer("POST /cleanup", 200, {"removed": [], "kept": []})
+    assert run("cleanup")[1] == "removed 0; kept 0\n"
+
+
+def test_the_state_of_the_routes(run: Run, control: ControlPlane) -> None:
+    control.answer("GET /routes", 200, ROUTES)
+    code, out, _ = run("routes", "status")
+    assert code == 0 and "in step  yes" in out and "missing  -" in out and "gateway" not in out
+    differs = {**ROUTES, "in_step": False, "missing": ["a", "b"], "stale": ["c"], "gateway": "HAProxy does not answer"}
+    control.answer("GET /routes", 200, differs)
+    code, out, _ = run("routes", "status")
+    assert code == 1 and "missing  a b" in out and "stale    c" in out and "gateway  HAProxy does not answer" in out
+    assert run("routes", "status", "--quiet") == (1, "", "")
+    assert json.loads(run("routes", "status", "--json")[1]) == differs
+    control.answer("POST /routes/sync", 200, ROUTES)
+    assert run("routes", "sync", "--quiet") == (0, "", "")
+
+
+def test_the_version_needs_no_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere = Cli(tmp_path / "none.toml", tmp_path)
+    assert nowhere.call("version") == 0 and capsys.readouterr().out == f"docker-sandbox {__version__}\n"
+    assert nowhere.call("version", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"version": __version__}
+
+
+def test_every_verb_of_the_module_has_its_action() -> None:
+    assert set(manage.ACTIONS) | {"version"} == {name for name, verb in VERBS.items() if verb.module == "manage"}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +285,6 @@ def test_an_agent_that_is_not_there(used: Cli, world: World, directory: Path) ->
         ((), "usage"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_names_it(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
-    done = cli.run(*arguments)
+def test_wrong_usage_ends_with_2_and_names_it(lone: Cli, arguments: tuple[str, ...], words: str) -> None:
+    done = lone.run(*arguments)
     assert (done.returncode, done.stdout) == (2, b"") and words in done.stderr.decode()

@@ -5,6 +5,7 @@ import io
 import os
 import resource
 import signal
+import socket
 import subprocess
 import tarfile
 import time
@@ -18,6 +19,17 @@ from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, Script
 
 HUGE_BYTES = 100_000_000
 ODD = b"\xff\n 'x"
+
+
+class Refusing(Scripted):
+    """There is nothing at the target; what is sent to it is refused at once."""
+
+    def talk(self, connection: socket.socket) -> None:
+        if connection.recv(10, socket.MSG_PEEK).startswith(b"POST /file"):
+            super().talk(connection)
+        else:
+            connection.recv(65536)
+            connection.sendall(answer_of(404, {"code": "not_found", "message": "nothing there"}))
 
 
 class Inside:
@@ -278,6 +290,17 @@ def test_a_refusal_in_the_middle_says_why(run: Inside, remote: Path, here: Path)
     (remote / "file").touch()
     (here / "big").write_bytes(bytes(20_000_000))
     assert "not a directory" in run.refused("upload", here / "big", remote / "file/below")
+
+
+def test_a_refusal_before_the_end_stops_the_upload(run: Inside, control: ControlPlane, here: Path) -> None:
+    (here / "d").mkdir()
+    with (here / "d/endless").open("wb") as file:
+        file.truncate(1 << 40)
+    for source in ("d", "d/endless"):
+        gateway = Refusing(answer_of(507, {"code": "resource_exhausted", "message": "no space left"}))
+        write_place(run.cli.config, control.path, gateway.address)
+        assert "no space left" in run.refused("upload", here / source, "/code/x")
+        gateway.stop()
 
 
 def test_an_interrupted_download_cleans_up(box: Cli, remote: Path, here: Path) -> None:

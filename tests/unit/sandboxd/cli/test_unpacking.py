@@ -84,7 +84,7 @@ def test_a_name_that_leads_out_is_refused(target: Path, name: str) -> None:
             unpack(body(archive(file("a"), member)), str(target))
     with pytest.raises(CliError, match="leads out of the target"):
         unpack(body(archive(hard("b", name))), str(target))
-    assert names(target.parent) == ["target", "target/a"] and not Path("/x").exists()
+    assert names(target.parent) == ["target", "target/a"]
 
 
 @pytest.mark.parametrize("goal", ["/etc/passwd", "..", "../x", "a/../..", "d/../../target/../x", "/"])

@@ -1,0 +1,147 @@
+"""Standard input on its way to a process of the real agent."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxd.cli.agent import Agent
+from sandboxd.cli.feeding import Feeder, wanted
+from tests.unit.envd.client import Running, eventually
+from tests.unit.sandboxd.cli.doubles import Relay
+
+
+class Pipe:
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+        self._open = [self.reader, self.writer]
+
+    def close(self) -> None:
+        for fd in self._open:
+            os.close(fd)
+
+    def end(self) -> None:
+        os.close(self.writer)
+        self._open.remove(self.writer)
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    made = Pipe()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def relay(agent: Running) -> Iterator[Relay]:
+    made = Relay(agent.port)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(relay: Relay, sandbox: dict[str, Any]) -> Agent:
+    return Agent(relay.address, sandbox)
+
+
+@pytest.fixture
+def start(client: Agent) -> Iterator[Any]:
+    """Starts a shell command of which nobody reads the output; returns its pid."""
+    started: list[int] = []
+
+    def begin(command: str) -> int:
+        connection = client.connect()
+        message = {"process": {"cmd": "/bin/bash", "args": ["-c", command]}, "stdin": True}
+        pid = int(next(client.start(connection, message))["start"]["pid"])
+        connection.close()
+        started.append(pid)
+        return pid
+
+    yield begin
+    alive = {process["pid"] for process in client.call("process.Process/List", {}).get("processes", [])}
+    for pid in alive & set(started):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_what_is_wanted(tmp_path: Path, pipe: Pipe) -> None:
+    (tmp_path / "file").touch()
+    assert wanted(pipe.reader)
+    for path, expected in ((tmp_path / "file", True), (Path("/dev/zero"), True), (Path(os.devnull), False)):
+        with path.open("rb") as file:
+            assert wanted(file.fileno()) is expected, path
+    assert not wanted(1_000_000), "closed"
+    leader, terminal = os.openpty()
+    assert not wanted(terminal)
+    os.close(leader)
+    os.close(terminal)
+
+
+def test_all_of_it_arrives_and_then_its_end(start: Any, client: Agent, pipe: Pipe, tmp_path: Path) -> None:
+    feeder = Feeder(
+        client, pipe.reader, start(f"cat >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/whole"), lambda: None
+    )
+    feeder.start()
+    data = os.urandom(300_000)
+    for begin in range(0, len(data), 50_000):
+        os.write(pipe.writer, data[begin : begin + 50_000])
+    assert not (tmp_path / "whole").exists()
+    pipe.end()
+    eventually((tmp_path / "whole").exists, "the process has read to the end")
+    assert (tmp_path / "whole").read_bytes() == data and feeder.failure == ""
+
+
+def test_an_end_without_input(start: Any, client: Agent, pipe: Pipe, tmp_path: Path) -> None:
+    feeder = Feeder(client, pipe.reader, start(f"cat; touch {tmp_path}/done"), lambda: None)
+    feeder.start()
+    pipe.end()
+    eventually((tmp_path / "done").exists, "the process has seen the end")
+    assert feeder.failure == ""
+
+
+@pytest.mark.parametrize("command", ["true", "exec <&-; sleep 300"])
+def test_a_process_that_takes_no_more_is_no_failure(start: Any, client: Agent, command: str) -> None:
+    with open("/dev/zero", "rb") as endless:
+        feeder = Feeder(client, endless.fileno(), start(command), lambda: None)
+        feeder.start()
+        eventually(lambda: not feeder._thread.is_alive(), "it has given up")
+    assert feeder.failure == ""
+
+
+def test_the_pace_is_that_of_the_process(start: Any, client: Agent, relay: Relay) -> None:
+    """One that does not read holds the input up, and no memory fills."""
+
+    def rests() -> bool:
+        before = relay.forwarded
+        feeder._thread.join(0.05)
+        return 0 < before == relay.forwarded
+
+    with open("/dev/zero", "rb") as endless:
+        feeder = Feeder(client, endless.fileno(), start("sleep 300"), lambda: None)
+        feeder.start()
+        eventually(rests, "nothing moves any more")
+        assert feeder._thread.is_alive() and feeder.failure == ""
+
+
+def test_a_connection_that_breaks_is_told(start: Any, client: Agent, relay: Relay, pipe: Pipe) -> None:
+    told = threading.Event()
+    feeder = Feeder(client, pipe.reader, start("sleep 300"), told.set)
+    feeder.start()
+    os.write(pipe.writer, b"first")
+    eventually(lambda: relay.forwarded > 500, "the first piece is under way")
+    relay.cut()
+    os.write(pipe.writer, bytes(60_000))
+    os.write(pipe.writer, bytes(60_000))
+    assert told.wait(10) and feeder.failure
+
+
+def test_an_input_that_cannot_be_read_is_told(start: Any, client: Agent, tmp_path: Path) -> None:
+    told = threading.Event()
+    fd = os.open(tmp_path, os.O_RDONLY)
+    feeder = Feeder(client, fd, start("cat"), told.set)
+    feeder.start()
+    assert told.wait(10) and "Is a directory" in feeder.failure
+    os.close(fd)
