@@ -61,12 +61,14 @@ class NewSandbox(BaseModel):
 
 
 class PoolChange(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
     enabled: bool
 
 
 class Cleanup(BaseModel):
-    model_config = ConfigDict(strict=True)
+    """A field that is not known is refused: whoever asks for less than a removal must not get one."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
     olderThan: float = Field(ge=0)
     unknown: bool = False
 

@@ -35,7 +35,7 @@ def test_never_more_than_allowed_at_once() -> None:
 
 
 def test_a_place_that_is_left_over_goes_to_the_pool() -> None:
-    """Two places come free at once, one claimer waits: the pool takes the other without waiting for the claimer."""
+    """Two places came free, the pool looked first and gave way to the claimer: it must look again after him."""
     admission, leave = Admission(2), threading.Event()
     inside: list[str] = []
 
@@ -44,16 +44,20 @@ def test_a_place_that_is_left_over_goes_to_the_pool() -> None:
             inside.append(who)
             assert leave.wait(5)
 
-    with admission._changed:  # both places are taken, and are given back in one step below
-        admission._free = 0
+    def asleep(number: int) -> bool:
+        return len(admission._changed._waiters) == number  # type: ignore[attr-defined]
+
+    admission._free = 0  # both places are taken, and come free in one step below
     threads = [threading.Thread(target=enter, args=(who,)) for who in ("pool", "claim")]
-    threads[0].start()
-    until(lambda: len(admission._changed._waiters) == 1, "the pool waits")  # type: ignore[attr-defined]
-    threads[1].start()
-    until(lambda: admission._waiting == 1, "the claimer waits")
+    for number, thread in enumerate(threads, 1):
+        thread.start()
+        until(partial(asleep, number), "it waits")
     with admission._changed:
         admission._free = 2
-        admission._changed.notify_all()
+        admission._changed.notify(1)  # the one that waits longest: the pool
+    until(partial(asleep, 2), "the pool gives way")
+    with admission._changed:
+        admission._changed.notify(1)
     until(lambda: len(inside) == 2, "both inside")
     leave.set()
     for thread in threads:

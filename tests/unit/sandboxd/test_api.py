@@ -289,3 +289,5 @@ def test_cleanup_and_routes(client: Direct, world: World) -> None:
     assert client.unix.get("/routes").json()["missing"] == [kept]
     assert client.unix.post("/routes/sync").json()["in_step"] is True
     assert client.unix.post("/cleanup", json={"olderThan": -5}).status_code == 400
+    refused = client.unix.post("/cleanup", json={"olderThan": 5, "dryRun": True})
+    assert refused.status_code == 400 and "dryRun" in refused.json()["message"]

@@ -25,7 +25,7 @@ class Refusing(Scripted):
     """There is nothing at the target; what is sent to it is refused at once."""
 
     def talk(self, connection: socket.socket) -> None:
-        if connection.recv(10, socket.MSG_PEEK).startswith(b"POST /file"):
+        if connection.recv(12, socket.MSG_PEEK) == b"POST /files?":
             super().talk(connection)
         else:
             connection.recv(65536)
