@@ -42,7 +42,7 @@ def test_a_place_that_is_left_over_goes_to_the_pool() -> None:
     def enter(who: str) -> None:
         with admission.for_claim() if who == "claim" else admission.for_pool():
             inside.append(who)
-            assert leave.wait(5)
+            assert leave.wait(30), "longer than the test looks"
 
     def asleep(number: int) -> bool:
         return len(admission._changed._waiters) == number  # type: ignore[attr-defined]
@@ -58,8 +58,10 @@ def test_a_place_that_is_left_over_goes_to_the_pool() -> None:
     until(partial(asleep, 2), "the pool gives way")
     with admission._changed:
         admission._changed.notify(1)
-    until(lambda: len(inside) == 2, "both inside")
-    leave.set()
+    try:
+        until(lambda: len(inside) == 2, "both inside")
+    finally:
+        leave.set()
     for thread in threads:
         thread.join(5)
 

@@ -9,26 +9,13 @@ import pytest
 from deploys import ROOT
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """What the program says when it makes an environment from an empty lock file."""
-    lock = tmp_path / "lock.txt"
-    lock.write_text("# nothing\n")
-    command = [sys.executable, "-m", "tools.environment", str(tmp_path / "venv"), str(lock)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_it_makes_one_and_says_so(made: subprocess.CompletedProcess[str], tmp_path: Path) -> None:
-    assert made.returncode == 0, made.stderr
-    assert f"Making {tmp_path / 'venv'}" in made.stderr
-    subprocess.run([str(tmp_path / "venv/bin/python"), "-c", "import sys"], check=True)
-
-
-def test_a_lock_without_hashes_is_refused(tmp_path: Path) -> None:
+def test_it_makes_one_says_so_and_refuses_a_lock_without_hashes(tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text("jinja2==3.1.6\n")
     command = [sys.executable, "-m", "tools.environment", str(tmp_path / "venv"), str(lock)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"Making {tmp_path / 'venv'}" in done.stderr
+    subprocess.run([str(tmp_path / "venv/bin/python"), "-c", "import sys"], check=True)
     assert done.returncode != 0 and "hash" in done.stderr
 
 
