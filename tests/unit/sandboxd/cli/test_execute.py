@@ -3,8 +3,10 @@
 import json
 import os
 import pwd
+import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -112,9 +114,23 @@ def test_a_reader_that_goes_away_ends_it(box: Cli, tmp_path: Path) -> None:
     assert gone(int(file.read_text()))
 
 
+def program(file: Path, on_interrupt: str, on_terminate: str = "pass") -> str:
+    """A command that handles signals and writes its process id to `file` once it does.
+
+    Not in bash: its trap is not run when a child ends by itself just as the signal comes.
+    """
+    code = (
+        f"import os, signal, time\ndef interrupt(*_):\n    {on_interrupt}\ndef terminate(*_):\n    {on_terminate}\n"
+        "signal.signal(signal.SIGINT, interrupt)\nsignal.signal(signal.SIGTERM, terminate)\n"
+        f"with open({str(file)!r}, 'w') as file:\n    file.write(str(os.getpid()))\n"
+        "while True:\n    time.sleep(0.02)\n"
+    )
+    return f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+
+
 def test_a_second_interrupt_ends_it_at_once(box: Cli, tmp_path: Path) -> None:
     file, seen = tmp_path / "pid", tmp_path / "seen"
-    process = box.start("exec", ID, f"trap 'touch {seen}' INT; echo $$ >{file}; while :; do sleep 0.02; done")
+    process = box.start("exec", ID, program(file, f"open({str(seen)!r}, 'w')"))
     wait_for(file)
     process.send_signal(signal.SIGINT)
     eventually(seen.exists, "the command has got the first one")
@@ -201,8 +217,7 @@ def test_an_ignored_interrupt_is_followed_by_harder_ones(
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    stubborn = f"trap 'echo INT' INT; trap 'echo TERM' TERM; echo $$ >{file}; while :; do sleep 0.02; done"
-    code = box.call("exec", ID, stubborn)
+    code = box.call("exec", ID, program(file, "print('INT', flush=True)", "print('TERM', flush=True)"))
     thread.join()
     assert code == 130 and gone(int(file.read_text()))
     assert capfd.readouterr().out == "INT\nTERM\n"
@@ -210,7 +225,7 @@ def test_an_ignored_interrupt_is_followed_by_harder_ones(
 
 def test_a_command_may_end_by_itself_after_an_interrupt(box: Cli, tmp_path: Path) -> None:
     file = tmp_path / "pid"
-    process = box.start("exec", ID, f"trap 'echo cleaned; exit 0' INT; echo $$ >{file}; while :; do sleep 0.02; done")
+    process = box.start("exec", ID, program(file, "print('cleaned', flush=True); os._exit(0)"))
     wait_for(file)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
