@@ -2,6 +2,7 @@
 
 import signal
 
-# A background job of a shell, as in many CI systems, has SIGINT ignored, and so would everything that the tests start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A background job of a shell has SIGINT ignored, what nohup starts SIGHUP; so would all that tests start.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)

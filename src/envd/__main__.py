@@ -43,6 +43,8 @@ async def serve(source: ConfigSource, host: str, port: int) -> None:
     log.info("listening on %s:%d", *server.sockets[0].getsockname()[:2])
     await stop.wait()
     server.close()
+    # Else the children that end now signal a loop that is being closed.
+    loop.remove_signal_handler(signal.SIGCHLD)
     for process in table.living():
         process.signal(signal.SIGTERM)
 
