@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +15,21 @@ from lab import engine
 from tests.host.machine import Machine, Report
 
 SUITES = ("trixie", "bookworm")
+TEMPLATES = {
+    "base": {"context": "sandbox"},
+    "playwright": {"context": "playwright", "pids": 2048},
+    "more": {
+        "context": "sandbox",
+        "apt_packages": ["tree"],
+        "pip_packages": ["tomlkit==0.13.3"],
+        "npm_packages": ["left-pad@1.3.0"],
+        "memory_mb": 512,
+        "cpus": 0.5,
+        "pids": 256,
+    },
+}
 # The cleanup runs every minute, so that a test can see cron run it.
-LAB_SETTINGS = {"cleanup_schedule": "* * * * *"}
+LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "templates": json.dumps(TEMPLATES)}
 LAST = ("test_redeploy", "test_reboot", "test_destroy")
 DEPLOYED = pytest.StashKey[dict[str, Report]]()
 

@@ -37,6 +37,19 @@ def test_a_sandbox_has(machine: Machine, command: str, expected: str | None) -> 
     assert got == expected if expected is not None else got.splitlines() == ["git version", "curl", "1"]
 
 
+@pytest.mark.disruptive
+def test_a_template_has_its_own_packages_and_limits(machine: Machine) -> None:
+    """The labs have a template `more`: packages of all three kinds, and limits of its own."""
+    with machine.sandbox("--template more") as sandbox:
+        sandbox.run("tree --version && python3 -c 'import tomlkit' && ls /usr/local/lib/node_modules/left-pad")
+        found = sandbox.inspect()
+        limits = found["HostConfig"]
+        assert found["Config"]["Image"].startswith(f"{machine.project}-more:")
+        assert (limits["Memory"], limits["NanoCpus"], limits["PidsLimit"]) == (512 * 1024 * 1024, 500_000_000, 256)
+    with machine.sandbox() as plain:
+        assert plain.run("command -v tree || python3 -c 'import tomlkit'", check=False).returncode != 0
+
+
 def test_packages_can_be_installed(machine: Machine) -> None:
     """From Debian, PyPI and npm, with the certificate authorities that the host trusts."""
     with machine.sandbox() as sandbox:
