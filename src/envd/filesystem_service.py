@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
+from stat import S_ISDIR
 
 from envd import fields
 from envd.codec import JsonObject
@@ -22,7 +23,7 @@ def methods() -> dict[str, Method]:
         "ListDir": _in_thread(list_dir),
         "MakeDir": _in_thread(make_dir),
         "Move": Unary(move),
-        "Remove": _in_thread(remove),
+        "Remove": Unary(remove),
         "WatchDir": ServerStream(watch_dir),
         "CreateWatcher": Unary(no_watcher),
         "GetWatcherEvents": Unary(no_watcher),
@@ -64,15 +65,16 @@ async def move(call: Call, message: JsonObject) -> JsonObject:
         raise rpc_error(error) from error
 
 
-def remove(call: Call, message: JsonObject) -> JsonObject:
+async def remove(call: Call, message: JsonObject) -> JsonObject:
     """Remove whatever is there, with everything in it; nothing there is fine too."""
-    path = _path(call, message, "path")
-    if os.path.isdir(path) and not os.path.islink(path):
-        import shutil  # here, because it brings compressors that the idle agent need not hold in memory
+    # Late, because it brings compressors that the idle agent need not hold in memory; but not as the user, who may not
+    # be allowed to read Python's own files.
+    from shutil import rmtree
 
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
+    try:
+        await run_as(call.user, _remove, _path(call, message, "path"), rmtree)
+    except OSError as error:
+        raise rpc_error(error) from error
     return {}
 
 
@@ -99,6 +101,17 @@ def _in_thread(method: Callable[[Call, JsonObject], JsonObject]) -> Unary:
 
 def _path(call: Call, message: JsonObject, name: str) -> str:
     return expand_path(fields.text(message, name), call.user, call.config.workdir)
+
+
+def _remove(path: str, remove_tree: Callable[[str], None]) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if S_ISDIR(found.st_mode):
+        remove_tree(path)
+    else:
+        os.unlink(path)
 
 
 def _rename(source: str, destination: str) -> bool:

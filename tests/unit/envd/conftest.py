@@ -2,6 +2,8 @@
 
 import os
 import pwd
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,13 +53,9 @@ def myself() -> User:
 
 
 @pytest.fixture
-def open_directory(tmp_path: Path) -> Iterator[Path]:
+def open_directory() -> Iterator[Path]:
     """A directory that another user can reach and write to; pytest's own are closed to him."""
-    closed = [parent for parent in (tmp_path, *tmp_path.parents) if not parent.stat().st_mode & 0o001]
-    modes = {parent: parent.stat().st_mode for parent in closed}
-    for parent in closed:
-        parent.chmod(0o711)
-    tmp_path.chmod(0o777)
-    yield tmp_path
-    for parent, mode in modes.items():
-        parent.chmod(mode)
+    path = Path(tempfile.mkdtemp(prefix="open"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)

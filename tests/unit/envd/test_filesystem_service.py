@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.envd.client import Client, Json
-from tests.unit.envd.conftest import HOME
+from tests.unit.envd.client import TOKEN, Client, Json, Running
+from tests.unit.envd.conftest import HOME, MYSELF
 
 FS = "filesystem.Filesystem"
 
@@ -131,6 +131,27 @@ def test_what_another_user_may_not_do(client: Client, open_directory: Path) -> N
         client.ok(f"{FS}/MakeDir", {"path": f"{open_directory}/a/b"}, user="nobody")
         made = (open_directory / "a/b").stat()
         assert (made.st_uid, stat.S_IMODE(made.st_mode)) == (65534, 0o755)
+
+
+def test_a_path_that_the_user_cannot_even_see_is_not_taken_for_removed(client: Client, open_directory: Path) -> None:
+    closed = open_directory / "closed"
+    (closed / "sub").mkdir(parents=True)
+    closed.chmod(0o700)
+    assert client.error(f"{FS}/Remove", {"path": f"{closed}/sub"}, user="nobody") == "permission_denied"
+    assert client.error(f"{FS}/Remove", {"path": f"{closed}/none"}, user="nobody") == "permission_denied"
+
+
+def test_the_first_thing_that_an_agent_does_may_be_a_removal_as_another_user(open_directory: Path) -> None:
+    """Python's own files may be closed to that user: nothing may be imported in his name."""
+    (open_directory / "closed").mkdir(mode=0o700)
+    directory = open_directory / "agent"
+    directory.mkdir(mode=0o700)
+    running = Running(directory, accessToken=TOKEN, user=MYSELF, workdir="/")
+    try:
+        closed = {"path": f"{open_directory}/closed"}
+        assert Client(running.port).error(f"{FS}/Remove", closed, user="nobody") == "permission_denied"
+    finally:
+        running.stop()
 
 
 @pytest.mark.parametrize("method", ["CreateWatcher", "GetWatcherEvents", "RemoveWatcher"])

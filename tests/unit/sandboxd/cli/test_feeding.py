@@ -119,11 +119,15 @@ def test_the_pace_is_that_of_the_process(start: Any, client: Agent, relay: Relay
         feeder._thread.join(0.05)
         return 0 < before == relay.forwarded
 
+    pid = start("exec sleep 300")
     with open("/dev/zero", "rb") as endless:
-        feeder = Feeder(client, endless.fileno(), start("sleep 300"), lambda: None)
+        feeder = Feeder(client, endless.fileno(), pid, lambda: None)
         feeder.start()
         eventually(rests, "nothing moves any more")
         assert feeder._thread.is_alive() and feeder.failure == ""
+        # Its thread must end before the file is closed: it would go on with whatever gets the same number next.
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not feeder._thread.is_alive(), "it has given up")
 
 
 def test_a_connection_that_breaks_is_told(start: Any, client: Agent, relay: Relay, pipe: Pipe) -> None:
