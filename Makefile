@@ -43,7 +43,7 @@ test: $(READY) ## Everything: static, unit, plan, and the host suite on labs of 
 	@$(BIN)/pytest $(ARGS)
 
 test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
-	@$(BIN)/pytest tests/static tests/unit tests/plan -q -n auto $(ARGS)
+	@$(BIN)/pytest tests/static tests/unit tests/plan -q -n auto --dist loadgroup $(ARGS)
 
 lint: $(READY) ## Only the static checks
 	@$(BIN)/pytest tests/static -q $(ARGS)

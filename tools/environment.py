@@ -30,8 +30,13 @@ def main(directory: str, lock: str) -> int:
         return 1
     shutil.rmtree(directory, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+    return subprocess.run(install_command(directory, lock), check=False).returncode
+
+
+def install_command(directory: str, lock: str) -> list[str]:
+    """The words that install what the lock names, and nothing whose hash it does not hold."""
     pip = [str(Path(directory) / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    return subprocess.run([*pip, "--require-hashes", "--requirement", lock], check=False).returncode
+    return [*pip, "--require-hashes", "--requirement", lock]
 
 
 def _can_make_environments() -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.plan import process
+from tests.plan.process import planner
 from tests.plan.scenario import Plan, Scenario
 
 MakePlan = Callable[[Scenario], Plan]
@@ -17,13 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def planner() -> Iterator[process.Planner]:
-    with process.planner() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def make_plan(planner: process.Planner) -> MakePlan:
+def make_plan() -> MakePlan:
     """Plan a scenario; the same scenario is planned once."""
     made: list[tuple[Scenario, Plan]] = []
 
@@ -31,7 +25,7 @@ def make_plan(planner: process.Planner) -> MakePlan:
         for known, plan in made:
             if known == scenario:
                 return plan
-        plan = planner.plan(scenario)
+        plan = planner().plan(scenario)
         made.append((scenario, plan))
         return plan
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.plan.scenario import Plan, Scenario
@@ -42,28 +43,29 @@ class Planner:
         return Plan.parse((folder / "plan.json").read_text(), output)
 
 
-@contextmanager
-def planner() -> Iterator[Planner]:
-    """Start a planner with no more of this environment than a shell needs; it ends with the context."""
+@functools.cache
+def planner() -> Planner:
+    """The planner, started at its first use, with no more of this environment than a shell needs; it ends with us."""
     environment = {key: os.environ[key] for key in ("HOME", "PATH") if key in os.environ}
     environment |= {"PYINFRA_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": "1"}
+    folder = Path(tempfile.mkdtemp(prefix="plan-"))
     command = [sys.executable, "-m", "tests.plan.planner"]
-    with (
-        tempfile.TemporaryDirectory(prefix="plan-") as folder,
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process,
-    ):
-        yield Planner(process, Path(folder))
-        assert process.stdin
-        process.stdin.close()
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
+
+    def stop() -> None:
+        process.communicate()  # closes its input, which is its sign to end
+        shutil.rmtree(folder)
+
+    atexit.register(stop)
+    return Planner(process, folder)
 
 
 @functools.cache
 def placed(case: str) -> Mapping[str, str]:
     """The text files that a deploy of the case writes to a bare host, by their path on the host."""
-    with planner() as running, tempfile.TemporaryDirectory(prefix="workstation-") as folder:
-        plan = running.plan(CASES[case].scenario(Path(folder)))
+    with tempfile.TemporaryDirectory(prefix="workstation-") as folder:
+        plan = planner().plan(CASES[case].scenario(Path(folder)))
     if plan.status != 0:
         raise PlannerError(plan.output)
     return plan.files

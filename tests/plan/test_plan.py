@@ -20,6 +20,9 @@ from tests.plan.golden import render
 from tests.plan.scenario import Plan
 from tests.plan.scenarios import CASES, DESTRUCTIONS, SECRETS, Case, destruction
 
+# One process makes the plans of all these tests.
+pytestmark = pytest.mark.xdist_group("plan")
+
 GOLDEN = Path(__file__).parent / "golden"
 EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

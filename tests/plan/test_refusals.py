@@ -12,6 +12,9 @@ from tests.plan.conftest import MakePlan
 from tests.plan.scenario import Scenario
 from tests.plan.scenarios import ACME, DOMAIN
 
+# One process makes the plans of all these tests.
+pytestmark = pytest.mark.xdist_group("plan")
+
 
 @dataclass(frozen=True)
 class Wrong:

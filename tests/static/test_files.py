@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -36,12 +37,14 @@ def test_yamllint(path: str) -> None:
     check([tool("yamllint"), "--strict", "--format", "parsable", "--config-data", YAML_RULES, path])
 
 
-@pytest.mark.parametrize("case", ["minimal", "default", "maximal"])
-def test_yamllint_of_rendered_files(case: str) -> None:
-    texts = [text for path, text in placed(case).items() if path.endswith((".yml", ".yaml"))]
-    assert texts
-    for text in texts:
-        check([tool("yamllint"), "--strict", "--format", "parsable", "--config-data", YAML_RULES, "-"], stdin=text)
+@pytest.mark.xdist_group("plan")
+def test_yamllint_of_rendered_files(tmp_path: Path) -> None:
+    for case in ("minimal", "default", "maximal"):
+        for path, text in placed(case).items():
+            if path.endswith((".yml", ".yaml")):
+                (tmp_path / f"{case}{path.replace('/', '-')}").write_text(text)
+    assert len(list(tmp_path.iterdir())) >= 9
+    check([tool("yamllint"), "--strict", "--format", "parsable", "--config-data", YAML_RULES, str(tmp_path)])
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------------
@@ -94,16 +97,19 @@ def texts() -> dict[str, str]:
 TEXTS = texts()
 
 
-def lines_with(pattern: str, path: str) -> list[str]:
-    lines = enumerate(TEXTS[path].splitlines(), 1)
-    return [f"{path}:{number}: {line.strip()[:160]!r}" for number, line in lines if re.search(pattern, line)]
+def lines_with(pattern: str, paths: Iterable[str]) -> list[str]:
+    return [
+        f"{path}:{number}: {line.strip()[:160]!r}"
+        for path in paths
+        for number, line in enumerate(TEXTS[path].splitlines(), 1)
+        if re.search(pattern, line)
+    ]
 
 
-@pytest.mark.parametrize("path", TEXTS)
-def test_whitespace(path: str) -> None:
-    assert lines_with(r"[ \t\r]+$", path) == [], "whitespace at the end of a line"
-    assert TEXTS[path] == "" or TEXTS[path].endswith("\n"), "the last line has no end"
-    assert not TEXTS[path].endswith("\n\n"), "an empty line at the end"
+def test_whitespace() -> None:
+    assert lines_with(r"[ \t\r]+$", TEXTS) == [], "whitespace at the end of a line"
+    assert [path for path, text in TEXTS.items() if text and not text.endswith("\n")] == [], "the last line has no end"
+    assert [path for path, text in TEXTS.items() if text.endswith("\n\n")] == [], "an empty line at the end"
 
 
 def registries() -> set[str]:
@@ -128,9 +134,10 @@ MACHINE = rf"(?<![\w.~*/-])/{'work'}/|(?<![\w.~*-]){re.escape(str(ROOT))}/" + ""
 INDEX = r"^\s*--(index-url|extra-index-url|find-links|trusted-host)\b|^\s*registry\s*="
 
 
-@pytest.mark.parametrize("path", TEXTS)
-def test_nothing_of_this_machine(path: str) -> None:
+def test_nothing_of_this_machine() -> None:
     """Neither its directories nor the package registries that it uses: the project must work elsewhere."""
-    assert lines_with(MACHINE, path) == []
-    if path.startswith("requirements/") or path.endswith((".npmrc", "requirements.txt")):
-        assert lines_with(INDEX, path) == []
+    assert lines_with(MACHINE, TEXTS) == []
+    locks = [
+        path for path in TEXTS if path.startswith("requirements/") or path.endswith((".npmrc", "requirements.txt"))
+    ]
+    assert locks and lines_with(INDEX, locks) == []

@@ -25,6 +25,7 @@ def test_sourced_script(path: str) -> None:
     check([tool("shellcheck"), "--shell", "sh", path])
 
 
+@pytest.mark.xdist_group("plan")
 @pytest.mark.parametrize("case", ["minimal", "default", "maximal"])
 @pytest.mark.parametrize("path", RENDERED)
 def test_rendered_script(path: str, case: str) -> None:
@@ -36,6 +37,7 @@ def test_rendered_script(path: str, case: str) -> None:
         check(["bash", "-n"], stdin=text)
 
 
+@pytest.mark.xdist_group("plan")
 def test_no_other_template_becomes_a_script() -> None:
     names = {path.rpartition("/")[2].removesuffix(".j2") for path in RENDERED}
     assert names == {path.rpartition("/")[2] for path, text in placed("default").items() if SHEBANG.match(text)}

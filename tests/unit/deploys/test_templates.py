@@ -19,6 +19,9 @@ from sandboxd import config
 from tests.plan.process import ROOT, placed, rendered
 from tests.plan.scenarios import CASES, DOMAIN
 
+# One process makes the plans of all these tests.
+pytestmark = pytest.mark.xdist_group("plan")
+
 TEMPLATES = sorted(str(path.relative_to(ROOT / "templates"))[: -len(".j2")] for path in ROOT.glob("templates/**/*.j2"))
 SIZES = ("minimal", "default", "maximal")
 # What only other settings bring to a host.
