@@ -4,6 +4,7 @@ from pyinfra import host
 from pyinfra.api.exceptions import DeployError
 
 from deploys import facts
+from deploys.loading import load
 from deploys.settings import Settings
 
 SUITES = {"bookworm": "12", "trixie": "13"}
@@ -18,7 +19,7 @@ def summary() -> facts.HostSummary:
 
 def settings() -> Settings:
     """The settings of the host at hand, checked."""
-    return Settings.load(host.data.dict()).on(summary().suite)  # type: ignore[no-untyped-call]
+    return load(host.data.dict()).on(summary().suite)  # type: ignore[no-untyped-call]
 
 
 def problems(seen: facts.HostSummary, wanted: Settings) -> list[str]:

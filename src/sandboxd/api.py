@@ -23,9 +23,9 @@ from sandboxd.admission import MAX_WAITING
 from sandboxd.bodies import BodyLimit, Text
 from sandboxd.errors import BadRequest, NotFound, SandboxdError, Unauthorised
 from sandboxd.health import Health
-from sandboxd.ledger import Claim, Sandbox
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
+from sandboxd.records import Claim, Sandbox
 from sandboxd.sandboxes import Sandboxes
 from sandboxd.slotdir import access_token
 

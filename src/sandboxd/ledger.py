@@ -10,85 +10,14 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sandboxd.config import Template
 from sandboxd.errors import HostError, LedgerError
+from sandboxd.records import OPEN, Claim, Sandbox, from_row
+from sandboxd.schema import migrate
 from sandboxd.spec import claimed_name
-
-# Forward only: a release appends, and never changes what stands here. user_version counts the entries applied.
-MIGRATIONS = (
-    """
-    CREATE TABLE sandboxes (
-        slot TEXT PRIMARY KEY,
-        id TEXT UNIQUE,
-        state TEXT NOT NULL CHECK (state IN ('creating', 'warm', 'running', 'removing', 'closed')),
-        origin TEXT NOT NULL CHECK (origin IN ('pool', 'cold')),
-        template TEXT NOT NULL,
-        image_id TEXT NOT NULL,
-        memory_mb INTEGER NOT NULL,
-        cpus REAL NOT NULL,
-        container TEXT UNIQUE,
-        address TEXT,
-        booted TEXT,
-        name TEXT NOT NULL DEFAULT '',
-        keep INTEGER NOT NULL DEFAULT 0,
-        metadata TEXT NOT NULL DEFAULT '{}',
-        envs TEXT NOT NULL DEFAULT '{}',
-        created_at REAL NOT NULL,
-        claimed_at REAL,
-        ends_at REAL,
-        closed_at REAL,
-        reason TEXT NOT NULL DEFAULT ''
-    );
-    CREATE INDEX sandboxes_by_state ON sandboxes (state, template, created_at);
-    CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-    CREATE TABLE counters (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
-    """,
-)
-
-OPEN = ("creating", "warm", "running", "removing")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the claimer asked for. `timeout_s` None means that the sandbox ends only when it is removed."""
-
-    timeout_s: float | None = None
-    keep: bool = False
-    name: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-    envs: dict[str, str] = field(default_factory=dict)
-
-    def ends_at(self, now: float) -> float | None:
-        return None if self.timeout_s is None else now + self.timeout_s
-
-
-@dataclass(frozen=True)
-class Sandbox:
-    """One row. `booted` is Docker's start time of the container when its network was prepared last."""
-
-    slot: str
-    id: str
-    state: str
-    origin: str
-    template: str
-    image_id: str
-    memory_mb: int
-    cpus: float
-    container: str
-    address: str
-    booted: str
-    name: str
-    keep: bool
-    metadata: dict[str, str]
-    envs: dict[str, str]
-    created_at: float
-    claimed_at: float | None
-    ends_at: float | None
-    reason: str
 
 
 class Ledger:
@@ -106,7 +35,7 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # a claim must survive a power cut: nothing is used twice
             file.chmod(0o600)  # it holds the environment variables that claimers gave
-            self._migrate(file)
+            migrate(self._db, file)
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(f"{file}: {error}. Mend or move away the file; is its disk full or read-only?") from error
 
@@ -254,7 +183,7 @@ class Ledger:
             present = self._row(slot)
             shown = present.state if present else "not in the ledger"
             raise LedgerError(f"slot {slot} is {shown}, not {' or '.join(states)}: somebody else changed it first")
-        return _sandbox(row)
+        return from_row(row)
 
     def _count(self, key: str, step: int) -> None:
         self._db.execute(
@@ -265,25 +194,13 @@ class Ledger:
 
     def _row(self, slot: str) -> Sandbox | None:
         rows = self._read("SELECT * FROM sandboxes WHERE slot = ?", (slot,))
-        return _sandbox(rows[0]) if rows else None
+        return from_row(rows[0]) if rows else None
 
     def _select(self, states: tuple[str, ...], where: str, values: tuple[Any, ...] = ()) -> list[Sandbox]:
         marks = ", ".join("?" * len(states))
         order = "ORDER BY coalesce(claimed_at, created_at), slot"
         statement = f"SELECT * FROM sandboxes WHERE state IN ({marks}) AND {where} {order}"
-        return [_sandbox(row) for row in self._read(statement, (*states, *values))]
-
-    def _migrate(self, file: Path) -> None:
-        with self._lock:
-            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if version > len(MIGRATIONS):
-                raise LedgerError(
-                    f"{file}: written by a newer release (schema {version}, this one knows {len(MIGRATIONS)})."
-                    " Deploy the newer release again, or move the file away."
-                )
-            for number in range(version, len(MIGRATIONS)):
-                script = f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;"
-                self._db.executescript(script)
+        return [from_row(row) for row in self._read(statement, (*states, *values))]
 
 
 @contextmanager
@@ -293,27 +210,3 @@ def _told() -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise HostError(f"the ledger cannot be read or written: {error}. Is the disk full? Look with: df -h") from error
-
-
-def _sandbox(row: sqlite3.Row) -> Sandbox:
-    return Sandbox(
-        slot=row["slot"],
-        id=row["id"] or "",
-        state=row["state"],
-        origin=row["origin"],
-        template=row["template"],
-        image_id=row["image_id"],
-        memory_mb=row["memory_mb"],
-        cpus=row["cpus"],
-        container=row["container"] or "",
-        address=row["address"] or "",
-        booted=row["booted"] or "",
-        name=row["name"],
-        keep=bool(row["keep"]),
-        metadata=json.loads(row["metadata"]),
-        envs=json.loads(row["envs"]),
-        created_at=row["created_at"],
-        claimed_at=row["claimed_at"],
-        ends_at=row["ends_at"],
-        reason=row["reason"],
-    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sandboxd.errors import EngineError, SandboxdError
 from sandboxd.health import Health
-from sandboxd.ledger import Claim, Sandbox
+from sandboxd.records import Claim, Sandbox
 from sandboxd.sandboxes import Sandboxes
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, GatewayError, SandboxdError
 from sandboxd.health import Health
-from sandboxd.ledger import Sandbox
 from sandboxd.pool import Pool
+from sandboxd.records import Sandbox
 from sandboxd.sandboxes import Sandboxes
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from sandboxd.config import Config, Template
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotReady, SandboxdError
 from sandboxd.gateway import Gateway
-from sandboxd.ledger import OPEN, Claim, Ledger, Sandbox
+from sandboxd.ledger import Ledger
+from sandboxd.records import OPEN, Claim, Sandbox
 from sandboxd.slotdir import SlotDirs, agent_text
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import pytest
 
 from deploys import images
 from deploys.images import Tags, archive, build_command, context, digest
-from deploys.settings import Settings
+from deploys.loading import load
 
 CONTENT = {
     "files/images/sandbox/Dockerfile": "FROM base",
@@ -44,7 +44,7 @@ def tags(data: dict[str, Any], root: Path) -> Callable[..., dict[str, str]]:
     """The tags of all images with some settings changed, by what they are."""
 
     def compute(**changed: Any) -> dict[str, str]:
-        settings = Settings.load({**data, **changed})
+        settings = load({**data, **changed})
         found = Tags(settings)
         templates = {name: found.template(template) for name, template in settings.templates.items()}
         return {"debian": found.base, "traefik": found.traefik, **templates}
@@ -192,7 +192,7 @@ def test_a_browser_template_shares_the_image_below_it(data: dict[str, Any], root
         "browser": {"context": "playwright"},
         "other": {"context": "playwright", "apt_packages": ["vim"]},
     }
-    settings = Settings.load(data)
+    settings = load(data)
     tags = Tags(settings)
     assert tags.sandbox(settings.templates["browser"]) == tags.template(settings.templates["base"])
     assert tags.sandbox(settings.templates["other"]).startswith("flourisha-other-parent:")

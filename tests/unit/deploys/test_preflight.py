@@ -8,7 +8,7 @@ from typing import Any
 
 from deploys import facts, preflight
 from deploys.facts import HostSummary
-from deploys.settings import Settings
+from deploys.loading import load
 
 LINES = [
     "uid 1000",
@@ -61,9 +61,9 @@ def test_ports_are_looked_up_with_the_rights_to_see_their_owner(tmp_path: Path) 
 
 def test_traefik_may_hold_its_ports(data: dict[str, Any]) -> None:
     summary = HostSummary(0, True, "debian", "bookworm", "aarch64", True, 8192, 2048, {80: "traefik", 443: "traefik"})
-    assert preflight.problems(summary, Settings.load(data)) == []
+    assert preflight.problems(summary, load(data)) == []
 
 
 def test_root_needs_no_sudo(data: dict[str, Any]) -> None:
     summary = HostSummary(0, False, "debian", "trixie", "x86_64", True, 8192, 2048, {})
-    assert preflight.problems(summary, Settings.load(data)) == []
+    assert preflight.problems(summary, load(data)) == []

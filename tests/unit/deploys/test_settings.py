@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deploys.loading import load
 from deploys.settings import SettingError, Settings, Template
 from tests.unit.deploys.conftest import DOMAIN, group_data
 
@@ -19,7 +20,7 @@ NAME_RULE = "use lower-case letters, digits and dashes"
 def refusal(data: dict[str, Any]) -> str:
     """The message with which the settings are refused."""
     with pytest.raises(SettingError) as caught:
-        Settings.load(data)
+        load(data)
     return str(caught.value)
 
 
@@ -27,7 +28,7 @@ def refusal(data: dict[str, Any]) -> str:
 
 
 def test_the_defaults_need_only_a_domain(data: dict[str, Any]) -> None:
-    settings = Settings.load(data)
+    settings = load(data)
     assert settings.domain == DOMAIN
     assert (settings.pool_size, settings.cleanup_schedule, settings.cleanup_older_than) == (3, "0 * * * *", "24h")
     base = settings.templates[settings.default_template]
@@ -35,7 +36,7 @@ def test_the_defaults_need_only_a_domain(data: dict[str, Any]) -> None:
 
 
 def test_the_lab_needs_nothing() -> None:
-    settings = Settings.load({**group_data("all"), **group_data("lab")})
+    settings = load({**group_data("all"), **group_data("lab")})
     assert settings.domain == "lab.test"
     assert all(key.startswith("net.ipv4.") for key in settings.sysctls), "a lab shares the workstation's kernel"
 
@@ -61,7 +62,7 @@ def test_all_py_says_why(key: str) -> None:
 
 def test_connection_data_is_no_setting(data: dict[str, Any]) -> None:
     connection = {"ssh_hostname": "203.0.113.7", "ssh_port": 22, "_sudo": True, "fake_delay": 0}
-    assert Settings.load(data | connection) == Settings.load(data)
+    assert load(data | connection) == load(data)
 
 
 ACCEPTED: list[tuple[str, Any, Any]] = [
@@ -109,7 +110,7 @@ ACCEPTED: list[tuple[str, Any, Any]] = [
     ("key", "given", "value"), ACCEPTED, ids=lambda value: None if value is ... else str(value)[:30]
 )
 def test_accepted(key: str, given: Any, value: Any, data: dict[str, Any]) -> None:
-    assert getattr(Settings.load({**data, key: given}), key) == (given if value is ... else value)
+    assert getattr(load({**data, key: given}), key) == (given if value is ... else value)
 
 
 # --- What is refused -------------------------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ def test_an_unknown_setting_is_named_with_the_nearest(data: dict[str, Any]) -> N
 
 def test_the_pool_must_fit_its_networks(data: dict[str, Any]) -> None:
     data |= {"docker_network_pool": "10.200.0.0/24", "docker_network_prefix": 28}  # 16 networks
-    assert Settings.load({**data, "pool_size": 6}).pool_size == 6
+    assert load({**data, "pool_size": 6}).pool_size == 6
     assert "holds 16 networks; the pool and ten sandboxes need 17" in refusal({**data, "pool_size": 7})
 
 
@@ -232,7 +233,7 @@ def test_tls_files_are_on_the_workstation(missing: str, data: dict[str, Any], tm
         data[key] = str(tmp_path / key)
         (tmp_path / key).touch()
     data["tls_mode"] = "files"
-    Settings.load(data)
+    load(data)
     (tmp_path / missing).unlink()
     message = refusal(data)
     assert message.startswith(f"{missing} = '{data[missing]}': ")
@@ -257,14 +258,14 @@ def test_acme(key: str, value: str, remedy: str, data: dict[str, Any], tmp_path:
     (tmp_path / "dns.env").touch()
     data |= {"tls_mode": "acme", "acme_email": "ops@example.com", "acme_dns_provider": "rfc2136"}
     data["acme_credentials"] = str(tmp_path / "dns.env")
-    Settings.load(data)
+    load(data)
     message = refusal({**data, key: value})
     assert message.startswith(f"{key} = {value!r}: ")
     assert remedy in message
 
 
 def test_keys_of_another_tls_mode_do_not_matter(data: dict[str, Any]) -> None:
-    Settings.load({**data, "tls_key": "/none", "acme_email": "nobody"})
+    load({**data, "tls_key": "/none", "acme_email": "nobody"})
 
 
 # --- Templates -------------------------------------------------------------------------------------------------------
@@ -272,7 +273,7 @@ def test_keys_of_another_tls_mode_do_not_matter(data: dict[str, Any]) -> None:
 
 def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, Any]) -> None:
     data |= {"sandbox_memory_mb": 512, "sandbox_cpus": 1, "sandbox_pids": 100, "templates": {"base": {}}}
-    assert Settings.load(data).templates["base"] == Template(
+    assert load(data).templates["base"] == Template(
         name="base",
         image="flourisha-sandbox",
         context="sandbox",
@@ -289,7 +290,7 @@ def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, A
 
 def test_images_are_named_after_project_and_template(data: dict[str, Any]) -> None:
     data |= {"project": "acme", "templates": {"base": {}, "data": {}}}
-    assert [template.image for template in Settings.load(data).templates.values()] == ["acme-sandbox", "acme-data"]
+    assert [template.image for template in load(data).templates.values()] == ["acme-sandbox", "acme-data"]
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ def test_a_template_is_refused(key: str, value: Any, remedy: str, data: dict[str
     ],
 )
 def test_packages_as_people_write_them(key: str, package: str, data: dict[str, Any]) -> None:
-    settings = Settings.load({**data, "templates": {"base": {key: [package]}}})
+    settings = load({**data, "templates": {"base": {key: [package]}}})
     assert getattr(settings.templates["base"], key) == (package,)
 
 
@@ -352,7 +353,7 @@ def test_two_templates_cannot_share_an_image(data: dict[str, Any]) -> None:
 
 
 def test_the_prefix_is_in_every_path(data: dict[str, Any]) -> None:
-    settings = Settings.load({**data, "project": "acme"})
+    settings = load({**data, "project": "acme"})
     assert (settings.etc, settings.state, settings.opt, settings.lib) == (
         "/etc/acme-sandbox",
         "/var/lib/acme-sandbox",
@@ -362,5 +363,5 @@ def test_the_prefix_is_in_every_path(data: dict[str, Any]) -> None:
 
 
 def test_a_dictionary_may_come_from_the_command_line_as_json(data: dict[str, Any]) -> None:
-    settings = Settings.load({**data, "sysctls": '{"vm.swappiness": 10}'})
+    settings = load({**data, "sysctls": '{"vm.swappiness": 10}'})
     assert settings.sysctls == {"vm.swappiness": 10}

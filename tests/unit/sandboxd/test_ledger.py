@@ -10,7 +10,9 @@ import pytest
 
 from sandboxd.config import Template
 from sandboxd.errors import HostError, LedgerError
-from sandboxd.ledger import MIGRATIONS, Claim, Ledger, Sandbox
+from sandboxd.ledger import Ledger
+from sandboxd.records import Claim, Sandbox
+from sandboxd.schema import MIGRATIONS
 
 BASE = Template("base", "base:1", 2048, 2.0, 1024)
 IMAGE = "sha256:1"
@@ -178,7 +180,7 @@ def test_migrations_go_forward_once_and_keep_what_is_there(directory: Path, monk
     warm(old, "1")
     old.close()
     newer = (*MIGRATIONS, "ALTER TABLE sandboxes ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue'")
-    monkeypatch.setattr("sandboxd.ledger.MIGRATIONS", newer)
+    monkeypatch.setattr("sandboxd.schema.MIGRATIONS", newer)
     for _ in range(2):
         migrated = Ledger(file)
         assert [row.id for row in migrated.rows("warm")] == ["id1"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandboxd.errors import EngineDown, HostError
-from sandboxd.ledger import Claim
+from sandboxd.records import Claim
 from tests.unit.sandboxd.conftest import World, down, make_world, refusal, until
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, HostError
-from sandboxd.ledger import Claim, Sandbox
+from sandboxd.records import Claim, Sandbox
 from tests.unit.sandboxd.conftest import START, World, down, make_world, refusal, until
 from tests.unit.sandboxd.test_sandboxes import member
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sandboxd.errors import Conflict, EngineDown, EngineError, GatewayError, HostError, NotFound, NotReady
-from sandboxd.ledger import Claim
+from sandboxd.records import Claim
 from sandboxd.slotdir import access_token
 from tests.unit.sandboxd.conftest import KEY, World, down, refusal, until
 

@@ -1,0 +1,107 @@
+"""From a host's data to its settings: every key known, every value of its type, every rule kept. Touches nothing."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, cast
+
+from deploys.rules import NAME, check
+from deploys.settings import SettingError, Settings, Template
+
+# Data keys that are pyinfra's own: connection settings, and global arguments such as `_sudo`.
+PYINFRA_KEYS = ("ssh_", "fake_", "docker_identifier", "_")
+
+
+def load(data: Mapping[str, Any]) -> Settings:
+    """Check a host's data and return its settings.
+
+    Raises SettingError for an unknown key, a wrong type, a value out of range, or keys that contradict each other.
+    """
+    known = {field.name: field.type for field in fields(Settings)}
+    for key in data:
+        if key not in known and not key.startswith(PYINFRA_KEYS):
+            raise SettingError(
+                key, data[key], f"unknown setting{_suggest(key, known)}; group_data/all.py lists them all"
+            )
+    values = {key: _typed(key, data[key], str(kind)) for key, kind in known.items() if key in data}
+    for key in known:
+        if key not in values:
+            raise SettingError(key, None, "missing; run from the project's root, where group_data/all.py is")
+    values["templates"] = _templates(values)
+    settings = Settings(**values)
+    check(settings)
+    return settings
+
+
+def _suggest(key: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _typed(key: str, value: Any, kind: str) -> Any:
+    """The value as its field's type; text from a command line is converted."""
+    if kind == "bool":
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if isinstance(value, str) and value.lower() in words:
+            return words[value.lower()]
+        if not isinstance(value, bool):
+            raise SettingError(key, value, "use True or False")
+    elif kind in ("int", "float"):
+        # A bool is an int to Python, and int() would cut 2.5 down to 2 without a word.
+        refused = (bool, float) if kind == "int" else bool
+        try:
+            if not isinstance(value, refused):
+                return int(value) if kind == "int" else float(value)
+        except (TypeError, ValueError):
+            pass
+        raise SettingError(key, value, "use a whole number" if kind == "int" else "use a number")
+    elif kind == "str":
+        if not isinstance(value, str):
+            raise SettingError(key, value, "use a text in quotes")
+    elif kind.startswith("tuple"):
+        if isinstance(value, str):
+            value = [word for word in value.split(",") if word]
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise SettingError(key, value, "use a list of texts")
+        return tuple(value)
+    else:
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise SettingError(key, value, f"use a dictionary, on the command line as JSON ({error})") from None
+        if not isinstance(value, dict):
+            raise SettingError(key, value, "use a dictionary")
+    return value
+
+
+def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
+    templates = {}
+    for name, given in cast(dict[str, Any], values["templates"]).items():
+        where = f"templates[{name!r}]"
+        if not NAME.fullmatch(name):
+            raise SettingError("templates", name, "name a template with lower-case letters, digits and dashes")
+        if not isinstance(given, dict):
+            raise SettingError(where, given, "use a dictionary, as in group_data/all.py")
+        merged: dict[str, Any] = {
+            "image": f"{values['project']}-{'sandbox' if name == values['default_template'] else name}",
+            "context": "sandbox",
+            "base_image": "",
+            "python_version": "",
+            "apt_packages": (),
+            "pip_packages": (),
+            "npm_packages": (),
+            "memory_mb": values["sandbox_memory_mb"],
+            "cpus": values["sandbox_cpus"],
+            "pids": values["sandbox_pids"],
+            **given,
+        }
+        known = {field.name: str(field.type) for field in fields(Template) if field.name != "name"}
+        for key in merged:
+            if key not in known:
+                raise SettingError(f"{where}[{key!r}]", merged[key], f"unknown key{_suggest(key, known)}")
+        typed = {key: _typed(f"{where}[{key!r}]", merged[key], kind) for key, kind in known.items()}
+        templates[name] = Template(name=name, **typed)
+    return templates

@@ -1,0 +1,163 @@
+"""Which values the settings may have, and which not together. Looks for files on the workstation that they name."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+
+from deploys.settings import SettingError, Settings, Template
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+DOMAIN = re.compile(r"(?=.{1,200}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+DURATION = re.compile(r"[1-9][0-9]*[smhd]")
+SIZE = re.compile(r"[1-9][0-9]*([kmgKMG][bB]?)")
+IMAGE = re.compile(
+    r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
+)
+URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/+-]*)?")
+EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+")
+SCHEDULE = re.compile(r"(@hourly|@daily|\S+ \S+ \S+ \S+ \S+)")
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@/._+\[\]~=<>!,:-]*")
+
+
+def check(settings: Settings) -> None:
+    """Raises SettingError for a value out of range, or keys that contradict each other."""
+    _check_names(settings)
+    _check_tls(settings)
+    _check_docker(settings)
+    for template in settings.templates.values():
+        _check_template(template)
+        if [other.image for other in settings.templates.values()].count(template.image) > 1:
+            remedy = "each template needs an image name of its own: one build would remove the other's"
+            raise SettingError(f"templates[{template.name!r}]['image']", template.image, remedy)
+    if settings.default_template not in settings.templates:
+        raise SettingError(
+            "default_template", settings.default_template, f"choose one of {', '.join(settings.templates)}"
+        )
+    _between("pool_size", settings.pool_size, 0, 100, "members")
+    _between("create_parallelism", settings.create_parallelism, 1, 32, "creates at a time")
+    _matches("cleanup_schedule", settings.cleanup_schedule, SCHEDULE, "use five cron fields, such as '0 * * * *'")
+    _matches(
+        "cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'"
+    )
+    for key in ("sandbox_users", "skills_users"):
+        for user in getattr(settings, key):
+            _matches(key, user, USER, "use the login names of users")
+    for name, value in settings.sysctls.items():
+        if not re.fullmatch(r"[a-z0-9_.-]+", name) or type(value) is not int:
+            raise SettingError("sysctls", {name: value}, "use names such as 'vm.swappiness' with whole numbers")
+    if "net.ipv4.ip_forward" in settings.sysctls:
+        raise SettingError(
+            "sysctls", "net.ipv4.ip_forward", "leave it out: Docker closes FORWARD only if it sets this itself"
+        )
+
+
+def _check_names(settings: Settings) -> None:
+    _matches("project", settings.project, NAME, "use lower-case letters, digits and dashes, at most 31")
+    if not settings.domain:
+        raise SettingError(
+            "domain", "", "name the domain of the sandboxes, as in `make deploy HOST=... DOMAIN=example.com`"
+        )
+    _matches("domain", settings.domain, DOMAIN, "use a DNS name in lower case, such as 'sandbox.example.com'")
+    _between("default_port", settings.default_port, 1, 65535, "a TCP port")
+    for key in ("base_image", "traefik_image"):
+        if getattr(settings, key):
+            _matches(key, getattr(settings, key), IMAGE, "use an image reference, such as 'debian:trixie-slim', or ''")
+    if settings.python_mirror:
+        _matches("python_mirror", settings.python_mirror, URL, "use an http(s):// address, or '' for GitHub")
+    _matches("base_suite", settings.base_suite, re.compile("(bookworm|trixie)?"), "use 'bookworm', 'trixie' or ''")
+
+
+def _check_tls(settings: Settings) -> None:
+    _one_of("tls_mode", settings.tls_mode, ("internal", "files", "acme"))
+    if settings.tls_mode == "files":
+        for key in ("tls_certificate", "tls_key"):
+            _readable(key, getattr(settings, key), "tls_mode 'files' needs this PEM file on the workstation")
+    if settings.tls_mode == "acme":
+        _matches("acme_email", settings.acme_email, EMAIL, "tls_mode 'acme' needs the e-mail of the account")
+        if not re.fullmatch(r"[a-z0-9]+", settings.acme_dns_provider):
+            remedy = "name one of Traefik's DNS providers, such as 'cloudflare' or 'rfc2136'"
+            raise SettingError("acme_dns_provider", settings.acme_dns_provider, remedy)
+        if not settings.acme_server.startswith("https://") or not URL.fullmatch(settings.acme_server):
+            raise SettingError("acme_server", settings.acme_server, "use the https:// address of the ACME directory")
+        _readable("acme_credentials", settings.acme_credentials, "needs a file of NAME=value lines on the workstation")
+    for path in settings.extra_ca_certificates:
+        if not Path(path).expanduser().exists():
+            raise SettingError("extra_ca_certificates", path, "there is no such file or directory on the workstation")
+
+
+def _check_docker(settings: Settings) -> None:
+    _one_of("docker_source", settings.docker_source, ("debian", "docker"))
+    _one_of("docker_runtime", settings.docker_runtime, ("crun", "runc"))
+    _matches("docker_apt_uri", settings.docker_apt_uri, URL, "use the http(s):// address of an apt repository")
+    if settings.docker_apt_key:
+        _readable("docker_apt_key", settings.docker_apt_key, "there is no such key file on the workstation")
+    try:
+        pool = ipaddress.IPv4Network(settings.docker_network_pool)
+    except ValueError as error:
+        raise SettingError(
+            "docker_network_pool", settings.docker_network_pool, f"{error}; use a network like 10.200.0.0/16"
+        ) from None
+    if not pool.prefixlen < settings.docker_network_prefix <= 29:
+        remedy = f"use a prefix longer than /{pool.prefixlen} of docker_network_pool, and at most 29"
+        raise SettingError("docker_network_prefix", settings.docker_network_prefix, remedy)
+    networks = 2 ** (settings.docker_network_prefix - pool.prefixlen)
+    if networks < settings.pool_size + 10:
+        needed = settings.pool_size + 10
+        remedy = f"holds {networks} networks; the pool and ten sandboxes need {needed}: take a larger one"
+        raise SettingError("docker_network_pool", settings.docker_network_pool, remedy)
+    try:
+        bridge = ipaddress.IPv4Interface(settings.docker_bridge)
+    except ValueError as error:
+        raise SettingError(
+            "docker_bridge", settings.docker_bridge, f"{error}; use an address like 10.199.0.1/24"
+        ) from None
+    if bridge.network.overlaps(pool):
+        raise SettingError("docker_bridge", settings.docker_bridge, f"overlaps docker_network_pool {pool}")
+    _matches("docker_log_max_size", settings.docker_log_max_size, SIZE, "use a size such as '10m'")
+    _between("docker_log_max_files", settings.docker_log_max_files, 1, 100, "files")
+    _matches("docker_build_cache", settings.docker_build_cache, SIZE, "use a size such as '10GB'")
+
+
+def _check_template(template: Template) -> None:
+    where = f"templates[{template.name!r}]"
+    _matches(
+        f"{where}['image']", template.image, re.compile(r"[a-z0-9]+([._/-][a-z0-9]+)*"), "use an image name without tag"
+    )
+    if template.base_image:
+        _matches(f"{where}['base_image']", template.base_image, IMAGE, "use an image reference, or ''")
+    _one_of(f"{where}['context']", template.context, ("sandbox", "playwright"))
+    _matches(
+        f"{where}['python_version']",
+        template.python_version,
+        re.compile(r"(3\.\d+(\.\d+)?)?"),
+        "use a version such as '3.12'",
+    )
+    for key in ("apt_packages", "pip_packages", "npm_packages"):
+        for package in getattr(template, key):
+            _matches(f"{where}[{key!r}]", package, PACKAGE, "use package names, one an entry")
+    _between(f"{where}['memory_mb']", template.memory_mb, 64, 1024 * 1024, "MiB")
+    _between(f"{where}['cpus']", template.cpus, 0.1, 256, "cores")
+    _between(f"{where}['pids']", template.pids, 32, 65536, "tasks")
+
+
+def _matches(key: str, value: str, pattern: re.Pattern[str], remedy: str) -> None:
+    if not pattern.fullmatch(value):
+        raise SettingError(key, value, remedy)
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingError(key, value, f"choose one of {', '.join(choices)}")
+
+
+def _between(key: str, value: float, low: float, high: float, unit: str) -> None:
+    if not low <= value <= high:
+        raise SettingError(key, value, f"must be between {low} and {high} ({unit})")
+
+
+def _readable(key: str, path: str, remedy: str) -> None:
+    if not path or not Path(path).expanduser().is_file():
+        raise SettingError(key, path, remedy)
