@@ -13,6 +13,7 @@ from sandboxd.cli.control import ControlPlane, sandbox_path
 from sandboxd.cli.exits import FAILED, NOT_FOUND, OK, SIGNALLED, TIMED_OUT, USAGE, CliError
 from sandboxd.cli.interrupts import Interrupts
 from sandboxd.cli.output import OutputError, ReaderGone, write_all
+from sandboxd.cli.printing import warn
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 SILENCE_S = KEEPALIVE_S * 3.0  # without a word for so long, the agent or the network is gone
@@ -131,6 +132,8 @@ class Execution:
 
     def _started(self, pid: int, stdin: bool) -> None:
         self._pid = pid
+        if self._signals:  # one came before we knew whom to pass it on to
+            self._next_signal = time.monotonic()
         if stdin:
             self._feeder = feeding.Feeder(self._agent, STDIN, pid, self._interrupts.wake)
             self._feeder.start()
@@ -156,7 +159,7 @@ class Execution:
             raise CliError(f"standard input did not arrive whole, so the command was killed: {self._feeder.failure}")
         if self._interrupts.received is not None and not self._next_signal:
             self._signals = [signal.Signals(self._interrupts.received), *INSIST]
-            self._next_signal = now
+            self._next_signal = now if self._pid else now + GRACE_S
         if self._next_signal and now >= self._next_signal:
             if not self._signals or not self._pid:
                 raise Stopped
@@ -168,6 +171,8 @@ class Execution:
     def _kill(self) -> None:
         if self._pid:
             send_signal(self._agent, self._pid, signal.SIGKILL)
+        else:
+            warn("the agent had not said yet that the command runs, so it may run on.")
 
 
 def send_signal(agent: Agent, pid: int, number: signal.Signals) -> None:

@@ -137,11 +137,14 @@ class Scripted(Server):
 
 
 class Relay(Server):
-    """A gateway before a real agent. Connections break off after `limit` bytes of answers, or by `cut`."""
+    """A gateway before a real agent. Connections break off after `limit` bytes of answers, or by `cut`; answers wait
+    while `answering` is not set."""
 
     def __init__(self, port: int) -> None:
         self.limit: int | None = None
         self.forwarded = 0  # bytes of requests
+        self.answering = threading.Event()
+        self.answering.set()
         self._port = port
         self._pairs: list[socket.socket] = []
         super().__init__(socket.create_server(("127.0.0.1", 0)))
@@ -162,10 +165,12 @@ class Relay(Server):
         """At most `left` bytes; without end when it is negative, as for requests, which are counted."""
         try:
             while left and (data := source.recv(65536 if left < 0 else min(65536, left))):
-                target.sendall(data)
                 if left < 0:
+                    target.sendall(data)
                     self.forwarded += len(data)
                 else:
+                    self.answering.wait(DEADLINE_S)
+                    target.sendall(data)
                     left -= len(data)
             target.shutdown(socket.SHUT_WR)
         except OSError:

@@ -205,11 +205,8 @@ def test_a_closed_standard_stream_is_not_taken_for_another_one(box: Cli, tmp_pat
     assert file.read_text() == f"{closed[0]}\n"
 
 
-def test_an_ignored_interrupt_is_followed_by_harder_ones(
-    box: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sandboxd.cli.execute.GRACE_S", 0.4)
-    file = tmp_path / "pid"
+def interrupt_when_written(file: Path) -> threading.Thread:
+    """Interrupts this process, which calls `exec` itself, as soon as the command has written its process id."""
 
     def interrupt() -> None:
         wait_for(file)
@@ -217,10 +214,46 @@ def test_an_ignored_interrupt_is_followed_by_harder_ones(
 
     thread = threading.Thread(target=interrupt)
     thread.start()
+    return thread
+
+
+def test_an_ignored_interrupt_is_followed_by_harder_ones(
+    box: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sandboxd.cli.execute.GRACE_S", 0.4)
+    file = tmp_path / "pid"
+    thread = interrupt_when_written(file)
     code = box.call("exec", ID, program(file, "print('INT', flush=True)", "print('TERM', flush=True)"))
     thread.join()
     assert code == 130 and gone(int(file.read_text()))
     assert capfd.readouterr().out == "INT\nTERM\n"
+
+
+def test_an_interrupt_waits_until_it_is_known_what_runs(box: Cli, relay: Relay, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    relay.answering.clear()
+    process = box.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
+    wait_for(file)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)  # so that it comes before the news that the command has started
+    relay.answering.set()
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (130, b"", b"")
+    assert gone(int(file.read_text()))
+
+
+def test_an_interrupt_does_not_wait_for_ever(
+    box: Cli, relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sandboxd.cli.execute.GRACE_S", 0.2)
+    file = tmp_path / "pid"
+    relay.answering.clear()
+    thread = interrupt_when_written(file)
+    code = box.call("exec", ID, f"echo $$ >{file}; exec sleep 300")
+    thread.join()
+    relay.answering.set()
+    assert code == 130 and "may run on" in capfd.readouterr().err
+    os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 def test_a_command_may_end_by_itself_after_an_interrupt(box: Cli, tmp_path: Path) -> None:
