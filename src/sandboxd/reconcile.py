@@ -60,7 +60,7 @@ class Reconciler:
         """One whole comparison. Raises EngineDown or EngineError when Docker cannot be asked; the rest is reported."""
         with self._ticking:
             # Rows are read before Docker: whatever has a row now has its objects then, or somebody works on it.
-            rows = [row for row in self._ledger.rows() if not self._sandboxes.busy(row.slot)]
+            rows = [row for row in self._ledger.rows() if not self._sandboxes.locks.held(row.slot)]
             found = self._engine.inventory(self._sandboxes.config.project)
             containers = {one.slot: one for one in found if one.kind == "container"}
             stopped = [row for row in rows if self._settle(row, containers.get(row.slot))]
@@ -171,7 +171,7 @@ class Reconciler:
             "volume": self._engine.remove_volume,
         }
         for one in sorted(unknown, key=lambda one: order[one.kind]):
-            if self._now() - one.created >= grace_s and not self._sandboxes.busy(one.slot):
+            if self._now() - one.created >= grace_s and not self._sandboxes.locks.held(one.slot):
                 log.warning("removing %s %s of slot %s: unknown to the ledger", one.kind, one.ref, one.slot or "-")
                 try:
                     removers[one.kind](one.ref)
@@ -212,7 +212,7 @@ class Reconciler:
         while not self._stopped.is_set():
             try:
                 for slot in self._engine.changes(self._sandboxes.config.project):
-                    if not self._sandboxes.busy(slot):
+                    if not self._sandboxes.locks.held(slot):
                         self.notice()
             except SandboxdError as error:
                 log.debug("%s", error)  # the next comparison reports it

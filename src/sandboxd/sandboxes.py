@@ -1,12 +1,11 @@
 """The life cycle of one sandbox: create, claim, restart, remove.
 
 The ledger's row comes first and goes last, so that whatever a crash leaves behind has a row that says so;
-`reconcile` cleans it. While a thread of ours works on a slot it is in `busy`, and nobody else touches it.
+`reconcile` cleans it. While a thread of ours works on a slot it holds its lock, and nobody else touches it.
 """
 
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +22,11 @@ from sandboxd.gateway import Gateway
 from sandboxd.ledger import Ledger
 from sandboxd.records import OPEN, Claim, Sandbox
 from sandboxd.slotdir import SlotDirs, agent_text
+from sandboxd.slotlocks import SlotLocks
 
 log = logging.getLogger(__name__)
 
 READY_DEADLINE_S = 30.0
-HOLD_DEADLINE_S = 60.0
 LOG_LINES = 20
 
 
@@ -46,18 +45,11 @@ class Sandboxes:
     def __init__(
         self, config: Config, key: bytes, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host
     ) -> None:
-        self.config, self.key, self.ledger, self.engine, self.gateway, self.host = (
-            config,
-            key,
-            ledger,
-            engine,
-            gateway,
-            host,
-        )
+        self.config, self.key, self.ledger = config, key, ledger
+        self.engine, self.gateway, self.host = engine, gateway, host
         self.dirs = SlotDirs(config.state_dir)
         self.admission = Admission(config.create_parallelism)
-        self._busy: set[str] = set()
-        self._changed = threading.Condition()
+        self.locks = SlotLocks()
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rename")
 
     def template(self, name: str) -> Template:
@@ -115,7 +107,7 @@ class Sandboxes:
             self.ledger.unclaim_dead(sandbox.slot, "pool member was dead at its claim")
             self._later.submit(self.try_remove, sandbox, "pool member was dead at its claim")
         try:
-            with self._holding(sandbox.slot):  # `mend` may be about to write what the member had before
+            with self.locks.hold(sandbox.slot):  # `mend` may be about to write what the member had before
                 self.write_agent_file(sandbox)
                 self.gateway.add(sandbox.id, sandbox.address)
         except BaseException as error:
@@ -130,7 +122,7 @@ class Sandboxes:
 
         False when the container stopped, or was started anew, since its network was prepared.
         """
-        with self._holding(sandbox.slot):
+        with self.locks.hold(sandbox.slot):
             row = self.ledger.get(sandbox.slot)  # anew: it may have been claimed since the caller looked
             container = self.engine.container(sandbox.id)
             if row is None or row.state not in ("warm", "running") or container is None:
@@ -145,7 +137,7 @@ class Sandboxes:
 
         Files survive: the container's layer and the volume at /code are those that it had.
         """
-        with self._holding(sandbox.slot):
+        with self.locks.hold(sandbox.slot):
             row = self.ledger.get(sandbox.slot)
             if row is None or row.state != "running":
                 return
@@ -163,7 +155,7 @@ class Sandboxes:
 
         Raises EngineDown or EngineError half-way; the row then stays `removing`, and reconcile goes on with it.
         """
-        with self._holding(sandbox.slot):
+        with self.locks.hold(sandbox.slot):
             row = self.ledger.set_removing(sandbox.slot, reason, states)
             if row is None:
                 return False
@@ -184,10 +176,6 @@ class Sandboxes:
         text = agent_text(sandbox.id, sandbox.template, sandbox.envs, self.key)
         if self.dirs.read(sandbox.slot) != text:
             self.dirs.write(sandbox.slot, text)
-
-    def busy(self, slot: str) -> bool:
-        with self._changed:
-            return slot in self._busy
 
     def settle(self) -> None:
         """Waits until the renames and removals of the background are done."""
@@ -258,7 +246,7 @@ class Sandboxes:
     def _making(self, template: Template, origin: str) -> Iterator[str]:
         """A new slot with its row; when the body fails, all of it is removed again."""
         slot, image_id = secrets.token_hex(6), self.engine.image_id(template.image)
-        with self._holding(slot):
+        with self.locks.hold(slot):
             self.ledger.create(slot, origin, template, image_id, self.host.now())
             try:
                 yield slot
@@ -273,20 +261,6 @@ class Sandboxes:
             self._remove_objects(row)
         except SandboxdError as error:
             log.warning("removing slot %s is not finished: %s", row.slot, error)
-
-    @contextmanager
-    def _holding(self, slot: str) -> Iterator[None]:
-        """One thread at a time works on a slot; the next one waits."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: slot not in self._busy, HOLD_DEADLINE_S):
-                raise Conflict(f"slot {slot} is being changed by another request for {HOLD_DEADLINE_S:.0f} s already.")
-            self._busy.add(slot)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._busy.discard(slot)
-                self._changed.notify_all()
 
 
 def _read_profile(template: Template) -> str:

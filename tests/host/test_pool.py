@@ -2,10 +2,12 @@
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from tests.host.machine import Machine, eventually
+from tests.host.machine import Machine, Sandbox, eventually
 
 
 def test_the_pool_is_full(machine: Machine) -> None:
@@ -74,30 +76,31 @@ def test_the_unit_drains_the_pool_at_stop_and_fills_it_at_start(machine: Machine
     assert machine.pool()["warm"] == machine.settings.pool_size
 
 
+@contextmanager
+def undisturbed(machine: Machine, sandbox: Sandbox) -> Iterator[None]:
+    """All our containers, and a command in this one, run on through what the body does."""
+    machine.wait_for_full_pool()
+    pid = sandbox.out("exec sleep 300", "--background")
+    before = machine.running_ours()
+    yield
+    assert machine.running_ours() == before
+    assert sandbox.out(f"ps -o comm= -p {pid}") == "sleep"
+
+
 @pytest.mark.disruptive
 def test_a_restart_of_sandboxd_disturbs_no_sandbox(machine: Machine) -> None:
-    machine.wait_for_full_pool()
     with machine.sandbox() as sandbox:
-        machine.wait_for_full_pool()
-        pid = sandbox.out("exec sleep 300", "--background")
-        before = machine.running_ours()
-        machine.run(f"systemctl restart {machine.unit('sandboxd')}")
-        assert machine.running_ours() == before
-        assert sandbox.out(f"ps -o comm= -p {pid}") == "sleep"
+        with undisturbed(machine, sandbox):
+            machine.run(f"systemctl restart {machine.unit('sandboxd')}")
         assert machine.pool()["warm"] == machine.settings.pool_size
 
 
 @pytest.mark.disruptive
 def test_a_restart_of_the_engine_disturbs_no_sandbox(machine: Machine) -> None:
     """live-restore: processes run on, and the engine goes on to know its containers: exec, routes, removal."""
-    machine.wait_for_full_pool()
     with machine.sandbox() as sandbox:
-        machine.wait_for_full_pool()
-        pid = sandbox.out("exec sleep 300", "--background")
-        before = machine.running_ours()
-        machine.run("systemctl restart docker")
-        assert machine.running_ours() == before
-        assert sandbox.out(f"ps -o comm= -p {pid}") == "sleep"
+        with undisturbed(machine, sandbox):
+            machine.run("systemctl restart docker")
         assert machine.out(f"docker exec --user user {sandbox.id} id -un") == "user"
         assert machine.request("GET", sandbox.url(4000)).json()["message"].startswith("The sandbox is running")
         members = [machine.out("docker-sandbox init") for _ in range(machine.settings.pool_size)]

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from sandboxd.cli.exits import EXEC_LEGEND, LEGEND, USAGE
+from sandboxd.cli.values import age, duration, pair, port
 
 PROGRAM = "docker-sandbox"
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 COPY_RULES = """\
 Copies like `cp -r`: a target that does not exist becomes the copy (missing parents are made); into a target that is a
 directory the copy goes under its own name, where it overwrites files and joins directories; `SOURCE/.` copies what is
@@ -72,41 +72,6 @@ def overview() -> str:
         f"verbs:\n{verbs}\n\nAn ID may be shortened as long as it is unique. "
         f"`{PROGRAM} VERB --help` shows flags and examples.\n\n{LEGEND}\n"
     )
-
-
-def duration(text: str) -> float | None:
-    """Seconds of 90, 90s, 15m, 12h or 2d; None for "none"."""
-    if text == "none":
-        return None
-    number, factor = (text[:-1], UNITS_S[text[-1]]) if text[-1:] in UNITS_S else (text, 1)
-    try:
-        seconds = float(number) * factor
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 90, 90s, 15m, 12h, 2d or none")
-    return seconds
-
-
-def age(text: str) -> float:
-    """Seconds, 0 among them."""
-    seconds = 0.0 if text in ("0", "0s") else duration(text)
-    if seconds is None:
-        raise argparse.ArgumentTypeError("'none' is no age: write 90s, 15m, 12h or 2d")
-    return seconds
-
-
-def pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    return key, value
-
-
-def port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number from 1 to 65535")
-    return int(text)
 
 
 def _json(parser: Parser) -> None:

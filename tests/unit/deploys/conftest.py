@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploys.loading import load
+from deploys.settings import SettingError, Settings
+
 ROOT = Path(__file__).resolve().parents[3]
 DOMAIN = "sandbox.example.com"
-Load = Callable[..., Any]
+KEYS = [field.name for field in fields(Settings)]
 
 
 def group_data(name: str) -> dict[str, Any]:
@@ -25,3 +28,10 @@ def group_data(name: str) -> dict[str, Any]:
 def data() -> dict[str, Any]:
     """The data of a server with nothing set but its domain."""
     return {**group_data("all"), "domain": DOMAIN}
+
+
+def refusal(data: dict[str, Any]) -> str:
+    """The message with which the settings are refused."""
+    with pytest.raises(SettingError) as caught:
+        load(data)
+    return str(caught.value)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import pwd
 import re
 import select
 import struct
@@ -19,6 +20,7 @@ import httpx
 TOKEN = "0123456789abcdef"
 SOURCE = Path(__file__).parents[3] / "src"
 DEADLINE_S = 10.0
+MYSELF = pwd.getpwuid(os.getuid()).pw_name
 
 Json = dict[str, Any]
 
@@ -79,6 +81,18 @@ class Running:
         """Its private memory; that which is mapped from files is shared by all agents of a host."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)[0])
+
+
+@contextmanager
+def running_agent(directory: Path, **agent: Any) -> Iterator[Running]:
+    """An agent for one sandbox, whose commands run as the present user and start in the subdirectory `work`."""
+    workdir = directory / "work"
+    workdir.mkdir()
+    running = Running(directory, templateID="base", user=MYSELF, workdir=str(workdir), **agent)
+    try:
+        yield running
+    finally:
+        running.stop()
 
 
 class Finished:

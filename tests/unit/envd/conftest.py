@@ -10,28 +10,16 @@ from pathlib import Path
 import pytest
 
 from envd.users import User
-from tests.unit.envd.client import TOKEN, Client, Running
+from tests.unit.envd.client import MYSELF, TOKEN, Client, Running, running_agent
 
-MYSELF = pwd.getpwuid(os.getuid()).pw_name
 HOME = pwd.getpwuid(os.getuid()).pw_dir
 
 
 @pytest.fixture(scope="session")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("agent")
-    workdir = directory / "work"
-    workdir.mkdir()
-    running = Running(
-        directory,
-        sandboxID="abc123def456",
-        templateID="base",
-        accessToken=TOKEN,
-        envs={"FROM_SANDBOX": "yes"},
-        user=MYSELF,
-        workdir=str(workdir),
-    )
-    yield running
-    running.stop()
+    with running_agent(directory, sandboxID="abc123def456", accessToken=TOKEN, envs={"FROM_SANDBOX": "yes"}) as running:
+        yield running
 
 
 @pytest.fixture

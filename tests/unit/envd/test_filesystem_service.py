@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.envd.client import TOKEN, Client, Json, Running
-from tests.unit.envd.conftest import HOME, MYSELF
+from tests.unit.envd.client import MYSELF, TOKEN, Client, Json, Running
+from tests.unit.envd.conftest import HOME
 
 FS = "filesystem.Filesystem"
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.envd.client import DEADLINE_S, SOURCE, TOKEN, Client, Running, eventually
-from tests.unit.envd.conftest import MYSELF
+from tests.unit.envd.client import DEADLINE_S, MYSELF, SOURCE, TOKEN, Client, Running, eventually
 
 
 def refused(tmp_path: Path, **environment: str) -> str:

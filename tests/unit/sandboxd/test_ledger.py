@@ -12,7 +12,6 @@ from sandboxd.config import Template
 from sandboxd.errors import HostError, LedgerError
 from sandboxd.ledger import Ledger
 from sandboxd.records import Claim, Sandbox
-from sandboxd.schema import MIGRATIONS
 
 BASE = Template("base", "base:1", 2048, 2.0, 1024)
 IMAGE = "sha256:1"
@@ -121,15 +120,6 @@ def test_only_root_reads_the_file(ledger: Ledger, directory: Path) -> None:
     assert (directory / "ledger.sqlite").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_newer_ledger_is_refused(directory: Path) -> None:
-    file = directory / "l.sqlite"
-    with sqlite3.connect(file) as db:
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    db.close()
-    with pytest.raises(LedgerError, match=r"written by a newer release .* Deploy the newer release"):
-        Ledger(file)
-
-
 def test_a_failed_transaction_changes_nothing(ledger: Ledger) -> None:
     warm(ledger, "1")
     with pytest.raises(sqlite3.IntegrityError):
@@ -172,32 +162,6 @@ def test_what_is_beside_the_file_is_for_root_too(ledger: Ledger, directory: Path
     warm(ledger, "1")
     files = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
     assert "ledger.sqlite-wal" in files and set(files.values()) == {0o600}
-
-
-def test_migrations_go_forward_once_and_keep_what_is_there(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = directory / "l.sqlite"
-    old = Ledger(file)
-    warm(old, "1")
-    old.close()
-    newer = (*MIGRATIONS, "ALTER TABLE sandboxes ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue'")
-    monkeypatch.setattr("sandboxd.schema.MIGRATIONS", newer)
-    for _ in range(2):
-        migrated = Ledger(file)
-        assert [row.id for row in migrated.rows("warm")] == ["id1"]
-        migrated.close()
-    with sqlite3.connect(file) as db:
-        assert db.execute("SELECT colour FROM sandboxes").fetchall() == [("blue",)]
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
-    db.close()
-
-
-def test_a_file_that_is_no_ledger_is_refused_with_its_name(directory: Path) -> None:
-    file = directory / "l.sqlite"
-    file.write_text("no database " * 100)
-    with pytest.raises(LedgerError, match=rf"{file}: file is not a database"):
-        Ledger(file)
-    with pytest.raises(LedgerError, match="unable to open"):
-        Ledger(directory / "none" / "l.sqlite")
 
 
 def test_a_commit_that_fails_is_undone_and_the_next_transaction_works(ledger: Ledger) -> None:

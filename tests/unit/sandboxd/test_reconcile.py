@@ -156,7 +156,7 @@ def test_a_new_ledger_sweeps_nothing_until_it_is_told(world: World) -> None:
 def test_what_somebody_works_on_is_left_alone(world: World) -> None:
     sandbox = create(world)
     world.engine.stop(sandbox.id)
-    with world.sandboxes._holding(sandbox.slot):
+    with world.sandboxes.locks.hold(sandbox.slot):
         world.reconciler.tick()
         assert not world.engine.containers[sandbox.id].running
 
@@ -221,7 +221,7 @@ def test_a_sandbox_that_dies_is_started_as_soon_as_docker_says_so(world: World, 
 def test_our_own_starts_and_removals_cause_no_comparison(world: World) -> None:
     world.reconciler.start()
     until(lambda: bool(world.ledger.setting("may_sweep")), "the first comparison")
-    with world.sandboxes._holding("slot"):
+    with world.sandboxes.locks.hold("slot"):
         world.engine.events.put("slot")
         until(world.engine.events.empty, "the event heard")
     assert not world.reconciler._noticed.is_set()
@@ -234,7 +234,7 @@ def test_listening_goes_on_after_docker_hung_up(world: World, quick: None) -> No
     world.engine.stop(sandbox.id)
     world.engine.events.put(down())
     until(lambda: world.engine.containers[sandbox.id].running, "a comparison, since nobody listened meanwhile")
-    until(lambda: not world.sandboxes.busy(sandbox.slot), "the end of our own work on it")
+    until(lambda: not world.sandboxes.locks.held(sandbox.slot), "the end of our own work on it")
     world.engine.stop(sandbox.id)
     world.engine.events.put(sandbox.slot)
     until(lambda: world.engine.containers[sandbox.id].running, "the next event heard")

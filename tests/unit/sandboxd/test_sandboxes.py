@@ -315,9 +315,9 @@ def test_a_gateway_that_is_down_does_not_stop_a_removal(world: World) -> None:
 
 
 def test_who_waits_too_long_for_a_slot_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandboxd.sandboxes.HOLD_DEADLINE_S", 0.01)
+    monkeypatch.setattr("sandboxd.slotlocks.DEADLINE_S", 0.01)
     sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
-    with world.sandboxes._holding(sandbox.slot), pytest.raises(Conflict, match="being changed by another request"):
+    with world.sandboxes.locks.hold(sandbox.slot), pytest.raises(Conflict, match="being changed by another request"):
         world.sandboxes.remove(sandbox, "test")
     assert [row.state for row in world.ledger.rows()] == ["running"]
 

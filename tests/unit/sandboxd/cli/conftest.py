@@ -4,8 +4,6 @@
 and `box` (which has the agent) to one that answers what a test wants.
 """
 
-import os
-import pwd
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,31 +12,20 @@ from typing import Any
 import pytest
 
 from sandboxd.slotdir import access_token
-from tests.unit.envd.client import Running
+from tests.unit.envd.client import Running, running_agent
 from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, write_place
 from tests.unit.sandboxd.conftest import KEY, World
 from tests.unit.sandboxd.test_api import Client
 
 TOKEN = access_token(KEY, ID)
-MYSELF = pwd.getpwuid(os.getuid()).pw_name
 
 
 @pytest.fixture(scope="session")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("agent")
-    workdir = directory / "work"
-    workdir.mkdir()
-    running = Running(
-        directory,
-        sandboxID=ID,
-        templateID="base",
-        accessToken=TOKEN,
-        envs={"FROM_SANDBOX": "yes", "HOME": str(workdir)},  # the login shell must not read our own profile
-        user=MYSELF,
-        workdir=str(workdir),
-    )
-    yield running
-    running.stop()
+    envs = {"FROM_SANDBOX": "yes", "HOME": str(directory / "work")}  # the login shell must not read our own profile
+    with running_agent(directory, sandboxID=ID, accessToken=TOKEN, envs=envs) as running:
+        yield running
 
 
 @pytest.fixture

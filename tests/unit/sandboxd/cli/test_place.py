@@ -7,37 +7,14 @@ import pytest
 from sandboxd import config as daemon
 from sandboxd.cli import place
 from sandboxd.cli.exits import CliError
-
-WHOLE = """
-project = "acme"
-domain = "example.com"
-state_dir = "/var/lib/acme"
-secrets_dir = "/etc/acme"
-socket = "/run/acme.sock"
-socket_group = "sandbox"
-listen = "127.0.0.1:8090"
-default_template = "base"
-default_port = 8000
-create_parallelism = 2
-[gateway]
-address = "127.0.0.1:8081"
-admin_socket = "/run/admin.sock"
-routes_map = "/var/lib/acme/routes.map"
-[pool]
-size = 3
-[templates.base]
-image = "base:1"
-memory_mb = 2048
-cpus = 2.0
-pids = 1024
-"""
+from tests.unit.sandboxd.test_config import GOOD
 
 
 def test_it_reads_what_the_daemon_reads(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    file.write_text(WHOLE)
+    file.write_text(GOOD)
     found = place.read(str(file))
-    assert found == ("/run/acme.sock", ("127.0.0.1", 8081))
+    assert found == ("/run/acme/sandboxd.sock", ("127.0.0.1", 8081))
     theirs = daemon.load(file)
     assert (str(theirs.socket), theirs.gateway.address) == found
 

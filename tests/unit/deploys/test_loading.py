@@ -1,0 +1,112 @@
+"""From data to settings: keys that are missing or unknown, types, templates with what they inherit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deploys.loading import load
+from deploys.settings import Template
+from tests.unit.deploys.conftest import KEYS, refusal
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_missing_setting(key: str, data: dict[str, Any]) -> None:
+    del data[key]
+    assert refusal(data).startswith(f"{key} = None: missing; run from the project's root")
+
+
+def test_an_unknown_setting_is_named_with_the_nearest(data: dict[str, Any]) -> None:
+    assert refusal({**data, "pool_sise": 3}) == (
+        "pool_sise = 3: unknown setting (did you mean pool_size?); group_data/all.py lists them all"
+    )
+    assert refusal({**data, "zzz": 3}) == "zzz = 3: unknown setting; group_data/all.py lists them all"
+
+
+def test_connection_data_is_no_setting(data: dict[str, Any]) -> None:
+    connection = {"ssh_hostname": "203.0.113.7", "ssh_port": 22, "_sudo": True, "fake_delay": 0}
+    assert load(data | connection) == load(data)
+
+
+def test_a_dictionary_may_come_from_the_command_line_as_json(data: dict[str, Any]) -> None:
+    settings = load({**data, "sysctls": '{"vm.swappiness": 10}'})
+    assert settings.sysctls == {"vm.swappiness": 10}
+
+
+def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, Any]) -> None:
+    data |= {"sandbox_memory_mb": 512, "sandbox_cpus": 1, "sandbox_pids": 100, "templates": {"base": {}}}
+    assert load(data).templates["base"] == Template(
+        name="base",
+        image="flourisha-sandbox",
+        context="sandbox",
+        base_image="",
+        python_version="",
+        apt_packages=(),
+        pip_packages=(),
+        npm_packages=(),
+        memory_mb=512,
+        cpus=1.0,
+        pids=100,
+    )
+
+
+def test_images_are_named_after_project_and_template(data: dict[str, Any]) -> None:
+    data |= {"project": "acme", "templates": {"base": {}, "data": {}}}
+    assert [template.image for template in load(data).templates.values()] == ["acme-sandbox", "acme-data"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "remedy"),
+    [
+        ("image", "Name", "use an image name without tag"),
+        ("image", "name:tag", "use an image name without tag"),
+        ("image", "", "use an image name without tag"),
+        ("context", "python", "choose one of sandbox, playwright"),
+        ("base_image", "debian trixie", "image reference"),
+        ("python_version", "2.7", "such as '3.12'"),
+        ("python_version", "3", "such as '3.12'"),
+        ("python_version", 3.12, "use a text in quotes"),
+        ("apt_packages", ["vim; reboot"], "use package names"),
+        ("pip_packages", ["--index-url=https://example.com"], "use package names"),
+        ("npm_packages", ["$(reboot)"], "use package names"),
+        ("memory_mb", 63, "between 64 and 1048576"),
+        ("memory_mb", "2g", "use a whole number"),
+        ("cpus", 0.05, "between 0.1 and 256"),
+        ("cpus", float("nan"), "between 0.1 and 256"),
+        ("pids", 31, "between 32 and 65536"),
+        ("pids", 65537, "between 32 and 65536"),
+    ],
+)
+def test_a_template_is_refused(key: str, value: Any, remedy: str, data: dict[str, Any]) -> None:
+    message = refusal({**data, "templates": {"base": {key: value}}})
+    shown = value[0] if isinstance(value, list) else value
+    assert message.startswith(f"templates['base']['{key}'] = {shown!r}: ")
+    assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("key", "package"),
+    [
+        ("apt_packages", "libpq-dev"),
+        ("apt_packages", "g++"),
+        ("pip_packages", "uvicorn[standard]>=0.30,<1"),
+        ("pip_packages", "polars==1.9"),
+        ("npm_packages", "@types/node@22"),
+        ("npm_packages", "typescript@~5.4"),
+    ],
+)
+def test_packages_as_people_write_them(key: str, package: str, data: dict[str, Any]) -> None:
+    settings = load({**data, "templates": {"base": {key: [package]}}})
+    assert getattr(settings.templates["base"], key) == (package,)
+
+
+def test_an_unknown_key_of_a_template(data: dict[str, Any]) -> None:
+    message = refusal({**data, "templates": {"base": {"memory": 1}}})
+    assert message == "templates['base']['memory'] = 1: unknown key (did you mean memory_mb?)"
+
+
+def test_two_templates_cannot_share_an_image(data: dict[str, Any]) -> None:
+    """The build of one would remove the other's image as an older tag of its own, at every deploy anew."""
+    message = refusal({**data, "templates": {"base": {}, "more": {"image": "flourisha-sandbox", "pids": 99}}})
+    assert "an image name of its own" in message
