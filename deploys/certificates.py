@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from pathlib import Path
 
@@ -68,7 +69,5 @@ def serve() -> None:
 
 def place_text(dest: str, text: str) -> None:
     """Write a text as it is to a file on the host, readable by all."""
-    import io
-
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     files.put(name=f"Write {dest} ({digest})", src=io.StringIO(text), dest=dest, user="root", group="root", mode="644")

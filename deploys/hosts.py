@@ -6,6 +6,7 @@ anything starts. Reads the environment, `hosts.toml` and the lab's state; change
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shlex
@@ -227,6 +228,4 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    import os
-
     sys.exit(main(os.environ))

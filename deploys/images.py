@@ -16,7 +16,7 @@ from pyinfra.operations import files
 
 from deploys import ROOT
 from deploys.certificates import authorities
-from deploys.operations import image, place
+from deploys.operations import image, place, when
 from deploys.preflight import settings
 from deploys.settings import Settings, Template
 
@@ -26,6 +26,10 @@ CONTEXTS = {
     "playwright": ("files/images/playwright",),
     "traefik": ("files/images/traefik",),
 }
+UNTRUSTED = (
+    "The build does not trust a server's certificate. Is there a proxy that inspects TLS? Then name its authority: "
+    'SET="extra_ca_certificates=/path/of/its.crt"'
+)
 
 
 def context(name: str, certificates: Mapping[str, str]) -> dict[str, tuple[bytes, bool]]:
@@ -62,8 +66,8 @@ def archive(files: Mapping[str, tuple[bytes, bool]]) -> bytes:
 
 
 def build_command(tag: str, name: str, directory: str, arguments: Mapping[str, str]) -> str:
-    """The shell command that builds a context with BuildKit. It prints the end of the log when the build fails; the
-    context is removed when it succeeded.
+    """The shell command that builds a context with BuildKit. When the build fails it prints the end of the log, and the
+    remedy for a proxy whose certificates nobody trusts; context and log are removed when it succeeded.
     """
     words = ["docker", "build", "--progress=plain", "--tag", tag]
     words += ["--file", f"{directory}/files/images/{name}/Dockerfile"]
@@ -72,8 +76,8 @@ def build_command(tag: str, name: str, directory: str, arguments: Mapping[str, s
             words += ["--build-arg", f"{key}={value}"]
     quoted = " ".join(shlex.quote(word) for word in [*words, directory])
     log = f"{directory}.log"
-    stale = f"{directory.rpartition('-')[0]}-*"  # with what failed or interrupted builds have left
-    return f"if DOCKER_BUILDKIT=1 {quoted} >{log} 2>&1; then rm -rf {stale}; else tail -n 60 {log} >&2; exit 1; fi"
+    failed = f"tail -n 60 {log} >&2; ! grep -qi 'certificate.verify.failed' {log} || echo {shlex.quote(UNTRUSTED)} >&2"
+    return f"if DOCKER_BUILDKIT=1 {quoted} >{log} 2>&1; then rm -rf {directory} {log}; else {failed}; exit 1; fi"
 
 
 class Tags:
@@ -153,6 +157,9 @@ def build() -> None:
         image(name=f"Pull {wanted.traefik_image}", tag=tags.traefik, build=f"docker pull --quiet {tags.traefik}")
     else:
         _build(tags.traefik, "traefik", work, {"BASE": tags.base}, {})
+
+    left = f"ls -A {work}"
+    when(name="Remove what builds that failed have left", condition=left, commands=[f"find {work} -mindepth 1 -delete"])
 
 
 def _build(tag: str, name: str, work: str, arguments: Mapping[str, str], certificates: Mapping[str, str]) -> None:

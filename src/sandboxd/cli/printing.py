@@ -129,7 +129,7 @@ def _kept(row: dict[str, Any]) -> str:
 
 def seconds(rfc3339: str) -> float:
     """Unix seconds of the API's times, such as 2026-01-31T12:00:00.000Z."""
-    from datetime import datetime
+    from datetime import datetime  # only here: most commands never need it
 
     return datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).timestamp()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -253,3 +254,29 @@ def test_the_build_command_quotes_what_settings_say() -> None:
         "BASE=debian:trixie",
         "PIP_PACKAGES=polars>=1 uvicorn[standard]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("printed", "code", "left", "says"),
+    [
+        ("ok", 0, [], ""),
+        ("E: no space", 1, ["image-tag", "image-tag.log"], "E: no space\n"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED]", 1, ["image-tag", "image-tag.log"], "extra_ca_certificates"),
+        ("curl: (60) certificate verify failed", 1, ["image-tag", "image-tag.log"], "extra_ca_certificates"),
+    ],
+)
+def test_what_a_build_leaves_and_says(tmp_path: Path, printed: str, code: int, left: list[str], says: str) -> None:
+    docker = tmp_path / "bin/docker"
+    docker.parent.mkdir()
+    docker.write_text(f"#!/bin/sh\necho '{printed}'\nexit {code}\n")
+    docker.chmod(0o755)
+    work = tmp_path / "build"
+    (work / "image-tag").mkdir(parents=True)
+    command = build_command("image:tag", "sandbox", f"{work}/image-tag", {})
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], env={"PATH": f"{docker.parent}:/bin:/usr/bin"}, capture_output=True
+    )
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert sorted(path.name for path in work.iterdir()) == left
+    assert printed * code in done.stderr.decode() and says in done.stderr.decode()
+    assert ("extra_ca" in done.stderr.decode()) == ("extra_ca" in says)
