@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sandboxd.cli.arguments import PROGRAM
+from sandboxd.cli.verbs import PROGRAM
 
 SECRET = "envdAccessToken"  # opens the agent; transcripts of agents are logs, and secrets stay out of logs
 

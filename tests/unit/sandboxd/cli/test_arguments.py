@@ -2,14 +2,16 @@
 
 import re
 import shlex
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from sandboxd.cli import arguments
-from sandboxd.cli.arguments import VERBS, Parser, overview, parse, verb_parser
+from sandboxd.cli.arguments import overview, parse, verb_parser
 from sandboxd.cli.exits import LEGEND
+from sandboxd.cli.verbs import NAMES, find
+from tests.unit.sandboxd.cli.doubles import SOURCE
 
 DOCS = Path(__file__).parents[4] / "docs" / "cli.md"
 FLAGS = {
@@ -47,7 +49,7 @@ def fails(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return printed.err
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", NAMES)
 def test_a_verb_has_these_flags(verb: str) -> None:
     assert flags_of(verb) == FLAGS[verb]
 
@@ -138,11 +140,11 @@ def test_the_overview_has_all_verbs_and_exit_codes(word: str, capsys: pytest.Cap
         parse([word])
     text = capsys.readouterr().out
     assert ended.value.code == 0 and LEGEND in text
-    for verb in VERBS:
+    for verb in NAMES:
         assert re.search(rf"^  {verb} +\w", text, re.MULTILINE), verb
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", NAMES)
 def test_help_has_flags_examples_and_exit_codes(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse([verb, "--help"])
@@ -151,12 +153,12 @@ def test_help_has_flags_examples_and_exit_codes(verb: str, capsys: pytest.Captur
     assert all(flag in text for flag in FLAGS[verb])
     examples = text.partition("examples:\n")[2].partition("\n\n")[0]
     assert f"docker-sandbox {verb}" in examples
-    assert max(len(line) for line in VERBS[verb].summary.splitlines()) <= 120
+    assert max(len(line) for line in find(verb).summary.splitlines()) <= 120
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", NAMES)
 def test_examples_of_the_help_can_be_typed(verb: str) -> None:
-    lines = re.findall(rf"docker-sandbox ({verb} [^)|<\n]*|{verb}$)", VERBS[verb].examples, re.MULTILINE)
+    lines = re.findall(rf"docker-sandbox ({verb} [^)|<\n]*|{verb}$)", find(verb).examples, re.MULTILINE)
     assert lines
     for line in lines:
         assert parse(shlex.split(line)).verb == verb
@@ -169,23 +171,20 @@ def test_the_help_of_exec_explains_its_codes(capsys: pytest.CaptureFixture[str])
     assert "124" in text and "128 + n" in text
 
 
-def test_only_the_parser_of_the_verb_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[str] = []
-
-    def builder(name: str) -> Callable[[Parser], None]:
-        return lambda _: built.append(name)
-
-    for name, verb in VERBS.items():
-        monkeypatch.setitem(arguments.VERBS, name, verb._replace(add_arguments=builder(name)))
-    parse(["list"])
-    assert built == ["list"]
+def test_only_the_module_of_the_verb_is_imported() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from sandboxd.cli.arguments import parse; parse(['list']);"
+        "print([name for name in sys.modules if name.startswith('sandboxd.cli.verbs.')])"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['sandboxd.cli.verbs.lifecycle']\n"
 
 
 def test_the_documentation_has_the_same_verbs() -> None:
-    assert set(documented()) == set(VERBS)
+    assert set(documented()) == set(NAMES)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", NAMES)
 def test_the_documentation_has_the_same_flags(verb: str) -> None:
     """Each flag is named in the verb's section, but for --json, which the rules for all verbs explain."""
     section = re.sub(r"'[^'\n]*'", "", documented()[verb])  # without the commands that examples run

@@ -1,0 +1,16 @@
+"""The parts of the daemon that requests are turned into calls of."""
+
+from dataclasses import dataclass
+
+from sandboxd.health import Health
+from sandboxd.pool import Pool
+from sandboxd.reconcile import Reconciler
+from sandboxd.sandboxes import Sandboxes
+
+
+@dataclass(frozen=True)
+class Services:
+    sandboxes: Sandboxes
+    pool: Pool
+    reconciler: Reconciler
+    health: Health
