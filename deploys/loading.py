@@ -96,6 +96,7 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
             "memory_mb": values["sandbox_memory_mb"],
             "cpus": values["sandbox_cpus"],
             "pids": values["sandbox_pids"],
+            "disk_mb": values["sandbox_disk_mb"],
             **given,
         }
         known = {field.name: str(field.type) for field in fields(Template) if field.name != "name"}

@@ -20,7 +20,7 @@ class SettingError(DeployError):
 
 @dataclass(frozen=True)
 class Template:
-    """What one kind of sandbox is made from; `memory_mb` in MiB, `cpus` in cores, `pids` in tasks."""
+    """What one kind of sandbox is made from; memory and disk (/code) in MiB, `cpus` in cores, `pids` in tasks."""
 
     name: str
     image: str
@@ -33,6 +33,7 @@ class Template:
     memory_mb: int
     cpus: float
     pids: int
+    disk_mb: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Settings:
     sandbox_memory_mb: int
     sandbox_cpus: float
     sandbox_pids: int
+    sandbox_disk_mb: int
     traefik_image: str
     pool_size: int
     create_parallelism: int

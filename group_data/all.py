@@ -96,6 +96,7 @@ python_mirror = ""
 sandbox_memory_mb = 2048
 sandbox_cpus = 2.0
 sandbox_pids = 1024
+sandbox_disk_mb = 10240
 
 # "" builds Traefik's image from the pinned wheel in files/images/traefik; or name an image of a registry.
 traefik_image = ""

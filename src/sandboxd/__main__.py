@@ -24,6 +24,7 @@ from sandboxd.ledger import Ledger
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Host, Sandboxes
+from sandboxd.transitions import Transitions
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,8 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
     ledger, health = Ledger(settings.ledger), Health()
     gateway = Gateway(settings.gateway.admin_socket, settings.gateway.routes_map, ledger.routes)
     sandboxes = Sandboxes(settings, key, ledger, engine, gateway, host)
-    pool = Pool(sandboxes, health)
-    return api.Services(sandboxes, pool, Reconciler(sandboxes, pool, health), health)
+    pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
+    return api.Services(sandboxes, transitions, pool, Reconciler(sandboxes, transitions, pool, health), health)
 
 
 def serve(settings: config.Config, parts: api.Services) -> None:

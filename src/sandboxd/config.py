@@ -14,6 +14,7 @@ from sandboxd.errors import ConfigError
 
 REMEDY = "The file is rendered by the deploy: correct the setting there and deploy again."
 MISSING = object()
+DISK_MIN_MB, DISK_MAX_MB = 64, 16_777_216  # of ext4 with its journal
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Template:
     memory_mb: int
     cpus: float
     pids: int
+    disk_mb: int
     seccomp: str = ""
     apparmor: str = ""
     runtime: str = ""
@@ -167,6 +169,7 @@ def _template(name: str, table: _Table) -> Template:
         memory_mb=table.whole("memory_mb", 16, 4_194_304),
         cpus=table.number("cpus", 0.01, 1024),
         pids=table.whole("pids", 16, 4_194_304),
+        disk_mb=table.whole("disk_mb", DISK_MIN_MB, DISK_MAX_MB),
         seccomp=table.text("seccomp", r"(/.+)?", "must be the absolute path of a JSON profile, or empty", ""),
         apparmor=table.text("apparmor", r".*", "must be the name of a loaded AppArmor profile, or empty", ""),
         runtime=table.text("runtime", r".*", "must be a runtime that Docker knows, or empty", ""),

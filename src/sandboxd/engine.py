@@ -22,6 +22,7 @@ from sandboxd import errors
 
 T = TypeVar("T")
 TIMEOUT_S = 60
+STOP_S = 10
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Container:
     name: str
     image_id: str
     running: bool
+    paused: bool  # frozen; `running` holds too
     pid: int
     address: str
     gateway: str
@@ -41,13 +43,16 @@ class Container:
 
 @dataclass(frozen=True)
 class Found:
-    """A labelled object: `kind` is container, network or volume; `ref` what removes it; `created` Unix seconds."""
+    """A labelled object: `kind` is container, network or volume; `ref` what removes it; `created` Unix seconds.
+
+    `state` is Docker's word for a container: created, running, paused, exited ...
+    """
 
     kind: str
     ref: str
     slot: str
     created: float
-    running: bool = False
+    state: str = ""
 
 
 class Engine(Protocol):
@@ -59,6 +64,9 @@ class Engine(Protocol):
     def create_network(self, payload: dict[str, Any]) -> None: ...
     def create_container(self, name: str, payload: dict[str, Any]) -> str: ...
     def start(self, container: str) -> None: ...
+    def stop(self, container: str) -> None: ...
+    def pause(self, container: str) -> None: ...
+    def unpause(self, container: str) -> None: ...
     def container(self, container: str) -> Container | None: ...
     def rename(self, container: str, name: str) -> None: ...
     def logs(self, container: str, lines: int) -> str: ...
@@ -115,6 +123,16 @@ class DockerEngine:
     def start(self, container: str) -> None:
         self._call(f"start {container}", lambda api: api.start(container))
 
+    def stop(self, container: str) -> None:
+        """SIGTERM, and SIGKILL to what is left after STOP_S. One that does not run is fine."""
+        self._call(f"stop {container}", lambda api: api.stop(container, timeout=STOP_S))
+
+    def pause(self, container: str) -> None:
+        self._call(f"pause {container}", lambda api: api.pause(container))
+
+    def unpause(self, container: str) -> None:
+        self._call(f"unpause {container}", lambda api: api.unpause(container))
+
     def container(self, container: str) -> Container | None:
         found = self._call(f"inspect {container}", lambda api: api.inspect_container(container), lambda: None)
         return None if found is None else parse_container(found)
@@ -139,7 +157,7 @@ class DockerEngine:
         """Every container, network and volume that carries the project's label, running or not."""
         chosen = {"label": f"sandbox.project={project}"}
         found = [
-            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"] == "running")
+            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"])
             for one in self._call("list containers", lambda api: api.containers(all=True, filters=chosen))
         ]
         for one in self._call("list networks", lambda api: api.networks(filters=chosen)):
@@ -149,8 +167,12 @@ class DockerEngine:
         return found
 
     def changes(self, project: str) -> Iterator[str]:
-        """The slots whose containers start or die, as it happens. Ends when Docker goes away."""
-        chosen = {"type": "container", "event": ["start", "die"], "label": f"sandbox.project={project}"}
+        """The slots whose containers start, die, freeze or thaw, as it happens. Ends when Docker goes away."""
+        chosen = {
+            "type": "container",
+            "event": ["start", "die", "pause", "unpause"],
+            "label": f"sandbox.project={project}",
+        }
         events = self._call("listen to events", lambda api: api.events(filters=chosen, decode=True))
         try:
             for event in events:
@@ -200,6 +222,7 @@ def parse_container(found: dict[str, Any]) -> Container:
         name=found["Name"].lstrip("/"),
         image_id=found["Image"],
         running=bool(state["Running"]) and not state.get("Restarting", False),
+        paused=bool(state.get("Paused", False)),
         pid=int(state.get("Pid") or 0),
         address=network.get("IPAddress") or "",
         gateway=network.get("Gateway") or "",

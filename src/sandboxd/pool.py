@@ -67,7 +67,8 @@ class Pool:
         """A sandbox for a claimer: from the pool when it has one, else a cold create."""
         template = self._sandboxes.template(template_name)
         sandbox = None
-        if template == self._template and not cold and self.enabled:
+        own_disk = claim.volume or claim.disk_mb not in (0, template.disk_mb)
+        if template == self._template and not (cold or own_disk) and self.enabled:
             sandbox = self._sandboxes.claim(template, claim)
             self.wake()
         return sandbox or self._sandboxes.create(template, claim)
@@ -112,7 +113,7 @@ class Pool:
     def status(self) -> PoolStatus:
         with self._changed:
             starting = self._starting
-        hits, misses = self._ledger.counter("hits"), self._ledger.counter("misses")
+        hits, misses = (self._ledger.counter(f"{what}:{self._template.name}") for what in ("hits", "misses"))
         trouble = self._health.troubles().get("pool", "")
         return PoolStatus(self.enabled, self._size, self._warm(), starting, hits, misses, trouble)
 

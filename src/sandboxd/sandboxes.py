@@ -1,4 +1,4 @@
-"""The life cycle of one sandbox: create, claim, restart, remove.
+"""How a sandbox begins and ends: create, claim, remove. What happens to it between is in `transitions`.
 
 The ledger's row comes first and goes last, so that whatever a crash leaves behind has a row that says so;
 `reconcile` cleans it. While a thread of ours works on a slot it holds its lock, and nobody else touches it.
@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxd import AGENT_PORT, agent, netns, spec
+from sandboxd import AGENT_PORT, agent, disks, netns, spec
 from sandboxd.admission import Admission
 from sandboxd.config import Config, Template
+from sandboxd.disks import Disks
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotReady, SandboxdError
 from sandboxd.gateway import Gateway
@@ -36,6 +37,8 @@ class Host:
 
     nofile: int = spec.NOFILE
     netns_run: netns.Runner = netns.run
+    disks_run: disks.Runner = disks.run
+    root: Path = disks.HOST_ROOT
     alive: Callable[[str], bool] = agent.alive
     now: Callable[[], float] = time.time
     ready_deadline_s: float = READY_DEADLINE_S
@@ -48,6 +51,7 @@ class Sandboxes:
         self.config, self.key, self.ledger = config, key, ledger
         self.engine, self.gateway, self.host = engine, gateway, host
         self.dirs = SlotDirs(config.state_dir)
+        self.disks = Disks(config.state_dir, host.disks_run, host.root)
         self.admission = Admission(config.create_parallelism)
         self.locks = SlotLocks()
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rename")
@@ -63,7 +67,7 @@ class Sandboxes:
         """The sandbox in use whose id is, or uniquely begins with, `prefix`. `<id>-<clientID>` is read as `<id>`."""
         rows = self.ledger.find(prefix.partition("-")[0]) if prefix else []
         if not rows:
-            raise NotFound(f"sandbox '{prefix}' not found")
+            raise NotFound(f"sandbox '{prefix}' not found{self._obituary(prefix)}")
         if len(rows) > 1:
             raise Conflict(
                 f"sandbox '{prefix}' is ambiguous: {', '.join(row.id for row in rows)}. Give more characters."
@@ -73,9 +77,9 @@ class Sandboxes:
     def create(self, template: Template, claim: Claim) -> Sandbox:
         """A sandbox from nothing. When it fails, everything made so far is removed and the error says why."""
         self.gateway.check()
-        with self.admission.for_claim(), self._making(template, "cold") as slot:
-            self._start_new(slot, template, claim.envs)
-            sandbox = self.ledger.set_running(self.config.project, slot, claim, self.host.now())
+        with self.admission.for_claim(), self._making(template, "cold", claim) as new:
+            self._start_new(new, template, claim.envs)
+            sandbox = self.ledger.set_running(self.config.project, new.slot, claim, self.host.now())
             self.gateway.add(sandbox.id, sandbox.address)
         self._later.submit(self._try_rename, sandbox)
         log.info("sandbox %s is in use: origin %s, template %s", sandbox.id, sandbox.origin, sandbox.template)
@@ -86,11 +90,11 @@ class Sandboxes:
         with self.admission.for_pool():
             if not wanted():
                 return False
-            with self._making(template, "pool") as slot:
-                sandbox_id = self._start_new(slot, template, {})
+            with self._making(template, "pool", Claim()) as new:
+                sandbox_id = self._start_new(new, template, {})
                 name = spec.pool_name(self.config.project, sandbox_id)
                 self.engine.rename(sandbox_id, name)
-                self.ledger.set_warm(slot, name)
+                self.ledger.set_warm(new.slot, name)
             return True
 
     def claim(self, template: Template, claim: Claim) -> Sandbox | None:
@@ -132,24 +136,6 @@ class Sandboxes:
             self.write_agent_file(row)
             return (container.running, container.booted, container.address) == (True, row.booted, row.address)
 
-    def restart(self, sandbox: Sandbox) -> None:
-        """Brings a sandbox in use back after its container stopped, or was started again by somebody else.
-
-        Files survive: the container's layer and the volume at /code are those that it had.
-        """
-        with self.locks.hold(sandbox.slot):
-            row = self.ledger.get(sandbox.slot)
-            if row is None or row.state != "running":
-                return
-            container = self._inspect(row.id)
-            if not container.running:
-                log.info("starting sandbox %s again: it had stopped with %s", row.id, container.exit)
-                self.engine.start(row.id)
-                container = self._inspect(row.id)
-            self._prepare(container)
-            self.ledger.set_boot(row.slot, container.address, container.booted, container.image_id)
-            self.gateway.add(row.id, container.address)
-
     def remove(self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN) -> bool:
         """Removes all that a sandbox has. False when it is in none of `states` any more: nothing was done.
 
@@ -177,39 +163,53 @@ class Sandboxes:
         if self.dirs.read(sandbox.slot) != text:
             self.dirs.write(sandbox.slot, text)
 
+    def _obituary(self, prefix: str) -> str:
+        """What became of a sandbox that is gone, as long as the ledger remembers it."""
+        gone = self.ledger.find(prefix.partition("-")[0], ("gone",)) if prefix else []
+        if len(gone) != 1:
+            return ""
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(gone[0].gone_at))
+        return f": it ended on {when}: {gone[0].reason}"
+
     def settle(self) -> None:
         """Waits until the renames and removals of the background are done."""
         self._later.submit(lambda: None).result()
 
-    def _start_new(self, slot: str, template: Template, envs: dict[str, str]) -> str:
-        """Network, directory and container; started, reachable, its agent answering. Returns the id."""
-        project = self.config.project
-        self.engine.create_network(spec.network_payload(project, slot, template.name))
-        self.dirs.create(slot, self.engine.userns_uid())
+    def _start_new(self, new: Sandbox, template: Template, envs: dict[str, str]) -> str:
+        """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
+        project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
+        with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as the network: at the same time
+            disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid)
+            self.engine.create_network(spec.network_payload(project, slot, template.name))
+            self.dirs.create(slot, base_uid)
+        disk.result()
+        directory, profile = self.dirs.path(slot), _read_profile(template)
         payload = spec.container_payload(
-            project, slot, template, self.dirs.path(slot), self.host.nofile, _read_profile(template)
+            project, slot, template, directory, self.disks.path(slot), self.host.nofile, profile
         )
         sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
         self.ledger.set_id(slot, sandbox_id)
         self.dirs.write(slot, agent_text(sandbox_id, template.name, envs, self.key))
         self.engine.start(sandbox_id)
-        container = self._inspect(sandbox_id)
-        self._prepare(container)
-        self.ledger.set_boot(slot, container.address, container.booted, container.image_id)
+        self.prepare(self.inspect(sandbox_id), slot)
         return sandbox_id
 
-    def _prepare(self, container: Container) -> None:
-        """Network rules of a running container, then waits for its agent. Raises NotReady with its last log lines."""
+    def prepare(self, container: Container, slot: str) -> None:
+        """What a container needs each time it was started: its network rules, its row up to date, its agent answering.
+
+        Raises NotReady, with the last lines of its log.
+        """
         sandbox_id = container.id
         if container.running:
             netns.ensure_dnat(container.pid, container.gateway, self.host.netns_run)
             if agent.wait_alive(
                 lambda: self.host.alive(container.address),
-                lambda: self._inspect(sandbox_id).running,
+                lambda: self.inspect(sandbox_id).running,
                 self.host.ready_deadline_s,
             ):
+                self.ledger.set_boot(slot, container.address, container.booted, container.image_id)
                 return
-        container = self._inspect(sandbox_id)
+        container = self.inspect(sandbox_id)
         state = "runs" if container.running else f"stopped with {container.exit}"
         lines = self.engine.logs(sandbox_id, LOG_LINES).strip() or "(it logged nothing)"
         raise NotReady(
@@ -217,7 +217,7 @@ class Sandboxes:
             f" Its last log lines:\n{lines}"
         )
 
-    def _inspect(self, sandbox_id: str) -> Container:
+    def inspect(self, sandbox_id: str) -> Container:
         container = self.engine.container(sandbox_id)
         if container is None:
             raise EngineError(f"the container of sandbox {sandbox_id} is gone: somebody removed it by hand.")
@@ -238,18 +238,22 @@ class Sandboxes:
                 log.warning("%s", error)
         self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
         self.engine.remove_network(spec.network_name(project, row.slot))
-        self.engine.remove_volume(spec.volume_name(project, row.slot))
+        if row.disk_mb:
+            self.disks.remove(row.slot)
+        else:
+            self.engine.remove_volume(spec.volume_name(project, row.slot))
         self.dirs.remove(row.slot)
-        self.ledger.set_closed(row.slot, self.host.now())
+        self.ledger.set_gone(row.slot, self.host.now())
 
     @contextmanager
-    def _making(self, template: Template, origin: str) -> Iterator[str]:
-        """A new slot with its row; when the body fails, all of it is removed again."""
+    def _making(self, template: Template, origin: str, claim: Claim) -> Iterator[Sandbox]:
+        """A new row; when the body fails, all that it made is removed again."""
         slot, image_id = secrets.token_hex(6), self.engine.image_id(template.image)
+        disk_mb = claim.disk_mb or template.disk_mb
         with self.locks.hold(slot):
-            self.ledger.create(slot, origin, template, image_id, self.host.now())
+            new = self.ledger.create(slot, origin, template, image_id, self.host.now(), disk_mb, claim.volume)
             try:
-                yield slot
+                yield new
             except BaseException as error:
                 row = self.ledger.set_removing(slot, f"create failed: {error}")
                 if row is not None:

@@ -71,6 +71,12 @@ class SlotDirs:
         with _told(path):
             return path.read_text(errors="replace") if path.exists() else ""
 
+    def slots(self) -> dict[str, float]:
+        """Of which slots there is a directory, and when it was touched last, in Unix seconds."""
+        with _told(self._root):
+            paths = list(self._root.iterdir()) if self._root.exists() else []
+            return {path.name: path.lstat().st_mtime for path in paths}
+
     def remove(self, slot: str) -> None:
         path = self.path(slot)
         with _told(path):

@@ -6,11 +6,13 @@ from sandboxd.health import Health
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Sandboxes
+from sandboxd.transitions import Transitions
 
 
 @dataclass(frozen=True)
 class Services:
     sandboxes: Sandboxes
+    transitions: Transitions
     pool: Pool
     reconciler: Reconciler
     health: Health

@@ -28,6 +28,8 @@ def init(options: Namespace, control: ControlPlane) -> int:
         "envVars": dict(options.env),
         "metadata": dict(options.metadata),
         "cold": options.cold,
+        "diskMB": options.disk,
+        "volume": options.volume,
     }
     made = control.post("/v2/sandboxes", wanted)
     printing.show(options, printing.public(made), lambda: made["sandboxID"])

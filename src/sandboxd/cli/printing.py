@@ -38,28 +38,31 @@ def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
             row["sandboxID"],
             row["name"] or "-",
             row["templateID"],
+            row["state"],
             _age(row, now),
-            _end(row, now),
+            end(row, now),
             _kept(row),
             row["url"],
         )
         for row in rows
     ]
-    return table(("ID", "NAME", "TEMPLATE", "AGE", "ENDS", "CLEANUP", "URL"), lines)
+    return table(("ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "URL"), lines)
 
 
 def sandbox_details(row: dict[str, Any], now: float) -> str:
     lines = [
         ("id", row["sandboxID"]),
         ("name", row["name"] or "-"),
+        ("state", row["state"] + (f" ({row['reason']})" if row["reason"] else "")),
         ("url", row["url"]),
         ("template", row["templateID"]),
         ("container", row["container"]),
         ("address", row["address"]),
-        ("limits", f"{row['memoryMB']} MB of memory, {row['cpuCount']} CPUs"),
+        ("limits", f"{row['memoryMB']} MB of memory, {row['cpuCount']} CPUs, {row['diskSizeMB']} MB at /code"),
+        *([("volume", row["volume"])] if row["volume"] else []),
         ("origin", row["origin"]),
         ("started", f"{row['startedAt']} ({_age(row, now)} ago)"),
-        ("ends", _end(row, now)),
+        ("ends", end(row, now)),
         ("cleanup", _kept(row)),
         *((f"metadata {key}", value) for key, value in sorted(row["metadata"].items())),
     ]
@@ -119,7 +122,7 @@ def _age(row: dict[str, Any], now: float) -> str:
     return span(now - seconds(row["startedAt"]))
 
 
-def _end(row: dict[str, Any], now: float) -> str:
+def end(row: dict[str, Any], now: float) -> str:
     return "never" if row["unlimited"] else f"in {span(seconds(row['endAt']) - now)}"
 
 

@@ -3,6 +3,7 @@
 from argparse import ArgumentTypeError
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+UNITS_MB = {"m": 1, "g": 1024, "t": 1024 * 1024}
 
 
 def duration(text: str) -> float | None:
@@ -25,6 +26,14 @@ def age(text: str) -> float:
     if seconds is None:
         raise ArgumentTypeError("'none' is no age: write 90s, 15m, 12h or 2d")
     return seconds
+
+
+def size_mb(text: str) -> int:
+    """MiB of 512m, 20g or 1t."""
+    number, factor = text[:-1], UNITS_MB.get(text[-1:].lower(), 0)
+    if not (factor and number.isdecimal() and int(number)):
+        raise ArgumentTypeError(f"{text!r} is no size: write 512m, 20g or 1t")
+    return int(number) * factor
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -35,7 +35,13 @@ def test_a_dictionary_may_come_from_the_command_line_as_json(data: dict[str, Any
 
 
 def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, Any]) -> None:
-    data |= {"sandbox_memory_mb": 512, "sandbox_cpus": 1, "sandbox_pids": 100, "templates": {"base": {}}}
+    data |= {
+        "sandbox_memory_mb": 512,
+        "sandbox_cpus": 1,
+        "sandbox_pids": 100,
+        "sandbox_disk_mb": 512,
+        "templates": {"base": {}},
+    }
     assert load(data).templates["base"] == Template(
         name="base",
         image="flourisha-sandbox",
@@ -48,6 +54,7 @@ def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, A
         memory_mb=512,
         cpus=1.0,
         pids=100,
+        disk_mb=512,
     )
 
 
@@ -76,6 +83,7 @@ def test_images_are_named_after_project_and_template(data: dict[str, Any]) -> No
         ("cpus", float("nan"), "between 0.1 and 256"),
         ("pids", 31, "between 32 and 65536"),
         ("pids", 65537, "between 32 and 65536"),
+        ("disk_mb", 63, "between 64 and 16777216"),
     ],
 )
 def test_a_template_is_refused(key: str, value: Any, remedy: str, data: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from sandboxd.api import Services
 from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
 from sandboxd.engine import Container, Found
@@ -26,6 +27,7 @@ from sandboxd.ledger import Ledger
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Host, Sandboxes
+from sandboxd.transitions import Transitions
 
 KEY = b"k" * 32
 START = 1_800_000_000.0
@@ -77,10 +79,8 @@ class FakeEngine:
             number = next(self.numbers)
             found = f"{number:012x}"
             image_id = self.images[payload["Image"]]
-            self.containers[found] = Container(found, name, image_id, False, 0, "", "", "", "exit code 0")
-            slot = self.slots[found] = payload["Labels"]["sandbox.slot"]
-            volume = payload["HostConfig"]["Mounts"][0]["Source"]
-            self.volumes[volume] = Found("volume", volume, slot, self.clock())
+            self.containers[found] = Container(found, name, image_id, False, False, 0, "", "", "", "exit code 0")
+            self.slots[found] = payload["Labels"]["sandbox.slot"]
             self.payloads.append(payload)
             return found
 
@@ -91,6 +91,7 @@ class FakeEngine:
             self.containers[container] = replace(
                 self.containers[container],
                 running=True,
+                paused=False,
                 pid=1000 + number,
                 address=f"10.200.0.{number}",
                 gateway="10.200.0.1",
@@ -98,7 +99,20 @@ class FakeEngine:
             )
 
     def stop(self, container: str) -> None:
-        self.containers[container] = replace(self.containers[container], running=False, exit="exit code 1")
+        self._enter("stop")
+        self._set(container, running=False, paused=False, exit="exit code 1")
+
+    def pause(self, container: str) -> None:
+        self._enter("pause")
+        self._set(container, paused=True)
+
+    def unpause(self, container: str) -> None:
+        self._enter("unpause")
+        self._set(container, paused=False)
+
+    def _set(self, container: str, **changes: Any) -> None:
+        with self.lock:
+            self.containers[container] = replace(self.containers[container], **changes)
 
     def container(self, container: str) -> Container | None:
         self._enter("container")
@@ -128,7 +142,7 @@ class FakeEngine:
         self._enter("inventory")
         with self.lock:
             made = [
-                Found("container", key, self.slots[key], self.clock(), value.running)
+                Found("container", key, self.slots[key], self.clock(), state_of(value))
                 for key, value in self.containers.items()
             ]
             return [*made, *self.networks.values(), *self.volumes.values()]
@@ -145,6 +159,47 @@ class FakeEngine:
     def empty(self) -> bool:
         """Whether nothing at all is left."""
         return not (self.containers or self.networks or self.volumes)
+
+
+def state_of(container: Container) -> str:
+    """Docker's word for it."""
+    return "paused" if container.paused else "running" if container.running else "exited"
+
+
+class FakeMounts:
+    """The host's mounts: a mount or unmount changes the file that lists them. `fail[command]` is as in FakeEngine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.commands: list[list[str]] = []
+        self.fail: dict[str, Exception] = {}
+        self._mountinfo = root / "proc/1/mountinfo"
+        self._mountinfo.parent.mkdir(parents=True, exist_ok=True)
+        if not self._mountinfo.exists():  # else another daemon on the same host
+            self._mountinfo.write_text("1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n")
+        self._lock = threading.Lock()
+
+    def run(self, command: list[str]) -> str:
+        self.commands.append(command)
+        words = command[command.index("--") + 1 :] if "--" in command else command
+        if error := self.fail.pop(words[0], None):
+            raise error
+        with self._lock:
+            lines = self._mountinfo.read_text().splitlines()
+            if words[0] == "mount":
+                lines.append(f"{len(lines) + 9} 1 7:0 / {words[-1]} rw shared:2 - ext4 /dev/loop{len(lines)} rw")
+            elif words[0] == "umount":
+                lines = [line for line in lines if line.split()[4] != words[-1]]
+            self._mountinfo.write_text("\n".join(lines) + "\n")
+        return ""
+
+    def mounted(self) -> list[str]:
+        """The slots whose disks are mounted."""
+        return [Path(line.split()[4]).name for line in self._mountinfo.read_text().splitlines()[1:]]
+
+    def reboot(self) -> None:
+        """Nothing is mounted any more."""
+        self._mountinfo.write_text(self._mountinfo.read_text().splitlines()[0] + "\n")
 
 
 class FakeHaproxy:
@@ -216,16 +271,20 @@ class World:
     gateway: Gateway
     sandboxes: Sandboxes
     pool: Pool
+    transitions: Transitions
     reconciler: Reconciler
+    mounts: FakeMounts
     now: list[float]
     dead: set[str]
     commands: list[list[str]]
     exit_codes: dict[str, int]  # of the commands in network namespaces, by the verb that they contain
 
     def leftovers(self) -> list[str]:
-        """Slot directories that are still there."""
-        root = self.config.state_dir / "sandboxes"
-        return sorted(path.name for path in root.iterdir()) if root.exists() else []
+        """Slot directories, disks and mounts that are still there."""
+        found = {
+            path.stem for name in ("sandboxes", "disks", "mounts") for path in (self.config.state_dir / name).glob("*")
+        }
+        return sorted(found | set(self.mounts.mounted()))
 
 
 @pytest.fixture
@@ -243,8 +302,8 @@ def directory() -> Iterator[Path]:
 @pytest.fixture
 def config(directory: Path) -> Config:
     templates = {
-        "base": Template("base", "base:1", 2048, 2.0, 1024),
-        "large": Template("large", "large:1", 8192, 4.0, 2048),
+        "base": Template("base", "base:1", 2048, 2.0, 1024, 10240),
+        "large": Template("large", "large:1", 8192, 4.0, 2048, 20480),
     }
     state = directory / "state"
     state.mkdir()
@@ -276,7 +335,12 @@ def world(config: Config) -> Iterator[World]:
     made.haproxy.stop()
 
 
-def make_world(config: Config, engine: FakeEngine | None = None, haproxy: FakeHaproxy | None = None) -> World:
+def make_world(
+    config: Config,
+    engine: FakeEngine | None = None,
+    haproxy: FakeHaproxy | None = None,
+    mounts: FakeMounts | None = None,
+) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
     now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0}
 
@@ -286,21 +350,42 @@ def make_world(config: Config, engine: FakeEngine | None = None, haproxy: FakeHa
 
     engine = engine or FakeEngine(lambda: now[0])
     haproxy = haproxy or FakeHaproxy(config.gateway.admin_socket, config.gateway.routes_map)
+    mounts = mounts or FakeMounts(config.state_dir.parent / "root")
     ledger, health = Ledger(config.ledger), Health()
     gateway = Gateway(config.gateway.admin_socket, config.gateway.routes_map, ledger.routes)
     host = Host(
         nofile=1024,
         netns_run=run,
+        disks_run=mounts.run,
+        root=mounts.root,
         alive=lambda address: address not in dead,
         now=lambda: now[0],
         ready_deadline_s=0.05,
     )
     sandboxes = Sandboxes(config, KEY, ledger, engine, gateway, host)
-    pool = Pool(sandboxes, health)
-    reconciler = Reconciler(sandboxes, pool, health)
+    pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
+    reconciler = Reconciler(sandboxes, transitions, pool, health)
     return World(
-        config, engine, haproxy, ledger, health, gateway, sandboxes, pool, reconciler, now, dead, commands, exit_codes
+        config,
+        engine,
+        haproxy,
+        ledger,
+        health,
+        gateway,
+        sandboxes,
+        pool,
+        transitions,
+        reconciler,
+        mounts,
+        now,
+        dead,
+        commands,
+        exit_codes,
     )
+
+
+def services_of(world: World) -> Services:
+    return Services(world.sandboxes, world.transitions, world.pool, world.reconciler, world.health)
 
 
 def until(good: Callable[[], bool], what: str) -> None:

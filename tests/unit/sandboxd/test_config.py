@@ -30,6 +30,7 @@ image = "acme-sandbox:1"
 memory_mb = 2048
 cpus = 2.0
 pids = 1024
+disk_mb = 10240
 """
 
 
@@ -41,7 +42,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_good_file(file: Path) -> None:
     file.write_text(GOOD)
     loaded = load(file)
-    assert loaded.templates == {"base": Template("base", "acme-sandbox:1", 2048, 2.0, 1024)}
+    assert loaded.templates == {"base": Template("base", "acme-sandbox:1", 2048, 2.0, 1024, 10240)}
     assert loaded.gateway.address == ("127.0.0.1", 8081) and loaded.pool_size == 3
     assert loaded.ledger == Path("/var/lib/acme/ledger.sqlite")
     assert loaded.url("4f1c0a9be2d7") == "https://qa-4f1c0a9be2d7.example.com"
@@ -74,6 +75,7 @@ WRONG = [
     ("cpus = 2.0", 'cpus = "two"', "templates.base.cpus = 'two': must be a number from 0.01"),
     ("cpus = 2.0", "cpus = nan", "templates.base.cpus = nan: must be a number"),
     ("pids = 1024", "pids = 1", "templates.base.pids = 1: must be a whole number from 16"),
+    ("disk_mb = 10240", "disk_mb = 63", "templates.base.disk_mb = 63: must be a whole number from 64"),
     ("pids = 1024", 'pids = 1024\nseccomp = "x.json"', "templates.base.seccomp = 'x.json': must be the absolute path"),
     ("pids = 1024", "pids = 1024\nruntime = 5", "templates.base.runtime = 5: must be a runtime"),
     ("pids = 1024", "pids = 1024\npid = 5", "templates.base.pid = 5: is no key of this release"),

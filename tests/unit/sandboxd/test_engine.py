@@ -220,8 +220,8 @@ def test_the_inventory_is_all_that_carries_the_projects_label(monkeypatch: pytes
     connected(monkeypatch, client)
     found = engine.DockerEngine().inventory("acme")
     assert found == [
-        engine.Found("container", "a" * 12, "s", 1_800_000_000, True),
-        engine.Found("container", "b" * 12, "", 1_800_000_001, False),
+        engine.Found("container", "a" * 12, "s", 1_800_000_000, "running"),
+        engine.Found("container", "b" * 12, "", 1_800_000_001, "exited"),
         engine.Found("network", "n", "s", pytest.approx(1_800_000_000.123456)),  # type: ignore[arg-type]
         engine.Found("volume", "v", "s", 1_800_000_000),
     ]

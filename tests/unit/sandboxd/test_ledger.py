@@ -13,7 +13,7 @@ from sandboxd.errors import HostError, LedgerError
 from sandboxd.ledger import Ledger
 from sandboxd.records import Claim, Sandbox
 
-BASE = Template("base", "base:1", 2048, 2.0, 1024)
+BASE = Template("base", "base:1", 2048, 2.0, 1024, 10240)
 IMAGE = "sha256:1"
 
 
@@ -25,7 +25,7 @@ def ledger(directory: Path) -> Iterator[Ledger]:
 
 
 def warm(ledger: Ledger, slot: str, created: float = 1.0, image: str = IMAGE) -> None:
-    ledger.create(slot, "pool", BASE, image, created)
+    ledger.create(slot, "pool", BASE, image, created, 10240)
     ledger.set_id(slot, f"id{slot}")
     ledger.set_boot(slot, f"10.0.0.{slot}", "boot", image)
     ledger.set_warm(slot, f"pool-{slot}")
@@ -37,7 +37,7 @@ def test_a_member_is_claimed_once(ledger: Ledger) -> None:
     assert claimed is not None and (claimed.state, claimed.keep, claimed.metadata) == ("running", True, {"a": "b"})
     assert claimed.container == "p-qa-19700101-000140-500"
     assert ledger.claim("p", "base", IMAGE, Claim(), 101) is None
-    assert (ledger.counter("hits"), ledger.counter("misses")) == (1, 1)
+    assert (ledger.counter("hits:base"), ledger.counter("misses:base")) == (1, 1)
 
 
 def test_the_oldest_member_of_that_image_comes_first(ledger: Ledger) -> None:
@@ -62,7 +62,7 @@ def test_transitions_that_are_not_allowed_are_refused(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="slot 9 is not in the ledger"):
         ledger.set_warm("9", "x")
     with pytest.raises(LedgerError, match="is warm, not removing"):
-        ledger.set_closed("1", 5)
+        ledger.set_gone("1", 5)
     assert ledger.set_removing("1", "why", ("running",)) is None
 
 
@@ -77,7 +77,7 @@ def test_a_dead_member_is_no_hit(ledger: Ledger) -> None:
     warm(ledger, "1")
     ledger.claim("p", "base", IMAGE, Claim(), 1)
     ledger.unclaim_dead("1", "dead")
-    assert ledger.counter("hits") == 0 and ledger.rows("removing")[0].reason == "dead"
+    assert ledger.counter("hits:base") == 0 and ledger.rows("removing")[0].reason == "dead"
 
 
 def test_ends_routes_and_prefixes_are_those_of_sandboxes_in_use(ledger: Ledger) -> None:
@@ -91,16 +91,16 @@ def test_ends_routes_and_prefixes_are_those_of_sandboxes_in_use(ledger: Ledger) 
     assert [row.id for row in ledger.find("id")] == ["id1", "id2"] and ledger.find("id3") == []
 
 
-def test_a_closed_row_forgets_what_was_told_in_confidence(ledger: Ledger, directory: Path) -> None:
+def test_a_row_that_is_gone_forgets_what_was_told_in_confidence(ledger: Ledger, directory: Path) -> None:
     warm(ledger, "1")
     ledger.claim("p", "base", IMAGE, Claim(envs={"KEY": "secret"}), 1)
     ledger.set_removing("1", "test")
-    ledger.set_closed("1", 50)
+    ledger.set_gone("1", 50)
     row = ledger.get("1")
-    assert row is not None and row.envs == {} and row.state == "closed"
-    ledger.forget_closed(50)
+    assert row is not None and row.envs == {} and row.state == "gone"
+    ledger.forget_gone(50)
     assert ledger.get("1") is not None
-    ledger.forget_closed(51)
+    ledger.forget_gone(51)
     assert ledger.get("1") is None
 
 
@@ -112,7 +112,7 @@ def test_everything_survives_a_restart_of_the_daemon(directory: Path) -> None:
     before = first.rows()
     first.close()
     second = Ledger(directory / "l.sqlite")
-    assert second.rows() == before and second.setting("pool_enabled") == "yes" and second.counter("hits") == 1
+    assert second.rows() == before and second.setting("pool_enabled") == "yes" and second.counter("hits:base") == 1
     second.close()
 
 
@@ -123,7 +123,7 @@ def test_only_root_reads_the_file(ledger: Ledger, directory: Path) -> None:
 def test_a_failed_transaction_changes_nothing(ledger: Ledger) -> None:
     warm(ledger, "1")
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.create("1", "cold", BASE, IMAGE, 5)
+        ledger.create("1", "cold", BASE, IMAGE, 5, 10240)
     assert [row.origin for row in ledger.rows()] == ["pool"]
     warm(ledger, "2")
 
@@ -144,7 +144,7 @@ def test_twenty_claimers_and_ten_members_make_ten_hits(directory: Path) -> None:
         claimed = [row for row in several.map(claim, ledgers) if row]
     assert sorted(row.slot for row in claimed) == [str(number) for number in range(10)]
     assert len({row.container for row in claimed}) == 10
-    assert (ledgers[0].counter("hits"), ledgers[0].counter("misses")) == (10, 10)
+    assert (ledgers[0].counter("hits:base"), ledgers[0].counter("misses:base")) == (10, 10)
     for ledger in ledgers:
         ledger.close()
 
@@ -188,12 +188,12 @@ def test_a_full_disk_is_an_error_of_the_host_and_passes(ledger: Ledger) -> None:
     assert error.value.retry_after_s
     ledger._db.execute("PRAGMA max_page_count = 1000000")
     assert ledger.claim("p", "base", IMAGE, claim, 100) is not None
-    assert (ledger.counter("hits"), ledger.counter("misses")) == (1, 0), "the failed claim counted nothing"
+    assert (ledger.counter("hits:base"), ledger.counter("misses:base")) == (1, 0), "the failed claim counted nothing"
 
 
 @pytest.mark.parametrize("state", ["creating", "warm", "running", "removing"])
 def test_removal_may_begin_in_every_open_state(ledger: Ledger, state: str) -> None:
-    ledger.create("1", "cold", BASE, IMAGE, 1)
+    ledger.create("1", "cold", BASE, IMAGE, 1, 10240)
     if state in ("warm", "running"):
         ledger.set_id("1", "id1")
         ledger.set_boot("1", "10.0.0.1", "boot", IMAGE)
@@ -204,14 +204,14 @@ def test_removal_may_begin_in_every_open_state(ledger: Ledger, state: str) -> No
         ledger.set_removing("1", "why")
     row = ledger.set_removing("1", "why")
     assert row is not None and row.state == "removing"
-    ledger.set_closed("1", 9)
+    ledger.set_gone("1", 9)
     assert ledger.rows() == [] and ledger.set_removing("1", "again") is None
 
 
 def test_a_cold_create_skips_the_pool(ledger: Ledger) -> None:
-    ledger.create("1", "cold", BASE, IMAGE, 1)
+    ledger.create("1", "cold", BASE, IMAGE, 1, 10240)
     ledger.set_id("1", "id1")
     ledger.set_boot("1", "10.0.0.1", "boot", IMAGE)
     row = ledger.set_running("p", "1", Claim(timeout_s=3), 5)
     assert (row.state, row.origin, row.claimed_at, row.ends_at) == ("running", "cold", 5, 8)
-    assert (ledger.counter("hits"), ledger.counter("misses")) == (0, 0)
+    assert (ledger.counter("hits:base"), ledger.counter("misses:base")) == (0, 0)

@@ -13,22 +13,25 @@ import httpx
 import pytest
 
 from sandboxd import __main__ as daemon
-from sandboxd import api
 from sandboxd.errors import ConfigError
 from sandboxd.ledger import Ledger
 from sandboxd.sandboxes import Host
-from tests.unit.sandboxd.conftest import OWN_GROUP, FakeHaproxy, World, until
+from tests.unit.sandboxd.conftest import OWN_GROUP, FakeHaproxy, World, services_of, until
 
 PROJECT = Path(__file__).parents[3]
 
 # The daemon's own main(), with doubles for Docker and for what is inside the sandboxes.
 PROGRAM = """
 import sys, time
+from pathlib import Path
 from sandboxd import __main__ as daemon
 from sandboxd.sandboxes import Host
-from tests.unit.sandboxd.conftest import FakeEngine
+from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts
+mounts = FakeMounts(Path(sys.argv[-1]).parent / "root")
 daemon.DockerEngine = lambda: FakeEngine(time.time)
-daemon.Host = lambda nofile: Host(nofile=nofile, netns_run=lambda command: 0, alive=lambda address: True)
+daemon.Host = lambda nofile: Host(
+    nofile=nofile, netns_run=lambda _: 0, disks_run=mounts.run, root=mounts.root, alive=lambda _: True
+)
 sys.exit(daemon.main())
 """
 
@@ -151,6 +154,7 @@ image = "base:1"
 memory_mb = 2048
 cpus = 2.0
 pids = 1024
+disk_mb = 10240
 """
     )
     haproxy = FakeHaproxy(directory / "admin.sock", state / "routes.map")
@@ -244,7 +248,7 @@ def test_what_runs_in_the_background_is_stopped_when_serving_fails(
     monkeypatch.setattr(daemon.Server, "serve", fail)
     monkeypatch.setattr(world.pool, "stop", note("pool", world.pool.stop))
     monkeypatch.setattr(world.reconciler, "stop", note("reconciler", world.reconciler.stop))
-    parts = api.Services(world.sandboxes, world.pool, world.reconciler, world.health)
+    parts = services_of(world)
     with pytest.raises(RuntimeError, match="no event loop today"):
         daemon.serve(world.config, parts)
     assert stopped == ["pool", "reconciler"]

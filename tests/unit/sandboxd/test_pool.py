@@ -67,7 +67,7 @@ def test_a_drain_removes_all_members_and_no_sandbox_in_use(world: World) -> None
 
 def test_whether_it_is_on_survives_a_restart(world: World) -> None:
     world.pool.enable()
-    again = make_world(world.config, world.engine, world.haproxy)
+    again = make_world(world.config, world.engine, world.haproxy, world.mounts)
     assert again.pool.enabled
     again.ledger.close()
 

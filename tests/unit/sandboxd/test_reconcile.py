@@ -57,7 +57,7 @@ def test_a_sandbox_that_cannot_be_started_is_reported_and_kept(world: World) -> 
     world.engine.stop(sandbox.id)
     world.engine.fail["start"] = refusal()
     world.reconciler.tick()
-    assert "cannot be started again" in world.health.troubles()[f"sandbox {sandbox.id}"]
+    assert "cannot be made to be running again" in world.health.troubles()[f"sandbox {sandbox.id}"]
     world.reconciler.tick()
     assert world.health.troubles() == {} and world.engine.containers[sandbox.id].running
 
@@ -81,7 +81,7 @@ def test_a_stopped_pool_member_is_never_used_again(world: World) -> None:
 def test_what_a_crash_left_half_done_is_removed(world: World, state: str) -> None:
     sandbox = create(world)
     world.ledger._db.execute("UPDATE sandboxes SET state = ? WHERE slot = ?", (state, sandbox.slot))
-    again = make_world(world.config, world.engine, world.haproxy)
+    again = make_world(world.config, world.engine, world.haproxy, world.mounts)
     again.reconciler.tick()
     assert again.engine.empty() and again.ledger.rows() == [] and again.leftovers() == []
     again.ledger.close()
@@ -97,7 +97,7 @@ def test_a_lost_name_is_given_again(world: World) -> None:
 def test_the_end_of_a_sandbox_is_kept_by_the_ledger(world: World) -> None:
     """Not by a timer: a daemon that was down when it came removes the sandbox as soon as it is up."""
     short, long, endless = create(world, Claim(timeout_s=10)), create(world, Claim(timeout_s=100)), create(world)
-    again = make_world(world.config, world.engine, world.haproxy)
+    again = make_world(world.config, world.engine, world.haproxy, world.mounts)
     again.now[0] = START + 11
     again.reconciler.expire()
     assert {row.id for row in again.ledger.rows("running")} == {long.id, endless.id}

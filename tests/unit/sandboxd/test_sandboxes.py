@@ -147,7 +147,7 @@ def test_many_claimers_never_get_the_same_member(world: World) -> None:
         claimed = list(several.map(lambda _: world.sandboxes.claim(template, Claim()), range(24)))
     ids = [sandbox.id for sandbox in claimed if sandbox]
     assert len(ids) == 8 and set(ids) == members
-    assert (world.ledger.counter("hits"), world.ledger.counter("misses")) == (8, 16)
+    assert (world.ledger.counter("hits:base"), world.ledger.counter("misses:base")) == (8, 16)
     assert len({sandbox.container for sandbox in claimed if sandbox}) == 8
 
 
@@ -157,7 +157,7 @@ def test_a_dead_member_is_discarded_and_the_next_one_claimed(world: World) -> No
     sandbox = world.sandboxes.claim(world.config.templates["base"], Claim())
     world.sandboxes.settle()
     assert sandbox is not None and sandbox.id == alive
-    assert world.ledger.counter("hits") == 1 and dead not in world.engine.containers
+    assert world.ledger.counter("hits:base") == 1 and dead not in world.engine.containers
 
 
 def test_a_member_of_another_image_is_not_claimed(world: World) -> None:
@@ -177,7 +177,7 @@ def test_remove_takes_everything_and_only_once(world: World) -> None:
 
 def test_a_removal_that_docker_interrupts_is_finished_later(world: World) -> None:
     sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
-    world.engine.fail["remove_volume"] = down()
+    world.engine.fail["remove_network"] = down()
     with pytest.raises(EngineDown):
         world.sandboxes.remove(sandbox, "test")
     world.reconciler.tick()
@@ -233,7 +233,7 @@ def test_without_gateway_no_member_is_taken(world: World) -> None:
     world.haproxy.stop()
     with pytest.raises(GatewayError):
         world.sandboxes.claim(world.config.templates["base"], Claim())
-    assert len(world.ledger.rows("warm")) == 1 and world.ledger.counter("misses") == 0
+    assert len(world.ledger.rows("warm")) == 1 and world.ledger.counter("misses:base") == 0
 
 
 def test_a_claim_in_the_middle_of_a_look_keeps_its_variables_and_its_name(
@@ -296,11 +296,11 @@ def test_a_name_that_docker_refused_is_given_by_reconcile(world: World) -> None:
     assert world.engine.containers[sandbox.id].name == sandbox.container
 
 
-@pytest.mark.parametrize("method", ["remove_container", "remove_network", "remove_volume"])
+@pytest.mark.parametrize("method", ["remove_container", "remove_network", "umount"])
 def test_a_removal_goes_on_from_wherever_it_was_interrupted(world: World, method: str) -> None:
     sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
     world.sandboxes.settle()
-    world.engine.fail[method] = refusal()
+    (world.mounts if method == "umount" else world.engine).fail[method] = refusal()
     assert world.sandboxes.try_remove(sandbox, "test")
     assert [row.state for row in world.ledger.rows()] == ["removing"] and world.haproxy.map == []
     assert world.sandboxes.remove(sandbox, "again")

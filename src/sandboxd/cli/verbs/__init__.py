@@ -13,7 +13,19 @@ from sandboxd.cli.exits import LEGEND, USAGE
 
 PROGRAM = "docker-sandbox"
 GROUPS = {
-    "lifecycle": ("init", "kill", "get-host", "list", "info"),
+    "lifecycle": (
+        "init",
+        "kill",
+        "get-host",
+        "list",
+        "info",
+        "pause",
+        "resume",
+        "stop",
+        "start",
+        "extend",
+        "resize",
+    ),
     "inside": ("exec", "upload", "download"),
     "host": ("pool", "cleanup", "routes", "version"),
 }

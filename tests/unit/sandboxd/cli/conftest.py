@@ -66,6 +66,8 @@ def sandbox() -> dict[str, Any]:
         "cpuCount": 2,
         "memoryMB": 2048,
         "diskSizeMB": 10240,
+        "volume": "",
+        "reason": "",
         "metadata": {"ticket": "42"},
         "name": "demo",
         "keep": False,

@@ -15,7 +15,18 @@ from tests.unit.sandboxd.cli.doubles import SOURCE
 
 DOCS = Path(__file__).parents[4] / "docs" / "cli.md"
 FLAGS = {
-    "init": {"--template", "--timeout", "--keep", "--name", "--env", "--metadata", "--cold", "--json"},
+    "init": {
+        "--template",
+        "--timeout",
+        "--keep",
+        "--name",
+        "--env",
+        "--metadata",
+        "--disk",
+        "--volume",
+        "--cold",
+        "--json",
+    },
     "exec": {"--cwd", "--env", "--user", "--timeout", "--background", "--json"},
     "upload": {"--user"},
     "download": {"--user"},
@@ -23,6 +34,12 @@ FLAGS = {
     "get-host": {"--port", "--json"},
     "list": {"--json"},
     "info": {"--json"},
+    "pause": {"--json"},
+    "resume": {"--timeout", "--json"},
+    "stop": {"--json"},
+    "start": {"--timeout", "--json"},
+    "extend": {"--json"},
+    "resize": {"--json"},
     "pool": {"--wait", "--json"},
     "cleanup": {"--older-than", "--unknown", "--json"},
     "routes": {"--quiet", "--json"},
@@ -55,7 +72,10 @@ def test_a_verb_has_these_flags(verb: str) -> None:
 
 
 def test_init_parses_all_its_flags() -> None:
-    words = "--template big --timeout 15m --keep --name N --env A=1 --env B=x=y --metadata t=42 --cold --json"
+    words = (
+        "--template big --timeout 15m --keep --name N --env A=1 --env B=x=y --metadata t=42"
+        " --disk 20g --volume data --cold --json"
+    )
     parsed = vars(parse(["init", *words.split()]))
     assert parsed == {
         "verb": "init",
@@ -65,6 +85,8 @@ def test_init_parses_all_its_flags() -> None:
         "name": "N",
         "env": [("A", "1"), ("B", "x=y")],
         "metadata": [("t", "42")],
+        "disk": 20480,
+        "volume": "data",
         "cold": True,
         "json": True,
     }

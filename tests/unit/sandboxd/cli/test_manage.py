@@ -122,9 +122,11 @@ ROUTES = {"in_step": True, "routes": 2, "missing": [], "stale": [], "gateway": "
 def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dict[str, Any]) -> None:
     control.answer("POST /v2/sandboxes", 201, sandbox)
     assert run("init") == (0, f"{ID}\n", "")
-    words = "--template big --timeout 2m --keep --name n --env A=1 --env B= --metadata k=v --cold"
+    words = (
+        "--template big --timeout 2m --keep --name n --env A=1 --env B= --metadata k=v --cold --disk 20g --volume data"
+    )
     assert run("init", *words.split())[0] == 0
-    nothing = {"keep": False, "name": "", "envVars": {}, "metadata": {}, "cold": False}
+    nothing = {"keep": False, "name": "", "envVars": {}, "metadata": {}, "cold": False, "diskMB": 0, "volume": ""}
     assert control.requests[0].body == {"templateID": "", "timeout": None, **nothing}
     assert control.requests[1].body == {
         "templateID": "big",
@@ -134,6 +136,8 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
         "envVars": {"A": "1", "B": ""},
         "metadata": {"k": "v"},
         "cold": True,
+        "diskMB": 20480,
+        "volume": "data",
     }
 
 
@@ -154,8 +158,10 @@ def test_the_table_of_sandboxes(run: Run, control: ControlPlane, sandbox: dict[s
     control.answer("GET /v2/sandboxes", 200, [sandbox, {**sandbox, "name": "", "keep": True}])
     code, out, _ = run("list")
     head, first, second = out.splitlines()
-    assert code == 0 and head.split() == ["ID", "NAME", "TEMPLATE", "AGE", "ENDS", "CLEANUP", "URL"]
-    assert first.split()[:3] == [ID, "demo", "base"] and " never " in first and first.endswith(sandbox["url"])
+    assert code == 0 and head.split() == ["ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "URL"]
+    assert (
+        first.split()[:4] == [ID, "demo", "base", "running"] and " never " in first and first.endswith(sandbox["url"])
+    )
     assert second.split()[1] == "-" and " spares it " in second
     assert head.index("URL") == first.index("https") == second.index("https")
     assert json.loads(run("list", "--json")[1])[0] == sandbox
@@ -172,7 +178,7 @@ def test_the_details_of_a_sandbox(run: Run) -> None:
     shown = dict(line.split("  ", 1) for line in out.splitlines())
     values = {name.strip(): value.strip() for name, value in shown.items()}
     assert code == 0 and (values["id"], values["name"], values["template"]) == (ID, "demo", "base")
-    assert values["limits"] == "2048 MB of memory, 2 CPUs" and values["metadata ticket"] == "42"
+    assert values["limits"] == "2048 MB of memory, 2 CPUs, 10240 MB at /code" and values["metadata ticket"] == "42"
     assert values["ends"] == "never" and values["address"] == "172.20.0.2"
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sandboxd.cli.values import age, duration, pair, port
+from sandboxd.cli.values import age, duration, pair, port, size_mb
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,10 @@ def test_ports() -> None:
     for text in ("0", "65536", "-1", "http", "", "1.5"):
         with pytest.raises(argparse.ArgumentTypeError, match="1 to 65535"):
             port(text)
+
+
+def test_sizes() -> None:
+    assert (size_mb("512m"), size_mb("20g"), size_mb("1T")) == (512, 20480, 1048576)
+    for text in ("", "g", "20", "0g", "-1g", "1.5g", "20gb", "many"):
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
+            size_mb(text)

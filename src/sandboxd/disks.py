@@ -1,0 +1,227 @@
+"""The disks at /code: sparse ext4 files of a fixed size, each mounted through a loop device.
+
+A disk is called by its slot, or by the name of its volume. Commands are values; the runner that is handed in performs
+them. Mounts are made in the host's own mount namespace: systemd gives the daemon one of its own, and nobody else would
+see what is mounted there. Every method raises HostError when the host refuses.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandboxd.errors import Conflict, HostError
+
+Runner = Callable[[list[str]], str]
+TIMEOUT_S = 120
+IN_HOST = ("nsenter", "--target", "1", "--mount", "--")
+HOST_ROOT = Path("/proc/1/root")  # the host's file tree, whatever our own mount namespace shows
+MIB = 1024 * 1024
+JOURNAL_MB = 16  # the default of 64 MB would be written at once: ten times the space of an empty disk
+LOOP_SET_DIRECT_IO = 0x4C08  # linux/loop.h
+USER_UID = 1000  # `user` inside
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What `df` would say, in bytes."""
+
+    used: int
+    size: int
+
+
+def mkfs_command(file: Path, owner: int) -> list[str]:
+    """ext4 with everything for its owner (no reserved blocks), a small journal, nothing written that need not be."""
+    options = f"assume_storage_prezeroed=1,root_owner={owner}:{owner}"
+    return ["mkfs.ext4", "-q", "-F", "-m", "0", "-J", f"size={JOURNAL_MB}", "-E", options, str(file)]
+
+
+def mount_command(file: Path, directory: Path) -> list[str]:
+    """`discard` gives the space of deleted files back to the host at once."""
+    return [*IN_HOST, "mount", "-o", "loop,discard,nosuid,nodev", str(file), str(directory)]
+
+
+def unmount_command(directory: Path) -> list[str]:
+    """Lazily, since a container that is being removed may hold it a moment longer; the loop device goes with it."""
+    return [*IN_HOST, "umount", "--lazy", str(directory)]
+
+
+def check_command(file: Path) -> list[str]:
+    """resize2fs wants it; exit code 1 says that something was corrected, such as our missing lost+found."""
+    return ["sh", "-c", 'e2fsck -f -p "$0" >&2 || [ $? -eq 1 ]', str(file)]
+
+
+def run(command: list[str]) -> str:
+    """Runs a command and returns its output. Raises HostError with what it said when it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"{' '.join(command)}: {error}") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+        raise HostError(f"{' '.join(command)}: {said}")
+    return done.stdout
+
+
+class Disks:
+    """All disks of this host: files below `<state_dir>/disks` and `volumes`, mounted below `<state_dir>/mounts`."""
+
+    def __init__(self, state_dir: Path, runner: Runner = run, host_root: Path = HOST_ROOT) -> None:
+        self._disks, self._volumes = state_dir / "disks", state_dir / "volumes"
+        self._mounts = state_dir / "mounts"
+        self._run, self._root = runner, host_root
+
+    def path(self, slot: str) -> Path:
+        """Where the disk of a sandbox is mounted; the container gets it from there."""
+        return self._mounts / slot
+
+    def file(self, slot: str, volume: str) -> Path:
+        return (self._volumes / volume if volume else self._disks / slot).with_suffix(".img")
+
+    def create(self, slot: str, volume: str, size_mb: int, base_uid: int) -> None:
+        """Makes and mounts a disk that belongs to the user inside. A volume that exists is only mounted."""
+        file = self.file(slot, volume)
+        with _told(file):
+            for directory, mode in ((file.parent, 0o700), (self._mounts, 0o711)):
+                directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            if not (volume and file.exists()):
+                self._make(file, size_mb, base_uid + USER_UID)
+            self.mount(slot, volume)
+
+    def mount(self, slot: str, volume: str) -> None:
+        """Mounts the disk unless it is: after a reboot nothing is."""
+        file, directory = self.file(slot, volume), self.path(slot)
+        if directory in self.mounted():
+            return
+        with _told(file):
+            if not file.exists():
+                raise HostError(f"{file}: the disk of slot {slot} is gone. Was it removed by hand?")
+            directory.mkdir(mode=0o711, exist_ok=True)
+            self._run(mount_command(file, directory))
+            with suppress(OSError):  # another owner's, and in everybody's way; fsck makes it when it needs it
+                (self._root / directory.relative_to("/") / "lost+found").rmdir()
+            self._write_directly(self.mounted().get(directory, ""))
+
+    def grow(self, slot: str, volume: str, size_mb: int, in_use: bool) -> None:
+        """Makes a disk larger. One `in_use` grows under its files, which not every kernel lets us do: Conflict."""
+        file, directory = self.file(slot, volume), self.path(slot)
+        with _told(file):
+            if file.stat().st_size < size_mb * MIB:
+                os.truncate(file, size_mb * MIB)
+        if not in_use:
+            self.unmount(slot)
+            self._run(check_command(file))
+            self._run(["resize2fs", str(file)])
+            return
+        device = self.mounted().get(directory)
+        if device is None:
+            raise HostError(f"{directory}: the disk of slot {slot} is not mounted. Stop and start the sandbox.")
+        self._run([*IN_HOST, "losetup", "--set-capacity", device])
+        try:
+            self._run([*IN_HOST, "resize2fs", device])
+        except HostError as error:
+            if "Permission denied" not in str(error):
+                raise
+            raise Conflict(
+                "the kernel of this host does not let us grow a disk that is in use (CAP_SYS_RESOURCE is missing)."
+                " Stop the sandbox first: docker-sandbox stop ID; it keeps its files."
+            ) from error
+
+    def unmount(self, slot: str) -> None:
+        """One that is not mounted is fine."""
+        directory = self.path(slot)
+        with _told(directory):
+            if directory in self.mounted():
+                self._run(unmount_command(directory))
+            if directory.exists():
+                directory.rmdir()
+
+    def remove(self, slot: str) -> None:
+        """Unmounts the disk of a slot and deletes its file; the file of a volume stays."""
+        self.unmount(slot)
+        file = self.file(slot, "")
+        with _told(file):
+            file.unlink(missing_ok=True)
+
+    def remove_volume(self, name: str) -> None:
+        file = self.file("", name)
+        with _told(file):
+            file.unlink(missing_ok=True)
+
+    def copy(self, slot: str, volume: str, target: Path) -> None:
+        """A copy of the disk's file, as sparse as it is. Its sandbox must be frozen meanwhile."""
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._run([*IN_HOST, "fsfreeze", "--freeze", str(self.path(slot))])
+        try:
+            self._run(["cp", "--sparse=always", str(self.file(slot, volume)), str(target)])
+        finally:
+            self._run([*IN_HOST, "fsfreeze", "--unfreeze", str(self.path(slot))])
+
+    def usage(self, slot: str) -> Usage | None:
+        """None when the disk is not mounted."""
+        directory = self.path(slot)
+        if directory not in self.mounted():
+            return None
+        with _told(directory):
+            found = os.statvfs(self._root / directory.relative_to("/"))
+        return Usage((found.f_blocks - found.f_bfree) * found.f_frsize, found.f_blocks * found.f_frsize)
+
+    def mounted(self) -> dict[Path, str]:
+        """Our mounts as the host sees them: directory -> loop device."""
+        with _told(self._mounts):
+            return parse_mounts((self._root / "proc/1/mountinfo").read_text(), self._mounts)
+
+    def slots(self) -> dict[str, float]:
+        """The slots of which there is a file or a mount point, and when they were touched last, in Unix seconds."""
+        found: dict[str, float] = {}
+        with _told(self._disks):
+            for directory in (self._disks, self._mounts):
+                for path in directory.iterdir() if directory.exists() else ():
+                    found[path.stem] = max(found.get(path.stem, 0.0), path.lstat().st_mtime)
+        return found
+
+    def _make(self, file: Path, size_mb: int, owner: int) -> None:
+        temporary = file.with_suffix(".new")  # a volume that was half made must not be taken for one
+        with temporary.open("wb") as opened:
+            os.fchmod(opened.fileno(), 0o600)
+            opened.truncate(size_mb * MIB)
+        self._run(mkfs_command(temporary, owner))
+        os.replace(temporary, file)
+
+    def _write_directly(self, device: str) -> None:
+        """Past the page cache of the host, where everything would stand twice: measured, twice as fast."""
+        try:
+            with open(device, "rb") as opened:
+                fcntl.ioctl(opened, LOOP_SET_DIRECT_IO, 1)
+        except OSError:  # not every file system below can do it, and everything works without
+            return
+
+
+def parse_mounts(mountinfo: str, below: Path) -> dict[Path, str]:
+    """directory -> device of all mounts whose parent directory is `below`, from proc(5)'s mountinfo."""
+    found = {}
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        directory = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4]))
+        if directory.parent == below:
+            found[directory] = right.split(" ")[1]
+    return found
+
+
+def free_mb(directory: Path) -> int:
+    """Free space for root on the file system of a directory."""
+    found = shutil.disk_usage(directory)
+    return found.free // MIB
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostError(f"{error.filename or path}: {error.strerror}. Is the disk full? Look with: df -h") from error
