@@ -23,11 +23,14 @@ KEEPALIVE_S = 50  # the agent says so often that it is still there
 
 
 class AgentError(CliError):
-    """The agent refused. `code` is Connect's, such as not_found; empty when the refusal came from elsewhere."""
+    """The agent refused. `code` is Connect's, such as not_found; empty when the refusal came from elsewhere.
 
-    def __init__(self, message: str, code: str = "", exit_code: int = FAILED) -> None:
+    `status` is that of HTTP, 0 when the refusal came at the end of a stream.
+    """
+
+    def __init__(self, message: str, code: str = "", exit_code: int = FAILED, status: int = 0) -> None:
         super().__init__(message, exit_code)
-        self.code = code
+        self.code, self.status = code, status
 
 
 class Agent:
@@ -119,7 +122,7 @@ class Agent:
                 f"the gateway does not reach the agent of sandbox {self.id}: {message}."
                 " Was it removed? Look with: docker-sandbox list; docker-sandbox routes status."
             )
-        return AgentError(message, code)
+        return AgentError(message, code, status=status)
 
     def broken(self, error: OSError) -> CliError:
         return CliError(f"the connection to sandbox {self.id} broke: {str(error) or type(error).__name__}.")
