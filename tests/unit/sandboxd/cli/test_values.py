@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sandboxd.cli.values import age, duration, pair, port
+from sandboxd.cli.values import age, depth, duration, pair, port
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,10 @@ def test_ports() -> None:
     for text in ("0", "65536", "-1", "http", "", "1.5"):
         with pytest.raises(argparse.ArgumentTypeError, match="1 to 65535"):
             port(text)
+
+
+def test_depths() -> None:
+    assert (depth("1"), depth("20")) == (1, 20)
+    for text in ("0", "-1", "1.5", "", "all", "\u0663", "9" * 400):
+        with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
+            depth(text)
