@@ -29,6 +29,7 @@ def paths(wanted: Settings) -> list[str]:
     return [
         "/usr/local/bin/docker-sandbox",
         "/usr/local/bin/docker-sandbox-cli.sh",
+        "/usr/share/bash-completion/completions/docker-sandbox",
         f"/usr/local/lib/{name}",
         f"/opt/{name}",
         f"/etc/cron.d/{name}-cleanup",
