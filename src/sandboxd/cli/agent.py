@@ -23,18 +23,24 @@ KEEPALIVE_S = 50  # the agent says so often that it is still there
 
 
 class AgentError(CliError):
-    """The agent refused. `code` is Connect's, such as not_found; empty when the refusal came from elsewhere."""
+    """The agent refused. `code` is Connect's, such as not_found; empty when the refusal came from elsewhere.
 
-    def __init__(self, message: str, code: str = "", exit_code: int = FAILED) -> None:
+    `status` is that of HTTP, 0 when the refusal came at the end of a stream.
+    """
+
+    def __init__(self, message: str, code: str = "", exit_code: int = FAILED, status: int = 0) -> None:
         super().__init__(message, exit_code)
-        self.code = code
+        self.code, self.status = code, status
 
 
 class Agent:
-    """The agent of one sandbox. Each connection is the caller's to close."""
+    """The agent of one sandbox. Each connection is the caller's to close. Raises CliError when it does not run."""
 
     def __init__(self, gateway: tuple[str, int], sandbox: dict[str, Any], user: str = "") -> None:
         self.id: str = sandbox["sandboxID"]
+        if sandbox["state"] != "running":
+            remedy = f"docker-sandbox {'resume' if sandbox['state'] == 'paused' else 'start'} {self.id}"
+            raise CliError(f"sandbox {self.id} is {sandbox['state']}. Let it run again with: {remedy}")
         self._gateway, self._user = gateway, user
         self._token: str = sandbox["envdAccessToken"]
         self._host = f"{AGENT_PORT}-{self.id}.{sandbox['domain']}"
@@ -119,7 +125,7 @@ class Agent:
                 f"the gateway does not reach the agent of sandbox {self.id}: {message}."
                 " Was it removed? Look with: docker-sandbox list; docker-sandbox routes status."
             )
-        return AgentError(message, code)
+        return AgentError(message, code, status=status)
 
     def broken(self, error: OSError) -> CliError:
         return CliError(f"the connection to sandbox {self.id} broke: {str(error) or type(error).__name__}.")

@@ -69,20 +69,29 @@ def info(options: Namespace, control: ControlPlane) -> int:
     return OK
 
 
-def pool(options: Namespace, control: ControlPlane) -> int:
-    if options.action == "status":
-        state = control.get("/pool")
-    else:
-        state = control.post("/pool", {"enabled": options.action == "start"})
-    code = OK
-    if options.action == "start" and options.wait:
-        state = _filled(control, state)
-        code = OK if state["warm"] >= state["size"] else FAILED
-    printing.show(options, state, lambda: printing.fields(printing.pool_lines(state)))
-    if code != OK:
+def pool_status(options: Namespace, control: ControlPlane) -> int:
+    return _show_pool(options, control.get("/pool"))
+
+
+def pool_start(options: Namespace, control: ControlPlane) -> int:
+    state = control.post("/pool", {"enabled": True})
+    if not options.wait:
+        return _show_pool(options, state)
+    state = _filled(control, state)
+    _show_pool(options, state)
+    if state["warm"] < state["size"]:
         reason = state["trouble"] or ("filling is slow" if state["enabled"] else "it was turned off meanwhile")
         raise CliError(f"the pool has {state['warm']} of {state['size']} members: {reason}.")
-    return code
+    return OK
+
+
+def pool_drain(options: Namespace, control: ControlPlane) -> int:
+    return _show_pool(options, control.post("/pool", {"enabled": False}))
+
+
+def _show_pool(options: Namespace, state: dict[str, Any]) -> int:
+    printing.show(options, state, lambda: printing.fields(printing.pool_lines(state)))
+    return OK
 
 
 def _filled(control: ControlPlane, state: dict[str, Any]) -> dict[str, Any]:
@@ -102,9 +111,16 @@ def cleanup(options: Namespace, control: ControlPlane) -> int:
     return OK
 
 
-def routes(options: Namespace, control: ControlPlane) -> int:
+def routes_status(options: Namespace, control: ControlPlane) -> int:
+    return _show_routes(options, control.get("/routes"))
+
+
+def routes_sync(options: Namespace, control: ControlPlane) -> int:
+    return _show_routes(options, control.post("/routes/sync", {}))
+
+
+def _show_routes(options: Namespace, state: dict[str, Any]) -> int:
     """Ends with 1 when the routes are not in step."""
-    state = control.get("/routes") if options.action == "status" else control.post("/routes/sync", {})
     if not options.quiet:
         printing.show(options, state, lambda: printing.fields(printing.route_lines(state)))
     return OK if state["in_step"] else FAILED
@@ -121,7 +137,10 @@ ACTIONS = {
     "get-host": get_host,
     "list": list_all,
     "info": info,
-    "pool": pool,
+    "pool status": pool_status,
+    "pool start": pool_start,
+    "pool drain": pool_drain,
     "cleanup": cleanup,
-    "routes": routes,
+    "routes status": routes_status,
+    "routes sync": routes_sync,
 }

@@ -1,7 +1,7 @@
-"""Where the two servers are that the command talks to: read from the deploy's configuration file.
+"""Where the two servers are that the command talks to, and what else it takes from the deploy's configuration file.
 
 Not through `sandboxd.config`: that checks the whole file with dataclasses, whose import costs 7 ms at each start.
-The daemon has checked the file; here two values are taken from it.
+The daemon has checked the file; here a few values are taken from it.
 """
 
 import tomllib
@@ -29,3 +29,12 @@ def read(file: str) -> Place:
         raise CliError(f"{file}: {error.strerror}. {remedy}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CliError(f"{file}: no usable socket and gateway.address in it ({error!r}). {remedy}") from error
+
+
+def templates(file: str) -> list[str]:
+    """The names of the host's templates; none when the file cannot be read, as on a machine that is no sandbox host."""
+    try:
+        with open(file, "rb") as source:
+            return sorted(tomllib.load(source)["templates"])
+    except (OSError, ValueError, KeyError, TypeError):  # ValueError: no TOML
+        return []

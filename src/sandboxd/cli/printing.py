@@ -90,6 +90,11 @@ def route_lines(state: dict[str, Any]) -> list[tuple[str, str]]:
     return lines + ([("gateway", state["gateway"])] if state["gateway"] else [])
 
 
+def plain(text: str) -> str:
+    """For a terminal: what a sandbox says has no control characters any more, which could rewrite what is shown."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows))

@@ -47,3 +47,10 @@ def port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise ArgumentTypeError(f"{text!r} is no port: write a number from 1 to 65535")
     return int(text)
+
+
+def depth(text: str) -> int:
+    """A number of levels, at least one."""
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 1_000_000:
+        raise ArgumentTypeError(f"{text!r} is no depth: write a whole number from 1")
+    return int(text)

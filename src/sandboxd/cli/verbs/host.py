@@ -1,14 +1,11 @@
 """Verbs about the host as a whole."""
 
 from sandboxd.cli.values import age
-from sandboxd.cli.verbs import Parser, Verb, json_flag
+from sandboxd.cli.verbs import Noun, Parser, Verb, json_flag
 
 
-def _pool(parser: Parser) -> None:
-    parser.add_argument(
-        "action", choices=("start", "status", "drain"), help="fill it, show it, or empty it and turn it off"
-    )
-    parser.add_argument("--wait", action="store_true", help="start: return when the pool is full")
+def _pool_start(parser: Parser) -> None:
+    parser.add_argument("--wait", action="store_true", help="return when the pool is full")
     json_flag(parser)
 
 
@@ -25,17 +22,34 @@ def _cleanup(parser: Parser) -> None:
 
 
 def _routes(parser: Parser) -> None:
-    parser.add_argument("action", choices=("status", "sync"), help="compare, or mend")
     parser.add_argument("--quiet", action="store_true", help="print nothing: the exit code tells")
     json_flag(parser)
 
 
+def _completion(parser: Parser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that reads the script")
+
+
 VERBS = {
-    "pool": Verb(
-        "manage",
+    "pool": Noun(
         "Turns the pool of warm sandboxes on and off, or shows it.",
-        _pool,
-        "  docker-sandbox pool status\n  docker-sandbox pool start --wait\n  docker-sandbox pool drain",
+        {
+            "status": Verb(
+                "manage",
+                "Shows whether the pool is on, how many sandboxes are warm, hits and misses.",
+                json_flag,
+                "  docker-sandbox pool status",
+            ),
+            "start": Verb(
+                "manage", "Turns the pool on, and fills it.", _pool_start, "  docker-sandbox pool start --wait"
+            ),
+            "drain": Verb(
+                "manage",
+                "Turns the pool off, and removes the warm sandboxes. Those in use stay.",
+                json_flag,
+                "  docker-sandbox pool drain",
+            ),
+        },
     ),
     "cleanup": Verb(
         "manage",
@@ -43,11 +57,30 @@ VERBS = {
         _cleanup,
         "  docker-sandbox cleanup --older-than 24h",
     ),
-    "routes": Verb(
-        "manage",
-        "Compares the gateway's routes with the sandboxes in use (status ends with 1 when they differ), or mends them.",
-        _routes,
-        "  docker-sandbox routes status --quiet || docker-sandbox routes sync",
+    "routes": Noun(
+        "Compares the gateway's routes with the sandboxes in use, or mends them.",
+        {
+            "status": Verb(
+                "manage",
+                "Compares the gateway's routes with the sandboxes in use; ends with 1 when they differ.",
+                _routes,
+                "  docker-sandbox routes status --quiet || docker-sandbox routes sync",
+            ),
+            "sync": Verb(
+                "manage", "Mends the gateway's routes from the ledger.", _routes, "  docker-sandbox routes sync"
+            ),
+        },
+    ),
+    "completion": Verb(
+        "completion",
+        """\
+Prints a script that teaches a shell to complete docker-sandbox: verbs, flags, ids, templates.
+
+Bash and zsh read it with `source`, fish from a file. On a sandbox host, bash-completion finds it by itself.""",
+        _completion,
+        """\
+  source <(docker-sandbox completion bash)
+  docker-sandbox completion fish > ~/.config/fish/completions/docker-sandbox.fish""",
     ),
     "version": Verb("manage", "Prints the version.", json_flag, "  docker-sandbox version"),
 }

@@ -1,6 +1,7 @@
 """What the command line talks to: a control plane that answers what a test wants, and a gateway that can break off."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sandboxd.cli import main
 from sandboxd.cli.http1 import Connection, Response
@@ -233,3 +236,27 @@ class Cli:
             process.kill()
             raise
         return process.returncode, err.decode()
+
+
+class Inside:
+    """`docker-sandbox VERB ID ...` within this process; what it printed is kept."""
+
+    def __init__(self, cli: Cli, captured: pytest.CaptureFixture[bytes]) -> None:
+        self.cli, self._captured = cli, captured
+        self.out, self.err = b"", ""
+
+    def run(self, *arguments: object) -> int:
+        verb, *rest = (os.fspath(word) if isinstance(word, Path) else str(word) for word in arguments)
+        code = self.cli.call(*verb.split(), ID, *rest)
+        self.out, err = self._captured.readouterr()
+        self.err = err.decode()
+        return code
+
+    def ok(self, *arguments: object) -> None:
+        assert self.run(*arguments) == 0, self.err
+        assert self.err == ""
+
+    def refused(self, *arguments: object) -> str:
+        assert self.run(*arguments) == 1 and self.out == b""
+        assert self.err.startswith("docker-sandbox: error: ")
+        return self.err

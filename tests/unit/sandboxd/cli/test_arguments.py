@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.cli.arguments import overview, parse, verb_parser
+from sandboxd.cli.arguments import joined, overview, parse, verb_parser
 from sandboxd.cli.exits import LEGEND
-from sandboxd.cli.verbs import NAMES, find
+from sandboxd.cli.verbs import AS_IT_IS, NAMES, Noun, declared, every_name, find
 from tests.unit.sandboxd.cli.doubles import SOURCE
 
 DOCS = Path(__file__).parents[4] / "docs" / "cli.md"
@@ -40,11 +40,25 @@ FLAGS = {
     "start": {"--timeout", "--json"},
     "extend": {"--json"},
     "resize": {"--json"},
-    "pool": {"--wait", "--json"},
+    "files ls": {"--depth", "--user", "--json"},
+    "files read": {"--user"},
+    "files write": {"--content", "--user", "--json"},
+    "files rm": {"-r", "--recursive", "--user", "--json"},
+    "files mv": {"--user", "--json"},
+    "files mkdir": {"--user", "--json"},
+    "files exists": {"--user", "--json"},
+    "files info": {"--user", "--json"},
+    "files edit": {"--old", "--new", "--all", "--user", "--json"},
+    "pool status": {"--json"},
+    "pool start": {"--wait", "--json"},
+    "pool drain": {"--json"},
     "cleanup": {"--older-than", "--unknown", "--json"},
-    "routes": {"--quiet", "--json"},
+    "routes status": {"--quiet", "--json"},
+    "routes sync": {"--quiet", "--json"},
+    "completion": set(),
     "version": {"--json"},
 }
+NOUNS = ("files", "pool", "routes")
 
 
 def flags_of(verb: str) -> set[str]:
@@ -66,7 +80,12 @@ def fails(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return printed.err
 
 
-@pytest.mark.parametrize("verb", NAMES)
+def test_every_verb_is_in_the_table() -> None:
+    assert sorted(every_name()) == sorted(FLAGS)
+    assert tuple(word for word in NAMES if isinstance(declared(word), Noun)) == NOUNS
+
+
+@pytest.mark.parametrize("verb", FLAGS)
 def test_a_verb_has_these_flags(verb: str) -> None:
     assert flags_of(verb) == FLAGS[verb]
 
@@ -122,6 +141,7 @@ def test_other_verbs() -> None:
     assert parse(["cleanup"]).older_than == 86400
     assert parse(["cleanup", "--older-than", "0"]).older_than == 0
     assert parse(["routes", "status", "--quiet"]).quiet
+    assert parse(["completion", "zsh"]).shell == "zsh"
     assert parse(["--version"]).verb == "version"
 
 
@@ -138,15 +158,70 @@ def test_other_verbs() -> None:
         ("exec 4f1c", "COMMAND"),
         ("get-host 4f1c --port 70000", "70000"),
         ("kill", "ID"),
-        ("pool", "action"),
-        ("pool fill", "fill"),
+        ("pool", "pool: an action is missing. Actions: status, start, drain."),
+        ("pool fill", "pool: 'fill' is no action. Actions: status, start, drain."),
+        ("pool status --wait", "--wait"),
         ("routes", "action"),
+        ("files --user root ls 4f1c", "'root' is no action"),
+        ("files ls", "ID"),
+        ("files ls 4f1c --depth 0", "'0' is no depth"),
+        ("files rm 4f1c", "PATH"),
+        ("files edit 4f1c f --old a", "--new"),
+        ("completion tcsh", "tcsh"),
         ("cleanup --older-than soon", "soon"),
         ("cleanup --dry-run", "--dry-run"),  # the daemon has none, and an unknown field would remove for good
     ],
 )
 def test_wrong_usage_is_named(line: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert named in fails(line.split(), capsys)
+
+
+@pytest.mark.parametrize(
+    ("line", "verb"),
+    [
+        ("pool status", "pool status"),
+        ("pool --wait start", "pool start"),
+        ("routes --json sync --quiet", "routes sync"),
+        ("files rm -r 4f1c a b", "files rm"),
+        ("files -r rm 4f1c a", "files rm"),
+    ],
+)
+def test_a_verb_of_two_words(line: str, verb: str) -> None:
+    """Flags may stand anywhere, also before the action."""
+    assert parse(line.split()).verb == verb
+
+
+def test_files_parses_its_flags() -> None:
+    assert vars(parse(["files", "ls", "4f1c"])) == {
+        "verb": "files ls",
+        "id": "4f1c",
+        "path": ".",
+        "depth": 1,
+        "user": "",
+        "json": False,
+    }
+    assert parse(["files", "ls", "4f1c", "/x", "--depth", "3"]).depth == 3
+    parsed = parse(["files", "rm", "4f1c", "a", "b", "--recursive", "--user", "root"])
+    assert (parsed.paths, parsed.recursive, parsed.user) == (["a", "b"], True, "root")
+    parsed = parse(["files", "edit", "4f1c", "f", "--old", "a", "--new", "", "--all", "--json"])
+    assert (parsed.path, parsed.old, parsed.new, parsed.all, parsed.json) == ("f", "a", "", True, True)
+    assert parse(["files", "write", "4f1c", "f"]).content is None
+    assert parse(["files", "write", "4f1c", "f", "--content", ""]).content == ""
+
+
+@pytest.mark.parametrize("text", ["-x", "--", "--new", "--old", "- a\n- b", "-1", "a=b", "=", ""])
+def test_a_text_may_look_like_a_flag(text: str) -> None:
+    for words in (["--old", text, "f", "--new", text], [f"--old={text}", f"--new={text}", "f"]):
+        parsed = parse(["files", "edit", "4f1c", *words])
+        assert (parsed.old, parsed.new, parsed.path) == (text, text, "f")
+
+
+def test_only_texts_are_joined_to_their_flags() -> None:
+    texts = {"--old"}
+    assert joined(["a", "--old", "-x", "--user", "u"], texts) == ["a", f"--old={AS_IT_IS}-x", "--user", "u"]
+    assert joined(["--old=x"], texts) == [f"--old={AS_IT_IS}x"]
+    assert joined(["--old"], texts) == ["--old"], "a value is missing, which argparse says"
+    assert joined(["--", "--old", "x"], texts) == ["--", "--old", "x"], "no flags any more"
 
 
 def test_without_arguments_the_overview_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,10 +241,22 @@ def test_the_overview_has_all_verbs_and_exit_codes(word: str, capsys: pytest.Cap
         assert re.search(rf"^  {verb} +\w", text, re.MULTILINE), verb
 
 
-@pytest.mark.parametrize("verb", NAMES)
+@pytest.mark.parametrize("word", NOUNS)
+def test_the_help_of_a_noun_has_a_line_for_each_action(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([word, "--help"])
+    text = capsys.readouterr().out
+    noun = declared(word)
+    assert ended.value.code == 0 and LEGEND in text and isinstance(noun, Noun) and noun.summary in text
+    for action, verb in noun.actions.items():
+        assert re.search(rf"^  {action} +{re.escape(verb.summary.splitlines()[0])}$", text, re.MULTILINE), action
+    assert max(len(line) for line in text.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("verb", FLAGS)
 def test_help_has_flags_examples_and_exit_codes(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse([verb, "--help"])
+        parse([*verb.split(), "--help"])
     text = capsys.readouterr().out
     assert ended.value.code == 0 and LEGEND in text
     assert all(flag in text for flag in FLAGS[verb])
@@ -178,9 +265,11 @@ def test_help_has_flags_examples_and_exit_codes(verb: str, capsys: pytest.Captur
     assert max(len(line) for line in find(verb).summary.splitlines()) <= 120
 
 
-@pytest.mark.parametrize("verb", NAMES)
+@pytest.mark.parametrize("verb", FLAGS)
 def test_examples_of_the_help_can_be_typed(verb: str) -> None:
-    lines = re.findall(rf"docker-sandbox ({verb} [^)|<\n]*|{verb}$)", find(verb).examples, re.MULTILINE)
+    lines = re.findall(
+        rf"docker-sandbox ({verb} (?:'[^'\n]*'|[^)|<>&'\n])*|{verb}$)", find(verb).examples, re.MULTILINE
+    )
     assert lines
     for line in lines:
         assert parse(shlex.split(line)).verb == verb
@@ -199,22 +288,27 @@ def test_only_the_module_of_the_verb_is_imported() -> None:
         "print([name for name in sys.modules if name.startswith('sandboxd.cli.verbs.')])"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "['sandboxd.cli.verbs.lifecycle']\n"
+    assert done.stdout == "['sandboxd.cli.verbs.aliases', 'sandboxd.cli.verbs.lifecycle']\n"
 
 
 def test_the_documentation_has_the_same_verbs() -> None:
     assert set(documented()) == set(NAMES)
+    for verb in FLAGS:
+        assert f"`{verb}`" in DOCS.read_text(), verb
 
 
-@pytest.mark.parametrize("verb", NAMES)
-def test_the_documentation_has_the_same_flags(verb: str) -> None:
-    """Each flag is named in the verb's section, but for --json, which the rules for all verbs explain."""
-    section = re.sub(r"'[^'\n]*'", "", documented()[verb])  # without the commands that examples run
-    named = set(re.findall(r"--[a-z][a-z-]+", section))
-    examples = " ".join(re.findall(r"^.*docker-sandbox .*$", section, re.MULTILINE))
-    assert set(re.findall(r"--[a-z][a-z-]+", examples)) - flags_of(verb) == set()
-    assert named - {flag for flags in FLAGS.values() for flag in flags} == set()
-    assert flags_of(verb) - named - {"--json"} == set()
+@pytest.mark.parametrize("word", NAMES)
+def test_the_documentation_has_the_same_flags(word: str) -> None:
+    """Each flag is named in the section of its word, but for --json, which the rules for all verbs explain."""
+    section = re.sub(r"'[^'\n]*'", "", documented()[word])  # without the commands that examples run
+    flags = {flag for verb in FLAGS if verb.split()[0] == word for flag in flags_of(verb)}
+    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", section))
+    for line in re.findall(r"^.*docker-sandbox (.*)$", section, re.MULTILINE):
+        verb = next(verb for verb in FLAGS if line.startswith(verb))
+        assert set(re.findall(r"--[a-z][a-z-]+", line)) - flags_of(verb) == set(), line
+    every = {flag for flags in FLAGS.values() for flag in flags}
+    assert {flag for flag in named if flag.startswith("--")} - every == set()
+    assert flags - named - {"--json"} == set()
 
 
 def test_the_documentation_has_the_same_exit_codes() -> None:

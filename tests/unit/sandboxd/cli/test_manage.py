@@ -9,7 +9,7 @@ import pytest
 
 from sandboxd import __version__
 from sandboxd.cli import manage
-from sandboxd.cli.verbs import NAMES, find
+from sandboxd.cli.verbs import every_name, find
 from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane
 from tests.unit.sandboxd.conftest import World, down
 
@@ -274,7 +274,7 @@ def test_the_version_needs_no_host(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_every_verb_of_the_module_has_its_action() -> None:
-    assert set(manage.ACTIONS) | {"version"} == {name for name in NAMES if find(name).module == "manage"}
+    assert set(manage.ACTIONS) | {"version"} == {name for name in every_name() if find(name).module == "manage"}
 
 
 @pytest.mark.parametrize(

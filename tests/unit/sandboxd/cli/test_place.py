@@ -41,3 +41,13 @@ def test_a_file_that_is_not_the_deploys(tmp_path: Path, content: bytes | None, w
     message = str(caught.value)
     assert message.startswith(f"{file}: ") and words in message and message.endswith("run the deploy.")
     assert caught.value.exit_code == 1
+
+
+def test_templates(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    assert place.templates(str(file)) == []
+    file.write_text(GOOD)
+    assert place.templates(str(file)) == sorted(daemon.load(file).templates) != []
+    for content in ("templates = 5", "socket = '/x'", "nonsense"):
+        file.write_text(content)
+        assert place.templates(str(file)) == []

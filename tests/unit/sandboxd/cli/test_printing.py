@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sandboxd.cli import printing
-from sandboxd.cli.printing import fields, seconds, show, size, span, table
+from sandboxd.cli.printing import fields, plain, seconds, show, size, span, table
 
 
 def test_json_or_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,6 +25,20 @@ def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_table_has_columns_and_no_trailing_space() -> None:
     assert table(("A", "LONG", "C"), [("x", "y", ""), ("wide", "z", "c")]) == "A     LONG  C\nx     y\nwide  z     c"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("ä b-1.txt", "ä b-1.txt"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\udcff", "\\udcff"),
+        ("\u202egpj", "\\u202egpj"),
+    ],
+)
+def test_a_sandbox_cannot_write_on_the_terminal(said: str, shown: str) -> None:
+    assert plain(said) == shown
 
 
 def test_fields_are_aligned() -> None:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sandboxd.cli.values import age, duration, pair, port, size_mb
+from sandboxd.cli.values import age, depth, duration, pair, port, size_mb
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,10 @@ def test_sizes() -> None:
     for text in ("", "g", "20", "0g", "-1g", "1.5g", "20gb", "many"):
         with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
             size_mb(text)
+
+
+def test_depths() -> None:
+    assert (depth("1"), depth("20")) == (1, 20)
+    for text in ("0", "-1", "1.5", "", "all", "\u0663", "9" * 400):
+        with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
+            depth(text)
