@@ -97,6 +97,7 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
             "cpus": values["sandbox_cpus"],
             "pids": values["sandbox_pids"],
             "disk_mb": values["sandbox_disk_mb"],
+            "layer_mb": values["sandbox_layer_mb"],
             **given,
         }
         known = {field.name: str(field.type) for field in fields(Template) if field.name != "name"}

@@ -142,6 +142,7 @@ def _check_template(template: Template) -> None:
     _between(f"{where}['cpus']", template.cpus, 0.1, 256, "cores")
     _between(f"{where}['pids']", template.pids, 32, 65536, "tasks")
     _between(f"{where}['disk_mb']", template.disk_mb, 64, 16_777_216, "MiB")
+    _between(f"{where}['layer_mb']", template.layer_mb, 64, 16_777_216, "MiB")
 
 
 def _matches(key: str, value: str, pattern: re.Pattern[str], remedy: str) -> None:

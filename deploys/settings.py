@@ -34,6 +34,7 @@ class Template:
     cpus: float
     pids: int
     disk_mb: int
+    layer_mb: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Settings:
     sandbox_cpus: float
     sandbox_pids: int
     sandbox_disk_mb: int
+    sandbox_layer_mb: int
     traefik_image: str
     pool_size: int
     create_parallelism: int

@@ -84,7 +84,7 @@ base_image = ""
 #   python_version  "" for the base image's own Python, or a version such as "3.12", installed by uv from
 #                   python-build-standalone (fetched from python_mirror, "" for GitHub)
 #   apt_packages, pip_packages, npm_packages   added to what the image has; pin them as `name==1.2` or `name@1.2`
-#   memory_mb, cpus, pids   limits of one sandbox (no swap)
+#   memory_mb, cpus, pids, disk_mb, layer_mb   limits of one sandbox (no swap)
 templates = {
     "base": {"context": "sandbox"},
     "playwright": {"context": "playwright", "pids": 2048},
@@ -93,10 +93,13 @@ default_template = "base"
 python_mirror = ""
 
 # Defaults of the limits above. 1024 tasks suffice for a dev server, its tests and an agent; a browser needs more.
+# sandbox_disk_mb is the size of /code, which takes space on the host only as it is written; sandbox_layer_mb is how
+# much a sandbox may write elsewhere, such as packages that it installs: beyond, it is stopped.
 sandbox_memory_mb = 2048
 sandbox_cpus = 2.0
 sandbox_pids = 1024
 sandbox_disk_mb = 10240
+sandbox_layer_mb = 10240
 
 # "" builds Traefik's image from the pinned wheel in files/images/traefik; or name an image of a registry.
 traefik_image = ""

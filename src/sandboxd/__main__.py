@@ -25,6 +25,7 @@ from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Host, Sandboxes
 from sandboxd.transitions import Transitions
+from sandboxd.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,10 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
     gateway = Gateway(settings.gateway.admin_socket, settings.gateway.routes_map, ledger.routes)
     sandboxes = Sandboxes(settings, key, ledger, engine, gateway, host)
     pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
-    return api.Services(sandboxes, transitions, pool, Reconciler(sandboxes, transitions, pool, health), health)
+    watchdog = Watchdog(sandboxes, transitions, health)
+    return api.Services(
+        sandboxes, transitions, pool, Reconciler(sandboxes, transitions, pool, health), watchdog, health
+    )
 
 
 def serve(settings: config.Config, parts: api.Services) -> None:
@@ -81,11 +85,13 @@ def serve(settings: config.Config, parts: api.Services) -> None:
     )
     parts.reconciler.start()
     parts.pool.start()
+    parts.watchdog.start()
     try:
         asyncio.run(Server(options, notify_ready).serve(sockets))
     finally:
         parts.pool.stop()
         parts.reconciler.stop()
+        parts.watchdog.stop()
         parts.sandboxes.settle()
         parts.sandboxes.ledger.close()
 

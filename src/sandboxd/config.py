@@ -36,6 +36,7 @@ class Template:
     cpus: float
     pids: int
     disk_mb: int
+    layer_mb: int
     seccomp: str = ""
     apparmor: str = ""
     runtime: str = ""
@@ -170,6 +171,7 @@ def _template(name: str, table: _Table) -> Template:
         cpus=table.number("cpus", 0.01, 1024),
         pids=table.whole("pids", 16, 4_194_304),
         disk_mb=table.whole("disk_mb", DISK_MIN_MB, DISK_MAX_MB),
+        layer_mb=table.whole("layer_mb", 1, DISK_MAX_MB),
         seccomp=table.text("seccomp", r"(/.+)?", "must be the absolute path of a JSON profile, or empty", ""),
         apparmor=table.text("apparmor", r".*", "must be the name of a loaded AppArmor profile, or empty", ""),
         runtime=table.text("runtime", r".*", "must be a runtime that Docker knows, or empty", ""),

@@ -162,6 +162,12 @@ class Disks:
         finally:
             self._run([*IN_HOST, "fsfreeze", "--unfreeze", str(self.path(slot))])
 
+    def allocated(self, slot: str, volume: str) -> int:
+        """How many bytes of the host's disk the file takes; 0 when there is none."""
+        file = self.file(slot, volume)
+        with _told(file):
+            return file.stat().st_blocks * 512 if file.exists() else 0
+
     def usage(self, slot: str) -> Usage | None:
         """None when the disk is not mounted."""
         directory = self.path(slot)

@@ -6,11 +6,13 @@ Removing something that is not there is no error anywhere here.
 """
 
 import re
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import docker
@@ -23,6 +25,7 @@ from sandboxd import errors
 T = TypeVar("T")
 TIMEOUT_S = 60
 STOP_S = 10
+DU = ("du", "--summarize", "--one-file-system", "--block-size=1")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Engine(Protocol):
     """What the life cycle needs. Every method may raise EngineDown, and EngineError when Docker refuses."""
 
     def version(self) -> str: ...
+    def data_root(self) -> Path: ...
     def userns_uid(self) -> int: ...
     def image_id(self, image: str) -> str: ...
     def create_network(self, payload: dict[str, Any]) -> None: ...
@@ -68,6 +72,7 @@ class Engine(Protocol):
     def pause(self, container: str) -> None: ...
     def unpause(self, container: str) -> None: ...
     def container(self, container: str) -> Container | None: ...
+    def layer_bytes(self, container: str) -> int: ...
     def rename(self, container: str, name: str) -> None: ...
     def logs(self, container: str, lines: int) -> str: ...
     def remove_container(self, container: str) -> None: ...
@@ -82,17 +87,35 @@ class DockerEngine:
 
     def __init__(self) -> None:
         self._client: docker.APIClient | None = None
-        self._userns_uid: int | None = None
+        self._known_info: dict[str, Any] | None = None
         self._lock = threading.Lock()
 
     def version(self) -> str:
         return str(self._call("version", lambda api: api.version())["Version"])
 
     def userns_uid(self) -> int:
-        """The uid on the host that is root inside: 0 without userns-remap. Asked once a connection: `info` is slow."""
-        if self._userns_uid is None:
-            self._userns_uid = base_uid(self._call("info", lambda api: api.info()))
-        return self._userns_uid
+        """The uid on the host that is root inside: 0 without userns-remap."""
+        return base_uid(self._info())
+
+    def data_root(self) -> Path:
+        """Where the engine keeps images and layers."""
+        return Path(self._info()["DockerRootDir"])
+
+    def layer_bytes(self, container: str) -> int:
+        """What a container has written outside its mounts: allocated space, so that holes do not count; 0 for none.
+
+        Counted by du, which follows no links, in the directory of the overlay; other storage drivers count themselves.
+        """
+        found = self._call(f"inspect {container}", lambda api: api.inspect_container(container), lambda: None)
+        if found is None:
+            return 0
+        upper = ((found.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
+        if upper:
+            done = subprocess.run([*DU, upper], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+            if done.stdout:  # it complains of files that vanish while it counts, and counts the rest
+                return int(done.stdout.split()[0])
+        listed = self._call("list", lambda api: api.containers(all=True, size=True, filters={"id": container}))
+        return int(listed[0].get("SizeRw") or 0) if listed else 0
 
     def image_id(self, image: str) -> str:
         def absent() -> str:
@@ -181,6 +204,12 @@ class DockerEngine:
             # Each layer below has a word of its own for a connection that breaks in the middle of a stream.
             raise errors.EngineDown(f"Docker has hung up: {error}.") from error
 
+    def _info(self) -> dict[str, Any]:
+        """Asked once a connection, for it is slow."""
+        if self._known_info is None:
+            self._known_info = self._call("info", lambda api: api.info())
+        return self._known_info
+
     def _call(self, what: str, function: Callable[[Any], T], absent: Callable[[], T] | None = None) -> T:
         """Runs one call, and turns what docker-py raises into our errors. `absent` answers instead of a 404."""
         try:
@@ -192,7 +221,7 @@ class DockerEngine:
         except APIError as error:
             raise errors.EngineError(f"Docker refuses: {what}: {error.explanation}") from error
         except (DockerException, requests.RequestException) as error:
-            self._client = self._userns_uid = None  # it may come back as another version, or otherwise configured
+            self._client = self._known_info = None  # it may come back as another version, or otherwise configured
             raise errors.EngineDown(
                 f"Docker does not answer ({what}: {error}). Look with: systemctl status docker; journalctl -u docker."
             ) from error

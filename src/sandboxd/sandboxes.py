@@ -39,6 +39,7 @@ class Host:
     netns_run: netns.Runner = netns.run
     disks_run: disks.Runner = disks.run
     root: Path = disks.HOST_ROOT
+    free_mb: Callable[[Path], int] = disks.free_mb
     alive: Callable[[str], bool] = agent.alive
     now: Callable[[], float] = time.time
     ready_deadline_s: float = READY_DEADLINE_S

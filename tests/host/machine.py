@@ -106,6 +106,10 @@ class Machine(Remote):
         """`docker-sandbox list --json`."""
         return list(json.loads(self.out("docker-sandbox list --json")))
 
+    def info(self, sandbox: str) -> dict[str, Any]:
+        """`docker-sandbox info --json`."""
+        return dict(json.loads(self.out(f"docker-sandbox info {sandbox} --json")))
+
     def gateway(self, command: str) -> str:
         """The answer of HAProxy's admin socket."""
         program = (

@@ -7,6 +7,7 @@ from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Sandboxes
 from sandboxd.transitions import Transitions
+from sandboxd.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -15,4 +16,5 @@ class Services:
     transitions: Transitions
     pool: Pool
     reconciler: Reconciler
+    watchdog: Watchdog
     health: Health

@@ -40,6 +40,7 @@ def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, A
         "sandbox_cpus": 1,
         "sandbox_pids": 100,
         "sandbox_disk_mb": 512,
+        "sandbox_layer_mb": 256,
         "templates": {"base": {}},
     }
     assert load(data).templates["base"] == Template(
@@ -55,6 +56,7 @@ def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, A
         cpus=1.0,
         pids=100,
         disk_mb=512,
+        layer_mb=256,
     )
 
 
@@ -83,6 +85,7 @@ def test_images_are_named_after_project_and_template(data: dict[str, Any]) -> No
         ("cpus", float("nan"), "between 0.1 and 256"),
         ("pids", 31, "between 32 and 65536"),
         ("pids", 65537, "between 32 and 65536"),
+        ("layer_mb", 63, "between 64 and 16777216"),
         ("disk_mb", 63, "between 64 and 16777216"),
     ],
 )

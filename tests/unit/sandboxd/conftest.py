@@ -28,6 +28,7 @@ from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Host, Sandboxes
 from sandboxd.transitions import Transitions
+from sandboxd.watchdog import Watchdog
 
 KEY = b"k" * 32
 START = 1_800_000_000.0
@@ -48,6 +49,7 @@ class FakeEngine:
     payloads: list[dict[str, Any]] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     lock: Any = field(default_factory=threading.RLock)
+    layers: dict[str, int] = field(default_factory=dict)
     events: "queue.Queue[str | Exception]" = field(default_factory=queue.Queue)
 
     def _enter(self, method: str) -> None:
@@ -57,6 +59,13 @@ class FakeEngine:
     def version(self) -> str:
         self._enter("version")
         return "1"
+
+    def data_root(self) -> Path:
+        return Path("/var/lib/docker")
+
+    def layer_bytes(self, container: str) -> int:
+        self._enter("layer_bytes")
+        return self.layers.get(container, 0)
 
     def userns_uid(self) -> int:
         self._enter("userns_uid")
@@ -273,7 +282,9 @@ class World:
     pool: Pool
     transitions: Transitions
     reconciler: Reconciler
+    watchdog: Watchdog
     mounts: FakeMounts
+    free_mb: list[int]
     now: list[float]
     dead: set[str]
     commands: list[list[str]]
@@ -302,8 +313,8 @@ def directory() -> Iterator[Path]:
 @pytest.fixture
 def config(directory: Path) -> Config:
     templates = {
-        "base": Template("base", "base:1", 2048, 2.0, 1024, 10240),
-        "large": Template("large", "large:1", 8192, 4.0, 2048, 20480),
+        "base": Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240),
+        "large": Template("large", "large:1", 8192, 4.0, 2048, 20480, 10240),
     }
     state = directory / "state"
     state.mkdir()
@@ -342,6 +353,7 @@ def make_world(
     mounts: FakeMounts | None = None,
 ) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
+    free_mb = [100_000]
     now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0}
 
     def run(command: list[str]) -> int:
@@ -358,6 +370,7 @@ def make_world(
         netns_run=run,
         disks_run=mounts.run,
         root=mounts.root,
+        free_mb=lambda _: free_mb[0],
         alive=lambda address: address not in dead,
         now=lambda: now[0],
         ready_deadline_s=0.05,
@@ -376,7 +389,9 @@ def make_world(
         pool,
         transitions,
         reconciler,
+        Watchdog(sandboxes, transitions, health),
         mounts,
+        free_mb,
         now,
         dead,
         commands,
@@ -385,7 +400,7 @@ def make_world(
 
 
 def services_of(world: World) -> Services:
-    return Services(world.sandboxes, world.transitions, world.pool, world.reconciler, world.health)
+    return Services(world.sandboxes, world.transitions, world.pool, world.reconciler, world.watchdog, world.health)
 
 
 def until(good: Callable[[], bool], what: str) -> None:

@@ -31,6 +31,7 @@ memory_mb = 2048
 cpus = 2.0
 pids = 1024
 disk_mb = 10240
+layer_mb = 10240
 """
 
 
@@ -42,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_good_file(file: Path) -> None:
     file.write_text(GOOD)
     loaded = load(file)
-    assert loaded.templates == {"base": Template("base", "acme-sandbox:1", 2048, 2.0, 1024, 10240)}
+    assert loaded.templates == {"base": Template("base", "acme-sandbox:1", 2048, 2.0, 1024, 10240, 10240)}
     assert loaded.gateway.address == ("127.0.0.1", 8081) and loaded.pool_size == 3
     assert loaded.ledger == Path("/var/lib/acme/ledger.sqlite")
     assert loaded.url("4f1c0a9be2d7") == "https://qa-4f1c0a9be2d7.example.com"
@@ -75,6 +76,7 @@ WRONG = [
     ("cpus = 2.0", 'cpus = "two"', "templates.base.cpus = 'two': must be a number from 0.01"),
     ("cpus = 2.0", "cpus = nan", "templates.base.cpus = nan: must be a number"),
     ("pids = 1024", "pids = 1", "templates.base.pids = 1: must be a whole number from 16"),
+    ("layer_mb = 10240", "layer_mb = 0", "templates.base.layer_mb = 0: must be a whole number from 1"),
     ("disk_mb = 10240", "disk_mb = 63", "templates.base.disk_mb = 63: must be a whole number from 64"),
     ("pids = 1024", 'pids = 1024\nseccomp = "x.json"', "templates.base.seccomp = 'x.json': must be the absolute path"),
     ("pids = 1024", "pids = 1024\nruntime = 5", "templates.base.runtime = 5: must be a runtime"),

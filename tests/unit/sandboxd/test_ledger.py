@@ -13,7 +13,7 @@ from sandboxd.errors import HostError, LedgerError
 from sandboxd.ledger import Ledger
 from sandboxd.records import Claim, Sandbox
 
-BASE = Template("base", "base:1", 2048, 2.0, 1024, 10240)
+BASE = Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240)
 IMAGE = "sha256:1"
 
 

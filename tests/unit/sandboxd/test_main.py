@@ -155,6 +155,7 @@ memory_mb = 2048
 cpus = 2.0
 pids = 1024
 disk_mb = 10240
+layer_mb = 10240
 """
     )
     haproxy = FakeHaproxy(directory / "admin.sock", state / "routes.map")

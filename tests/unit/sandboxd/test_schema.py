@@ -10,7 +10,7 @@ from sandboxd.errors import LedgerError
 from sandboxd.ledger import Ledger
 from sandboxd.schema import MIGRATIONS
 
-BASE = Template("base", "base:1", 2048, 2.0, 1024, 10240)
+BASE = Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240)
 
 
 def test_migrations_go_forward_once_and_keep_what_is_there(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

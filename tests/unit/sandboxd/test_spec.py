@@ -5,7 +5,7 @@ from pathlib import Path
 from sandboxd import spec
 from sandboxd.config import Template
 
-BASE = Template("base", "acme-sandbox:1", 2048, 1.5, 1024, 10240)
+BASE = Template("base", "acme-sandbox:1", 2048, 1.5, 1024, 10240, 10240)
 DISK = Path("/state/mounts/s")
 SLOT = "0123456789ab"
 
@@ -47,7 +47,7 @@ def test_mounts_and_labels() -> None:
 
 
 def test_profiles_and_runtime_of_a_template() -> None:
-    template = Template("base", "i", 1024, 1, 64, 512, apparmor="sandbox", runtime="runsc")
+    template = Template("base", "i", 1024, 1, 64, 512, 512, apparmor="sandbox", runtime="runsc")
     host = spec.container_payload("acme", SLOT, template, Path("/s"), DISK, 1, seccomp_json="{}")["HostConfig"]
     assert host["SecurityOpt"] == ["seccomp={}", "apparmor=sandbox"] and host["Runtime"] == "runsc"
 
