@@ -38,7 +38,8 @@ def verb_parser(name: str) -> Parser:
 
 
 def overview() -> str:
-    lines = "\n".join(f"  {name:<10} {verbs.find(name).summary.partition(chr(10))[0]}" for name in NAMES)
+    width = max(len(name) for name in NAMES)
+    lines = "\n".join(f"  {name:<{width}} {verbs.find(name).summary.partition(chr(10))[0]}" for name in NAMES)
     return (
         f"usage: {PROGRAM} VERB ...\n\nMakes, uses and removes disposable sandboxes on this host.\n\n"
         f"verbs:\n{lines}\n\nAn ID may be shortened as long as it is unique. "

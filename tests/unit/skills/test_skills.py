@@ -41,6 +41,7 @@ VERBS = {
     "exec": verb(2, "--cwd --env --user --timeout", "--background"),
     "upload": verb(3),
     "download": verb(3),
+    "browser-test": verb(1, "--port --path --script --output --timeout"),
     "kill": verb(1, many=True),
     "get-host": verb(1, "--port"),
     "list": verb(0),

@@ -15,6 +15,7 @@ PROGRAM = "docker-sandbox"
 GROUPS = {
     "lifecycle": ("init", "kill", "get-host", "list", "info"),
     "inside": ("exec", "upload", "download"),
+    "browser": ("browser-test",),
     "host": ("pool", "cleanup", "routes", "version"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
