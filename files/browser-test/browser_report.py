@@ -110,6 +110,12 @@ def clean(text: str) -> str:
     return kept if len(kept) <= TEXT_LIMIT else f"{kept[:TEXT_LIMIT]}..."
 
 
+def place_in(stack: str) -> str:
+    """Where an exception of a page was raised, out of its stack; "" when that says nothing."""
+    found = re.search(r"^\s*at (?:.* \()?(.+?)\)?$", stack, re.MULTILINE)
+    return found[1] if found else ""
+
+
 def counted(problems: list[Problem]) -> list[dict[str, Any]]:
     """Each different problem once, with the number of times."""
     times: dict[Problem, int] = {}
@@ -123,11 +129,12 @@ def counted(problems: list[Problem]) -> list[dict[str, Any]]:
 
 def as_text(report: dict[str, Any]) -> str:
     """The short report for people. Its first line says how it went."""
-    answer = f"answered {report['status']}" if report["status"] is not None else "did not open"
+    answer = f"answered {report['status']}" if report["status"] is not None else "not opened"
     title = f', title "{" ".join(report["title"].split())}"' if report["title"] else ""
     lines = [f"{'passed' if report['passed'] else 'FAILED'}: {report['url']} {answer}{title}"]
     lines += [f"  {line(problem)}" for problem in report["problems"]]
-    if any(problem["kind"] == "document" for problem in report["problems"]) and report["text"]:
+    refused = report["status"] is not None and report["status"] >= 400
+    if refused and report["text"]:
         lines.append(f"  the page says: {shown(report['text'])}")
     if report["expected"]:
         lines += ["  as expected:", *(f"    {line(problem)}" for problem in report["expected"])]

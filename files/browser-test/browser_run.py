@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from browser_report import Findings, as_text, of_exception
+from browser_report import Findings, as_text, of_exception, place_in
 
 SYSTEM_AUTHORITIES = Path("/usr/local/share/ca-certificates")  # the system trusts them; Chromium does not look there
 NSS = Path.home() / ".pki/nssdb"
@@ -82,8 +82,9 @@ def watch(context: Any, findings: Findings) -> None:
         findings.said(message.type, message.text, where, place.get("url", ""))
 
     def raised(error: Any) -> None:
-        stack = [line.strip() for line in (error.error.stack or "").splitlines() if line.strip().startswith("at ")]
-        findings.raised(str(error.error), stack[0].removeprefix("at ") if stack else "")
+        thrown = error.error
+        text = f"{thrown.name}: {thrown.message}" if thrown.name else thrown.message
+        findings.raised(text, place_in(thrown.stack or ""))
 
     def answered(response: Any) -> None:
         request = response.request
