@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sandboxd.cli.values import age, duration, pair, port
+from sandboxd.cli.values import age, duration, limit, pair, port, url_path
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,17 @@ def test_ports() -> None:
     for text in ("0", "65536", "-1", "http", "", "1.5"):
         with pytest.raises(argparse.ArgumentTypeError, match="1 to 65535"):
             port(text)
+
+
+def test_limits() -> None:
+    assert limit("2m") == 120
+    for text in ("none", "0"):
+        with pytest.raises(argparse.ArgumentTypeError, match=text):
+            limit(text)
+
+
+def test_paths_of_urls() -> None:
+    assert url_path("/search?q=x&y#z") == "/search?q=x&y#z"
+    for text in ("", "about", "https://example.com/", "/a b", "/a\n"):
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
+            url_path(text)
