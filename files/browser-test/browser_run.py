@@ -26,6 +26,7 @@ from typing import Any
 from browser_report import Findings, as_text, of_exception, place_in
 
 SYSTEM_AUTHORITIES = Path("/usr/local/share/ca-certificates")  # the system trusts them; Chromium does not look there
+PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 NSS = Path.home() / ".pki/nssdb"
 DESKTOP = {"width": 1280, "height": 800}
 SETTLE_MS = 3000  # at most so long for requests that are under way, since their errors are the page's, too
@@ -46,12 +47,17 @@ def resolver_rule(domain: str) -> str:
 
 
 def trust(authorities: list[Path]) -> None:
-    """Makes Chromium trust these certificate authorities beside the public ones. Certificates are checked as ever."""
+    """Makes Chromium trust these certificate authorities beside the public ones. Certificates are checked as ever.
+
+    A file may hold several, and other text between them; certutil by itself takes the first.
+    """
+    found = [block for file in authorities for block in PEM.findall(file.read_text(errors="replace"))]
     NSS.mkdir(parents=True, exist_ok=True)
     database = ["certutil", "-d", f"sql:{NSS}"]
     subprocess.run([*database, "-N", "--empty-password"], check=True)
-    for number, file in enumerate(authorities):
-        subprocess.run([*database, "-A", "-n", f"authority {number}", "-t", "C,,", "-i", str(file)], check=True)
+    for number, certificate in enumerate(found):
+        words = [*database, "-A", "-a", "-n", f"authority {number}", "-t", "C,,"]
+        subprocess.run(words, input=certificate, text=True, check=True)
 
 
 def load(file: Path) -> tuple[Callable[[Any], None], list[re.Pattern[str]]]:

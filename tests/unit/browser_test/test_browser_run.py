@@ -59,16 +59,24 @@ def test_a_script_that_cannot_be_used(tmp_path: Path, name: str, text: str, says
 def test_it_trusts_through_the_store_of_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certutil = tmp_path / "bin/certutil"
     certutil.parent.mkdir()
-    certutil.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n')
+    certutil.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\ngrep -v -- ----- >>{tmp_path}/calls || true\n')
     certutil.chmod(0o755)
     monkeypatch.setenv("PATH", f"{certutil.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(browser_run, "NSS", tmp_path / "home/.pki/nssdb")
-    browser_run.trust([Path("/a/ca.pem"), Path("/b/proxy.crt")])
+    block = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
+    (tmp_path / "ca.pem").write_text(block.format("b25l"))
+    (tmp_path / "both.crt").write_text(f"# two\n{block.format('dHdv')}\n# more\n{block.format('dGhyZWU')}")
+    (tmp_path / "README").write_text("nothing\n")
+    browser_run.trust([tmp_path / name for name in ("ca.pem", "both.crt", "README")])
     database = f"-d sql:{tmp_path}/home/.pki/nssdb"
     assert (tmp_path / "calls").read_text().splitlines() == [
         f"{database} -N --empty-password",
-        f"{database} -A -n authority 0 -t C,, -i /a/ca.pem",
-        f"{database} -A -n authority 1 -t C,, -i /b/proxy.crt",
+        f"{database} -A -a -n authority 0 -t C,,",
+        "b25l",
+        f"{database} -A -a -n authority 1 -t C,,",
+        "dHdv",
+        f"{database} -A -a -n authority 2 -t C,,",
+        "dGhyZWU",
     ]
     assert (tmp_path / "home/.pki/nssdb").is_dir()
 
