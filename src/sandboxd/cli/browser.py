@@ -23,7 +23,7 @@ NAME = "browser-test"
 PROGRAM, DEFAULT_SCRIPT = "browser_run.py", "browser_test.py"
 # Below the directory where commands start in a sandbox.
 SCRIPTS, OWN, AUTHORITY, RESULT = (f"{NAME}/{name}" for name in ("scripts", "own", "authority.pem", "result"))
-REPORT, TEXT = "report.json", "report.txt"
+REPORT, TEXT, PICTURE = "report.json", "report.txt", "screenshot.png"
 SPARE_S = 120.0  # should we be killed, the browser's sandbox ends by itself, so long after the time limit
 NO_TEMPLATE = (
     "this host has no template with a browser. Add one to `templates` in its settings (group_data/all.py), such as"
@@ -41,7 +41,7 @@ def run(options: Namespace, config: str) -> int:
     target = control.sandbox(options.id)
     output = options.output or f"{NAME}-{target['sandboxID']}"
     os.makedirs(output, exist_ok=True)
-    for name in (REPORT, TEXT):  # of a test before: it must not be taken for this one's
+    for name in (REPORT, TEXT, PICTURE):  # of a test before: they must not be taken for this one's
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(output, name))
     with Interrupts() as interrupts, throwaway(control, browser.template, options.timeout, target) as made:

@@ -133,13 +133,13 @@ def test_without_a_report_it_has_failed(
 ) -> None:
     """The report of an earlier test does not count; other files in the directory stay."""
     (here / "out").mkdir()
-    for name in ("report.json", "report.txt", "other.txt"):
+    for name in ("report.json", "report.txt", "screenshot.png", "other.txt"):
         (here / "out" / name).write_text('{"files": []}')
     done = browse(configured, here, "--path", f"/{kind}")
     assert (done.returncode, done.stdout) == (1, b"")
     assert f"made no report: its program ended with exit code {code}" in done.stderr.decode()
     assert (kind == "broken") == ("no browser here" in done.stderr.decode())
-    assert (here / "out/other.txt").exists()
+    assert (here / "out/other.txt").exists() and not (here / "out/screenshot.png").exists()
     assert asked(control) == ALL
 
 
