@@ -104,6 +104,10 @@ class _Table:
     def table(self, key: str) -> "_Table":
         return _Table(self._file, self._take(key, lambda v: True, "must be a table"), f"{self._prefix}{key}.")
 
+    def pass_over(self, key: str) -> None:
+        """A table that somebody else reads; it need not be there."""
+        self._read.add(key)
+
     def keys(self) -> list[str]:
         return list(self._values)
 
@@ -155,6 +159,7 @@ def load(file: Path) -> Config:
         gateway=Gateway(gateway.address("address"), gateway.path("admin_socket"), gateway.path("routes_map")),
         templates={name: _template(name, templates.table(name)) for name in templates.keys()},  # noqa: SIM118
     )
+    top.pass_over("browser")  # the command line's
     for table in (top, gateway, pool):
         table.refuse_unknown()
     if config.default_template not in config.templates:

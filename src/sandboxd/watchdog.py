@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sandboxd.errors import EngineDown, NotFound, SandboxdError
 from sandboxd.health import Health
-from sandboxd.records import Sandbox
+from sandboxd.records import USED, Sandbox
 from sandboxd.sandboxes import Sandboxes
 from sandboxd.transitions import Transitions
 
@@ -44,7 +44,8 @@ class Watchdog:
         self._before: dict[str, Taken] = {}
         self._free_mb = 0
         self._looked = 0.0
-        self._over: dict[str, float] = {}  # slot -> since when it is over its limit
+        self._ended: set[str] = set()  # slots that were stopped here
+        self._over: dict[str, float] = {}  # of those that were started again: since when they are seen over the limit
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -70,7 +71,9 @@ class Watchdog:
         taken = {row.slot: self._measure(row) for row in running}
         for row in running:
             self._judge(row, taken[row.slot])
+        present = {row.slot for row in self._sandboxes.ledger.rows(*USED)}
         self._over = {slot: since for slot, since in self._over.items() if slot in taken}
+        self._ended &= present
         free_mb = self._free()
         if free_mb < CRITICAL_MB and running:
             worst = max(running, key=lambda row: self._growth(row, taken[row.slot]))
@@ -84,11 +87,10 @@ class Watchdog:
         if template is None or taken.layer_mb <= template.layer_mb:
             self._over.pop(row.slot, None)
             return
-        now = self._sandboxes.host.now()
-        since = self._over.setdefault(row.slot, now)
-        was_over = self._before.get(row.slot, taken).layer_mb > template.layer_mb  # when it was started, or before
-        if was_over and 0 <= now - since < GRACE_S:
-            return
+        if row.slot in self._ended:
+            now = self._sandboxes.host.now()
+            if 0 <= now - self._over.setdefault(row.slot, now) < GRACE_S:
+                return
         self._end(row, f"its files outside /code take {taken.layer_mb} MB, and {template.layer_mb} MB is the limit")
 
     def _growth(self, row: Sandbox, taken: Taken) -> int:
@@ -98,6 +100,7 @@ class Watchdog:
     def _end(self, row: Sandbox, reason: str) -> None:
         log.warning("sandbox %s is stopped: %s", row.id, reason)
         self._over.pop(row.slot, None)
+        self._ended.add(row.slot)
         with suppress(NotFound):  # somebody removed it meanwhile
             self._transitions.stop(row, reason)
 

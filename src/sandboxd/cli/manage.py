@@ -51,10 +51,14 @@ def kill(options: Namespace, control: ControlPlane) -> int:
 
 
 def get_host(options: Namespace, control: ControlPlane) -> int:
-    found = control.sandbox(options.id)
-    url = found["url"] if options.port is None else f"https://{options.port}-{found['sandboxID']}.{found['domain']}"
+    url = url_of(control.sandbox(options.id), options.port)
     printing.show(options, {"url": url}, lambda: url)
     return OK
+
+
+def url_of(sandbox: dict[str, Any], port: int | None) -> str:
+    """Where a port of a sandbox is reached from outside; None is the host's default port."""
+    return str(sandbox["url"]) if port is None else f"https://{port}-{sandbox['sandboxID']}.{sandbox['domain']}"
 
 
 def list_all(options: Namespace, control: ControlPlane) -> int:

@@ -20,6 +20,14 @@ def duration(text: str) -> float | None:
     return seconds
 
 
+def limit(text: str) -> float:
+    """Seconds; without end is not possible."""
+    seconds = duration(text)
+    if seconds is None:
+        raise ArgumentTypeError("'none' is no limit: write 90s, 15m, 12h or 2d")
+    return seconds
+
+
 def age(text: str) -> float:
     """Seconds, 0 among them."""
     seconds = 0.0 if text in ("0", "0s") else duration(text)
@@ -54,3 +62,9 @@ def depth(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 1_000_000:
         raise ArgumentTypeError(f"{text!r} is no depth: write a whole number from 1")
     return int(text)
+
+
+def url_path(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable() or " " in text:
+        raise ArgumentTypeError(f"{text!r} is no path of a URL: write /, /about or /search?q=x")
+    return text

@@ -56,10 +56,21 @@ def test_it_can_be_started_again_to_clean_up_but_not_for_long(world: World) -> N
     assert state(world, sandbox)[0] == "stopped"
 
 
+def test_one_that_was_never_measured_before_is_stopped_at_once(world: World) -> None:
+    world.free_mb[0] = 1_000_000
+    sandbox = used(world)
+    write(world, sandbox, LIMIT_MB + 1)
+    world.watchdog.tick()
+    assert state(world, sandbox)[0] == "stopped"
+
+
 def test_who_cleans_up_in_time_goes_on(world: World) -> None:
     world.free_mb[0] = 1_000_000
     sandbox = used(world)
     write(world, sandbox, LIMIT_MB + 1)
+    world.watchdog.tick()
+    world.transitions.resume(sandbox)
+    world.now[0] += LOOK_ANYWAY_S
     world.watchdog.tick()
     write(world, sandbox, 10)
     world.watchdog.tick()

@@ -50,6 +50,7 @@ VERBS = {
     "files exists": verb(2),
     "files info": verb(2),
     "files edit": verb(2, "--old --new", "--all"),
+    "browser-test": verb(1, "--port --path --script --output --timeout"),
     "kill": verb(1, many=True),
     "get-host": verb(1, "--port"),
     "list": verb(0),

@@ -117,8 +117,12 @@ class ControlPlane(Server):
                 headers[name.lower()] = value
             content = stream.read(int(headers.get("content-length", 0)))
         self.requests.append(Request(method, target, headers, content))
+        self.recorded()
         known = self.answers.get(f"{method} {target}", answer_of(404, {"code": 404, "message": f"{target} not found"}))
         connection.sendall(known.pop(0) if isinstance(known, list) else known)
+
+    def recorded(self) -> None:
+        """Before the answer to the last of `requests`."""
 
 
 class Scripted(Server):

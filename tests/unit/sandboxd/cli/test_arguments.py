@@ -30,6 +30,7 @@ FLAGS = {
     "exec": {"--cwd", "--env", "--user", "--timeout", "--background", "--json"},
     "upload": {"--user"},
     "download": {"--user"},
+    "browser-test": {"--port", "--path", "--script", "--output", "--timeout", "--json"},
     "kill": {"--json"},
     "get-host": {"--port", "--json"},
     "list": {"--json"},

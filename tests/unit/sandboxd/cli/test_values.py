@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sandboxd.cli.values import age, depth, duration, pair, port, size_mb
+from sandboxd.cli.values import age, depth, duration, limit, pair, port, size_mb, url_path
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,17 @@ def test_depths() -> None:
     for text in ("0", "-1", "1.5", "", "all", "\u0663", "9" * 400):
         with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
             depth(text)
+
+
+def test_limits() -> None:
+    assert limit("2m") == 120
+    for text in ("none", "0"):
+        with pytest.raises(argparse.ArgumentTypeError, match=text):
+            limit(text)
+
+
+def test_paths_of_urls() -> None:
+    assert url_path("/search?q=x&y#z") == "/search?q=x&y#z"
+    for text in ("", "about", "https://example.com/", "/a b", "/a\n"):
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
+            url_path(text)
