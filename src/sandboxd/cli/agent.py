@@ -38,9 +38,10 @@ class Agent:
 
     def __init__(self, gateway: tuple[str, int], sandbox: dict[str, Any], user: str = "") -> None:
         self.id: str = sandbox["sandboxID"]
-        if sandbox["state"] != "running":
-            remedy = f"docker-sandbox {'resume' if sandbox['state'] == 'paused' else 'start'} {self.id}"
-            raise CliError(f"sandbox {self.id} is {sandbox['state']}. Let it run again with: {remedy}")
+        state = sandbox.get("state", "running")  # the answer to a create has none
+        if state != "running":
+            remedy = f"docker-sandbox {'resume' if state == 'paused' else 'start'} {self.id}"
+            raise CliError(f"sandbox {self.id} is {state}. Let it run again with: {remedy}")
         self._gateway, self._user = gateway, user
         self._token: str = sandbox["envdAccessToken"]
         self._host = f"{AGENT_PORT}-{self.id}.{sandbox['domain']}"

@@ -154,3 +154,9 @@ def test_trailers() -> None:
     for error, words in (({"code": "c", "message": "m"}, "m"), ({"code": "c"}, "c"), ({"x": 1}, "unknown error")):
         with pytest.raises(AgentError, match=words):
             check_trailer({"error": error})
+
+
+@pytest.mark.parametrize(("state", "verb"), [("paused", "resume"), ("stopped", "start")])
+def test_one_that_does_not_run_is_refused_with_how_it_would(sandbox: dict[str, Any], state: str, verb: str) -> None:
+    with pytest.raises(CliError, match=rf"sandbox {ID} is {state}\. .*docker-sandbox {verb} {ID}"):
+        Agent(("127.0.0.1", 1), {**sandbox, "state": state})
