@@ -24,6 +24,7 @@ from sandboxd.ledger import Ledger
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Host, Sandboxes
+from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
 from sandboxd.watchdog import Watchdog
 
@@ -65,9 +66,14 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
     gateway = Gateway(settings.gateway.admin_socket, settings.gateway.routes_map, ledger.routes)
     sandboxes = Sandboxes(settings, key, ledger, engine, gateway, host)
     pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
-    watchdog = Watchdog(sandboxes, transitions, health)
     return api.Services(
-        sandboxes, transitions, pool, Reconciler(sandboxes, transitions, pool, health), watchdog, health
+        sandboxes,
+        transitions,
+        Templates(sandboxes),
+        pool,
+        Reconciler(sandboxes, transitions, pool, health),
+        Watchdog(sandboxes, transitions, health),
+        health,
     )
 
 

@@ -40,6 +40,7 @@ class Template:
     seccomp: str = ""
     apparmor: str = ""
     runtime: str = ""
+    disk: Path | None = None  # files that /code has from the beginning: the image of a disk
 
 
 @dataclass(frozen=True)

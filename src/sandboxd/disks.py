@@ -73,6 +73,7 @@ class Disks:
 
     def __init__(self, state_dir: Path, runner: Runner = run, host_root: Path = HOST_ROOT) -> None:
         self._disks, self._volumes = state_dir / "disks", state_dir / "volumes"
+        self._snapshots = state_dir / "snapshots"
         self._mounts = state_dir / "mounts"
         self._run, self._root = runner, host_root
 
@@ -83,14 +84,25 @@ class Disks:
     def file(self, slot: str, volume: str) -> Path:
         return (self._volumes / volume if volume else self._disks / slot).with_suffix(".img")
 
-    def create(self, slot: str, volume: str, size_mb: int, base_uid: int) -> None:
-        """Makes and mounts a disk that belongs to the user inside. A volume that exists is only mounted."""
+    def snapshot(self, template: str) -> Path:
+        """The file of the disk that sandboxes of a template begin with."""
+        return (self._snapshots / template).with_suffix(".img")
+
+    def create(self, slot: str, volume: str, size_mb: int, base_uid: int, origin: Path | None = None) -> None:
+        """Makes and mounts a disk that belongs to the user inside, with the files of the disk `origin`, if any.
+
+        A volume that exists is only mounted.
+        """
         file = self.file(slot, volume)
         with _told(file):
             for directory, mode in ((file.parent, 0o700), (self._mounts, 0o711)):
                 directory.mkdir(mode=mode, parents=True, exist_ok=True)
             if not (volume and file.exists()):
-                self._make(file, size_mb, base_uid + USER_UID)
+                if origin is None:
+                    self._make(file, size_mb, base_uid + USER_UID)
+                else:
+                    self._copy(origin, file)
+                    self._enlarge(file, size_mb)
             self.mount(slot, volume)
 
     def mount(self, slot: str, volume: str) -> None:
@@ -154,13 +166,12 @@ class Disks:
             file.unlink(missing_ok=True)
 
     def copy(self, slot: str, volume: str, target: Path) -> None:
-        """A copy of the disk's file, as sparse as it is. Its sandbox must be frozen meanwhile."""
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._run([*IN_HOST, "fsfreeze", "--freeze", str(self.path(slot))])
-        try:
-            self._run(["cp", "--sparse=always", str(self.file(slot, volume)), str(target)])
-        finally:
-            self._run([*IN_HOST, "fsfreeze", "--unfreeze", str(self.path(slot))])
+        """A copy of the disk's file, as sparse as it is. Nobody may write to the disk meanwhile."""
+        with _told(target):
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.path(slot) in self.mounted():
+            self._run([*IN_HOST, "sync", "--file-system", str(self.path(slot))])
+        self._copy(self.file(slot, volume), target)
 
     def allocated(self, slot: str, volume: str) -> int:
         """How many bytes of the host's disk the file takes; 0 when there is none."""
@@ -198,6 +209,20 @@ class Disks:
             opened.truncate(size_mb * MIB)
         self._run(mkfs_command(temporary, owner))
         os.replace(temporary, file)
+
+    def _copy(self, source: Path, target: Path) -> None:
+        temporary = target.with_suffix(".new")  # a copy that is not complete must not be taken for one
+        self._run(["cp", "--sparse=always", "--reflink=auto", str(source), str(temporary)])
+        with _told(target):
+            os.replace(temporary, target)
+
+    def _enlarge(self, file: Path, size_mb: int) -> None:
+        """Of a disk that is not mounted."""
+        with _told(file):
+            if file.stat().st_size < size_mb * MIB:
+                os.truncate(file, size_mb * MIB)
+        self._run(check_command(file))
+        self._run(["resize2fs", str(file)])
 
     def _write_directly(self, device: str) -> None:
         """Past the page cache of the host, where everything would stand twice: measured, twice as fast."""

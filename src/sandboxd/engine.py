@@ -5,6 +5,7 @@ the same methods. `DockerEngine` uses docker-py's low-level client, which negoti
 Removing something that is not there is no error anywhere here.
 """
 
+import os
 import re
 import subprocess
 import threading
@@ -74,6 +75,9 @@ class Engine(Protocol):
     def container(self, container: str) -> Container | None: ...
     def layer_bytes(self, container: str) -> int: ...
     def rename(self, container: str, name: str) -> None: ...
+    def commit(self, container: str, image: str) -> None: ...
+    def remove_image(self, image: str) -> None: ...
+    def build(self, context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]: ...
     def logs(self, container: str, lines: int) -> str: ...
     def remove_container(self, container: str) -> None: ...
     def remove_network(self, network: str) -> None: ...
@@ -162,6 +166,35 @@ class DockerEngine:
 
     def rename(self, container: str, name: str) -> None:
         self._call(f"rename {container} to {name}", lambda api: api.rename(container, name))
+
+    def commit(self, container: str, image: str) -> None:
+        """Makes an image, `repository:tag`, of what a container has outside its mounts. It should be frozen."""
+        repository, _, tag = image.rpartition(":")
+        self._call(f"commit {container}", lambda api: api.commit(container, repository, tag, pause=False))
+
+    def remove_image(self, image: str) -> None:
+        self._call(f"remove image {image}", lambda api: api.remove_image(image), lambda: None)
+
+    def build(self, context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]:
+        """Builds an image from a tar archive; yields the lines of the build. Raises EngineError when it fails.
+
+        By Docker's own command: the API alone builds without BuildKit. Ends the build when nobody takes the lines.
+        """
+        words = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+        command = ["docker", "build", "--progress=plain", *words, "--tag", image, "-"]
+        environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        with (
+            context.open("rb") as archive,
+            subprocess.Popen(
+                command, stdin=archive, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+            ) as process,
+        ):
+            try:
+                yield from process.stdout or ()
+            finally:
+                process.terminate()
+        if process.returncode:
+            raise errors.EngineError(f"the build of {image} failed: its last lines say why.")
 
     def logs(self, container: str, lines: int) -> str:
         text = self._call(f"logs of {container}", lambda api: api.logs(container, tail=lines), lambda: b"")

@@ -14,7 +14,7 @@ from typing import Any
 
 from sandboxd.config import Template
 from sandboxd.errors import Conflict, HostError, LedgerError, NotFound
-from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Sandbox, Volume, from_row
+from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, MadeTemplate, Sandbox, Volume, from_row
 from sandboxd.schema import migrate
 from sandboxd.spec import claimed_name
 
@@ -189,6 +189,27 @@ class Ledger:
         """id -> address of every sandbox that runs."""
         rows = self._read("SELECT id, address FROM sandboxes WHERE state = 'running'")
         return {row["id"]: row["address"] for row in rows}
+
+    def add_template(self, made: MadeTemplate) -> None:
+        """Raises Conflict when there is one of that name."""
+        values = (made.name, made.image, made.base, made.disk_mb, made.created_at)
+        with self._transaction():
+            if self._db.execute("INSERT OR IGNORE INTO templates VALUES (?, ?, ?, ?, ?)", values).rowcount == 0:
+                raise Conflict(f"there is a template {made.name!r} already.")
+
+    def remove_template(self, name: str) -> None:
+        """Raises Conflict while a sandbox is made from it."""
+        with self._transaction():
+            statement = "SELECT coalesce(id, slot) FROM sandboxes WHERE template = ? AND state != 'gone'"
+            if users := self._db.execute(statement, (name,)).fetchall():
+                ids = ", ".join(row[0] for row in users)
+                raise Conflict(f"template {name!r} is in use by {ids}. Kill those first.")
+            self._db.execute("DELETE FROM templates WHERE name = ?", (name,))
+
+    def templates(self) -> dict[str, MadeTemplate]:
+        """Those that were made on this host, by name."""
+        rows = self._read("SELECT * FROM templates ORDER BY name")
+        return {row["name"]: MadeTemplate(**dict(row)) for row in rows}
 
     def setting(self, key: str) -> str:
         """A setting that survives restarts; empty when it was never set."""

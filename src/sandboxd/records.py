@@ -99,3 +99,15 @@ class Volume:
     size_mb: int
     created_at: float
     sandbox_id: str
+
+
+@dataclass(frozen=True)
+class MadeTemplate:
+    """A template that was made on this host. Its limits are those of the template `base`, and so is its disk, unless
+    `disk_mb` says that there is a disk with files to begin with."""
+
+    name: str
+    image: str
+    base: str
+    disk_mb: int
+    created_at: float

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sandboxd import AGENT_PORT, agent, disks, netns, spec
@@ -58,11 +58,17 @@ class Sandboxes:
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rename")
 
     def template(self, name: str) -> Template:
-        try:
+        """One of the configuration, or one that was made on this host. Raises NotFound, which names those there are."""
+        if name in self.config.templates:
             return self.config.templates[name]
-        except KeyError:
-            known = ", ".join(sorted(self.config.templates))
-            raise NotFound(f"template '{name}' not found. This host has: {known}") from None
+        made = self.ledger.templates()
+        if name not in made:
+            known = ", ".join(sorted([*self.config.templates, *made]))
+            raise NotFound(f"template '{name}' not found. This host has: {known}")
+        found = made[name]
+        base = self.config.templates.get(found.base) or self.config.templates[self.config.default_template]
+        disk = self.disks.snapshot(name) if found.disk_mb else None
+        return replace(base, name=name, image=found.image, disk_mb=max(base.disk_mb, found.disk_mb), disk=disk)
 
     def find(self, prefix: str) -> Sandbox:
         """The sandbox in use whose id is, or uniquely begins with, `prefix`. `<id>-<clientID>` is read as `<id>`."""
@@ -180,7 +186,7 @@ class Sandboxes:
         """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
         project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
         with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as the network: at the same time
-            disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid)
+            disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, template.disk)
             self.engine.create_network(spec.network_payload(project, slot, template.name))
             self.dirs.create(slot, base_uid)
         disk.result()

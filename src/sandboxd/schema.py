@@ -76,6 +76,16 @@ MIGRATIONS = (
     CREATE TABLE volumes (name TEXT PRIMARY KEY, size_mb INTEGER NOT NULL, created_at REAL NOT NULL);
     UPDATE counters SET key = key || ':base';
     """,
+    # Templates that were made on this host, beside those of the configuration. `base` names one of those.
+    """
+    CREATE TABLE templates (
+        name TEXT PRIMARY KEY,
+        image TEXT NOT NULL,
+        base TEXT NOT NULL,
+        disk_mb INTEGER NOT NULL DEFAULT 0,
+        created_at REAL NOT NULL
+    );
+    """,
 )
 
 

@@ -6,6 +6,7 @@ from sandboxd.health import Health
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Sandboxes
+from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
 from sandboxd.watchdog import Watchdog
 
@@ -14,6 +15,7 @@ from sandboxd.watchdog import Watchdog
 class Services:
     sandboxes: Sandboxes
     transitions: Transitions
+    templates: Templates
     pool: Pool
     reconciler: Reconciler
     watchdog: Watchdog

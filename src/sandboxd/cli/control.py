@@ -34,7 +34,7 @@ class ControlPlane:
 
     def call(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
         """The decoded answer, None when it has no body. Raises CliError."""
-        connection = Connection(self._connect(), "localhost")
+        connection = Connection(self.connect(), "localhost")
         payload = b"" if body is None else json.dumps(body).encode()
         headers = {"Connection": "close", "Content-Type": "application/json"}
         try:
@@ -53,7 +53,8 @@ class ControlPlane:
             return decoded(content, f"{method} {target}") if content else None
         raise CliError(refusal(response.status, content), EXIT_CODES.get(response.status, FAILED))
 
-    def _connect(self) -> socket.socket:
+    def connect(self) -> socket.socket:
+        """A connection, which is the caller's to close. Raises CliError when nobody answers."""
         give_up = time.monotonic() + RESTART_S
         while True:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

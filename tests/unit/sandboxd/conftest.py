@@ -27,6 +27,7 @@ from sandboxd.ledger import Ledger
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Host, Sandboxes
+from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
 from sandboxd.watchdog import Watchdog
 
@@ -131,6 +132,20 @@ class FakeEngine:
         self._enter("rename")
         self.containers[container] = replace(self.containers[container], name=name)
 
+    def commit(self, container: str, image: str) -> None:
+        self._enter("commit")
+        assert self.containers[container].paused or not self.containers[container].running
+        self.images[image] = f"sha256:{next(self.numbers)}"
+
+    def remove_image(self, image: str) -> None:
+        self._enter("remove_image")
+        self.images.pop(image, None)
+
+    def build(self, context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]:
+        yield f"building from {arguments['BASE']}: {context.read_text()}\n".encode()
+        self._enter("build")
+        self.images[image] = f"sha256:{next(self.numbers)}"
+
     def logs(self, container: str, lines: int) -> str:
         return "the last line"
 
@@ -197,6 +212,14 @@ class FakeMounts:
             lines = self._mountinfo.read_text().splitlines()
             if words[0] == "mount":
                 lines.append(f"{len(lines) + 9} 1 7:0 / {words[-1]} rw shared:2 - ext4 /dev/loop{len(lines)} rw")
+            elif words[0] == "cp":
+                source, target = Path(words[-2]), Path(words[-1])
+                with (
+                    source.open("rb") as opened,
+                    target.open("wb") as made,
+                ):  # only its beginning: it is as good as empty
+                    made.write(opened.read(4096))
+                    made.truncate(source.stat().st_size)
             elif words[0] == "umount":
                 lines = [line for line in lines if line.split()[4] != words[-1]]
             self._mountinfo.write_text("\n".join(lines) + "\n")
@@ -400,7 +423,16 @@ def make_world(
 
 
 def services_of(world: World) -> Services:
-    return Services(world.sandboxes, world.transitions, world.pool, world.reconciler, world.watchdog, world.health)
+    templates = Templates(world.sandboxes)
+    return Services(
+        world.sandboxes,
+        world.transitions,
+        templates,
+        world.pool,
+        world.reconciler,
+        world.watchdog,
+        world.health,
+    )
 
 
 def until(good: Callable[[], bool], what: str) -> None:

@@ -30,6 +30,7 @@ GROUPS = {
     "inside": ("exec", "upload", "download"),
     "files": ("files",),
     "browser": ("browser-test",),
+    "templates": ("snapshot", "template"),
     "host": ("pool", "cleanup", "routes", "completion", "version"),
 }
 # Marks a text as such before argparse sees it; no word of a command line can have it.

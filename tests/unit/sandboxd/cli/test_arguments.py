@@ -53,13 +53,17 @@ FLAGS = {
     "pool status": {"--json"},
     "pool start": {"--wait", "--json"},
     "pool drain": {"--json"},
+    "snapshot": {"--json"},
+    "template ls": {"--json"},
+    "template build": {"--base", "--json"},
+    "template rm": {"--json"},
     "cleanup": {"--older-than", "--unknown", "--json"},
     "routes status": {"--quiet", "--json"},
     "routes sync": {"--quiet", "--json"},
     "completion": set(),
     "version": {"--json"},
 }
-NOUNS = ("files", "pool", "routes")
+NOUNS = ("files", "template", "pool", "routes")
 
 
 def flags_of(verb: str) -> set[str]:
