@@ -116,9 +116,9 @@ class Ledger:
         """All rows in these states (default: all that are open), oldest claim or creation first."""
         return self._select(states or OPEN, "1")
 
-    def find(self, prefix: str) -> list[Sandbox]:
-        """Running sandboxes whose id begins with `prefix`."""
-        return self._select(("running",), "substr(id, 1, ?) = ?", (len(prefix), prefix))
+    def find(self, prefix: str, states: tuple[str, ...] = ("running",)) -> list[Sandbox]:
+        """Sandboxes in these states whose id begins with `prefix`."""
+        return self._select(states, "substr(id, 1, ?) = ?", (len(prefix), prefix))
 
     def expired(self, now: float) -> list[Sandbox]:
         return self._select(("running",), "ends_at <= ?", (now,))
@@ -145,6 +145,14 @@ class Ledger:
     def counter(self, key: str) -> int:
         rows = self._read("SELECT value FROM counters WHERE key = ?", (key,))
         return int(rows[0][0]) if rows else 0
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file; empty when it is sound. Takes milliseconds."""
+        try:
+            rows = self._read("PRAGMA quick_check(5)")
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        return [str(row[0]) for row in rows if row[0] != "ok"]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

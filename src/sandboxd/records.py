@@ -44,6 +44,7 @@ class Sandbox:
     claimed_at: float | None
     ends_at: float | None
     reason: str
+    closed_at: float | None
 
 
 def from_row(row: sqlite3.Row) -> Sandbox:
@@ -67,4 +68,5 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         claimed_at=row["claimed_at"],
         ends_at=row["ends_at"],
         reason=row["reason"],
+        closed_at=row["closed_at"],
     )

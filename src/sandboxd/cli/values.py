@@ -38,3 +38,12 @@ def port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise ArgumentTypeError(f"{text!r} is no port: write a number from 1 to 65535")
     return int(text)
+
+
+def line_count(text: str) -> int | None:
+    """A number of lines, None for "all"."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) > 10**9:
+        raise ArgumentTypeError(f"{text!r} is no number of lines: write 0, 20 or all")
+    return int(text)

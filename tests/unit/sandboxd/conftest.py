@@ -1,6 +1,7 @@
 """Doubles of what the daemon touches: a container engine in memory, HAProxy's admin socket, the host."""
 
 import grp
+import ipaddress
 import itertools
 import os
 import queue
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 
 from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
+from sandboxd.description import Description
 from sandboxd.engine import Container, Found
 from sandboxd.errors import EngineDown, EngineError
 from sandboxd.gateway import Gateway
@@ -30,6 +33,66 @@ from sandboxd.sandboxes import Host, Sandboxes
 KEY = b"k" * 32
 START = 1_800_000_000.0
 OWN_GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+DESCRIPTION = Description(
+    version="26.1.5",
+    api_version="1.45",
+    root_dir="/var/lib/docker/100000.100000",
+    runtime="crun",
+    userns_uid=100000,
+    live_restore=True,
+    apparmor=True,
+    pools=((ipaddress.IPv4Network("10.200.0.0/16"), 28),),
+    limits=frozenset({"memory", "swap", "cpu", "pids"}),
+)
+
+
+@dataclass
+class FakeLog:
+    """What a container wrote: (Unix seconds, text). `ended` when it does not run: nobody waits for more then."""
+
+    lines: list[tuple[float, str]] = field(default_factory=list)
+    ended: bool = False
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def write(self, at: float, text: str) -> None:
+        with self.changed:
+            self.lines.append((at, text))
+            self.changed.notify_all()
+
+    def end(self, ended: bool = True) -> None:
+        with self.changed:
+            self.ended = ended
+            self.changed.notify_all()
+
+
+class FakeFrames:
+    """Docker's answer to one reading of a log."""
+
+    def __init__(self, log: FakeLog, lines: int | None, since: float, follow: bool) -> None:
+        self._log, self._since, self._follow = log, since, follow
+        self._seen = 0 if lines is None else max(0, len(log.lines) - lines)
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            with self._log.changed:
+                if self._seen == len(self._log.lines):
+                    if not self._follow or self._log.ended or self.closed:
+                        return
+                    self._log.changed.wait(5)
+                    continue
+                at, text = self._log.lines[self._seen]
+                self._seen += 1
+            if at >= self._since:
+                stamp = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+                yield f"{stamp} {text}\n".encode()
+
+    def close(self) -> None:
+        with self._log.changed:
+            self.closed = True
+            self._log.changed.notify_all()
 
 
 @dataclass
@@ -47,6 +110,8 @@ class FakeEngine:
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     lock: Any = field(default_factory=threading.RLock)
     events: "queue.Queue[str | Exception]" = field(default_factory=queue.Queue)
+    logged: dict[str, "FakeLog"] = field(default_factory=dict)
+    description: Description = field(default_factory=lambda: DESCRIPTION)
 
     def _enter(self, method: str) -> None:
         if error := self.fail.pop(method, None):
@@ -94,7 +159,7 @@ class FakeEngine:
                 pid=1000 + number,
                 address=f"10.200.0.{number}",
                 gateway="10.200.0.1",
-                booted=f"boot {boot}",
+                booted=f"2027-01-15T07:59:59.{boot:09d}Z",  # a second before START
             )
 
     def stop(self, container: str) -> None:
@@ -110,6 +175,10 @@ class FakeEngine:
 
     def logs(self, container: str, lines: int) -> str:
         return "the last line"
+
+    def log(self, container: str, lines: int | None, since: float, follow: bool) -> "FakeFrames":
+        self._enter("log")
+        return FakeFrames(self.logged.setdefault(container, FakeLog()), lines, since, follow)
 
     def remove_container(self, container: str) -> None:
         self._enter("remove_container")
@@ -141,6 +210,14 @@ class FakeEngine:
             if isinstance(event, Exception):
                 raise event
             yield event
+
+    def describe(self) -> Description:
+        self._enter("describe")
+        return self.description
+
+    def subnets(self) -> list[str]:
+        self._enter("subnets")
+        return ["10.200.0.0/28"] * len(self.networks)
 
     def empty(self) -> bool:
         """Whether nothing at all is left."""

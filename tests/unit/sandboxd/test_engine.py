@@ -6,7 +6,7 @@ import pytest
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from sandboxd import engine, errors, spec
+from sandboxd import description, engine, errors, spec
 from tests.unit.sandboxd.conftest import FakeEngine
 
 INSPECTED = {
@@ -42,7 +42,7 @@ def test_a_dead_container_says_why() -> None:
     ],
 )
 def test_the_uid_that_is_root_inside(info: dict[str, Any], uid: int) -> None:
-    assert engine.base_uid(info) == uid
+    assert description.base_uid(info) == uid
 
 
 def test_dockers_times() -> None:

@@ -14,6 +14,7 @@ from sandboxd.cli.exits import LEGEND, USAGE
 PROGRAM = "docker-sandbox"
 GROUPS = {
     "lifecycle": ("init", "kill", "get-host", "list", "info"),
+    "watch": ("logs", "stats", "doctor"),
     "inside": ("exec", "upload", "download"),
     "host": ("pool", "cleanup", "routes", "version"),
 }
