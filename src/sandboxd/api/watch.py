@@ -21,7 +21,7 @@ from sandboxd.stats import Sample, Stats
 def router(services: Services) -> APIRouter:
     made = APIRouter(dependencies=TRUSTED)
     sandboxes = services.sandboxes
-    stats = Stats(sandboxes.ledger, sandboxes.engine, services.root)
+    stats = Stats(sandboxes.ledger, sandboxes.engine, services.effects.root)
 
     @made.get("/logs/{sandbox_id}")
     async def logs(

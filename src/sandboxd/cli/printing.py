@@ -32,11 +32,9 @@ def public(sandbox: dict[str, Any]) -> dict[str, Any]:
 
 def visible(text: str) -> str:
     """For a terminal: control characters, such as a sandbox may put into its log, are seen and do not act."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
-    )
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:

@@ -10,7 +10,7 @@ def with_rates(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, 
     """The sandboxes of `after`, each with `rates`.
 
     cpu_percent: of one processor, so two busy ones are 200; cpu_percent_of_limit: of what the sandbox may use;
-    received_bytes_per_s and sent_bytes_per_s. Each is None where it cannot be told: a new, stopped or restarted sandbox.
+    received_bytes_per_s and sent_bytes_per_s. Each is None where it cannot be told: of a new or restarted sandbox.
     """
     earlier = {one["sandboxID"]: one for one in before["sandboxes"]}
     elapsed_s = after["clock"] - before["clock"]

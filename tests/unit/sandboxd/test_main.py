@@ -146,6 +146,10 @@ admin_socket = "{directory}/admin.sock"
 routes_map = "{state}/routes.map"
 [pool]
 size = 2
+[wanted]
+runtime = "crun"
+userns_remap = true
+tls_mode = "internal"
 [templates.base]
 image = "base:1"
 memory_mb = 2048
