@@ -36,7 +36,7 @@ class ControlPlane:
 
     def call(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
         """The decoded answer, None when it has no body. Raises CliError."""
-        with self._asked(method, target, body) as response:
+        with self._asked(method, target, body, ANSWER_S) as response:
             content = response.read_all()
         return decoded(content, f"{method} {target}") if content else None
 
@@ -56,7 +56,7 @@ class ControlPlane:
 
     @contextmanager
     def _asked(
-        self, method: str, target: str, body: dict[str, Any] | None, patience_s: float | None = ANSWER_S
+        self, method: str, target: str, body: dict[str, Any] | None, patience_s: float | None
     ) -> Iterator[Response]:
         """An answer of success, its body not yet read. What goes wrong while it is read is told here, too."""
         connected = self._connect()

@@ -43,7 +43,7 @@ def gateway(readers: Readers) -> Verdict:
     except OSError as error:
         return fail(f"{host}:{port} does not answer: {error}", remedy)
     if answer.status != 502 or b"The sandbox was not found" not in answer.body:
-        return fail(f"{host}:{port} answers {answer.status} for an unknown sandbox, not our 502", f"{DEPLOY}")
+        return fail(f"{host}:{port} answers {answer.status} for an unknown sandbox, not our 502", DEPLOY)
     return ok(f"answers on {host}:{port} and takes routes")
 
 
@@ -51,10 +51,9 @@ def routes(readers: Readers) -> Verdict:
     status = readers.sandboxes.gateway.status()
     if status.in_step:
         return ok(f"{status.routes} routes, the same in ledger, map file and gateway")
-    differs = [
-        f"{word}: {', '.join(ids)}" for word, ids in (("missing", status.missing), ("stale", status.stale)) if ids
-    ]
-    return fail(status.gateway or "; ".join(differs), "docker-sandbox routes sync")
+    differing = {"missing": status.missing, "stale": status.stale}
+    seen = "; ".join(f"{word}: {', '.join(ids)}" for word, ids in differing.items() if ids)
+    return fail(status.gateway or seen, "docker-sandbox routes sync")
 
 
 def traefik(readers: Readers) -> Verdict:
@@ -140,10 +139,9 @@ def _leads_here(readers: Readers, address: str, name: str, here: set[str]) -> bo
         return False  # each client would be led to itself
     if address in here:
         return True
+    served, edge = readers.effects.certificate, readers.effects.edge
     try:  # behind a translated address no interface has it, but the same certificate answers there
-        return readers.effects.certificate((address, readers.effects.edge[1]), name) == readers.effects.certificate(
-            readers.effects.edge, name
-        )
+        return served((address, edge[1]), name) == served(edge, name)
     except OSError:
         return False
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 COMMAND_S = 10.0
 CONNECT_S = 5.0
+MAX_ANSWER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def fetch(address: tuple[str, int], host: str, tls: bool) -> Answer:
         with connection:
             connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
             received = b""
-            while piece := connection.recv(65536):
+            while len(received) < MAX_ANSWER_BYTES and (piece := connection.recv(65536)):
                 received += piece
     head, _, body = received.partition(b"\r\n\r\n")
     words = head.split(b" ", 2)

@@ -68,10 +68,7 @@ def examine(checks: Sequence[Check], readers: Readers, stopped: Callable[[], boo
         if stopped():
             return
         missing = [name for name in check.needs if name in bad]
-        if missing:
-            verdict = Verdict(BLOCKED, f"needs {missing[0]}")
-        else:
-            verdict = _look(check, readers, look_at)
+        verdict = Verdict(BLOCKED, f"needs {missing[0]}") if missing else _look(check, readers, look_at)
         if verdict.level in (FAIL, BLOCKED):
             bad.add(check.name)
         yield Finding(check.name, verdict.level, verdict.seen, verdict.remedy)

@@ -98,9 +98,7 @@ def limits(readers: Readers) -> Verdict:
         wanted = " ".join(f"fs.inotify.{name}={INOTIFY[name]}" for name in small)
         return warn(seen, f"sysctl -w {wanted}; to keep it, put it into the setting sysctls and deploy again")
     if used > most * FILES_TIGHT:
-        return warn(
-            f"{seen} of {most}", "sysctl -w fs.file-max=...; look with: lsof | awk '{print $1}' | sort | uniq -c"
-        )
+        return warn(f"{seen} of {most}", "who has them: lsof | awk '{print $1}' | sort | uniq -c | sort -n")
     nofile = readers.sandboxes.host.nofile
     if nofile < spec.NOFILE:
         return warn(
@@ -138,8 +136,10 @@ def cleanup(readers: Readers) -> Verdict:
     match = re.match(r"(@\w+|\S+(?:\s+\S+){4})\s+root\s", line)
     if not match:
         return fail(f"{file} has no line that runs docker-sandbox cleanup", DEPLOY)
-    now = readers.effects.now()
-    due = last_due(match[1], datetime.fromtimestamp(now - LATE_S))
+    try:
+        due = last_due(match[1], datetime.fromtimestamp(readers.effects.now() - LATE_S))
+    except ValueError as error:
+        return fail(f"{file}: {error}", DEPLOY)
     ran = readers.effects.changed_at(log)
     able = max(readers.effects.changed_at(file), _cron_since(readers))
     if due is None or due.timestamp() < able:
@@ -152,10 +152,8 @@ def cleanup(readers: Readers) -> Verdict:
 
 def _cron_since(readers: Readers) -> float:
     """When cron was started, in Unix seconds; 0 when nobody knows."""
-    done = readers.effects.run(
-        ["systemctl", "show", "cron.service", "--property=ActiveEnterTimestampMonotonic", "--value"]
-    )
-    micros = done.text.strip()
+    asked = "systemctl show cron.service --property=ActiveEnterTimestampMonotonic --value"
+    micros = readers.effects.run(asked.split()).text.strip()
     return readers.effects.now() - (readers.effects.uptime() - int(micros) / 1e6) if micros.isdecimal() else 0.0
 
 

@@ -134,9 +134,8 @@ class Probe:
         except SandboxdError as error:
             return fail(str(error), remedy)
         self._row = None
-        left = [
-            f"{one.kind} {one.ref}" for one in readers.engine.inventory(readers.config.project) if one.slot == row.slot
-        ]
+        found = readers.engine.inventory(readers.config.project)
+        left = [f"{one.kind} {one.ref}" for one in found if one.slot == row.slot]
         if row.id in readers.sandboxes.gateway.status().stale:
             left.append("its route")
         if self._sandboxes.dirs.path(row.slot).exists():

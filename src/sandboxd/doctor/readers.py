@@ -1,4 +1,4 @@
-"""What the checks look through: the parts of the daemon, and the effects on the host. Values are asked for, not kept."""
+"""What the checks look through: the parts of the daemon, and the effects on the host."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -50,10 +50,10 @@ DESCRIPTION = Description(
 
 @dataclass
 class FakeLog:
-    """What a container wrote: (Unix seconds, text). `ended` when it does not run: nobody waits for more then."""
+    """What a container wrote: (Unix seconds, text). At the end of each boot, readings that follow it end."""
 
     lines: list[tuple[float, str]] = field(default_factory=list)
-    ended: bool = False
+    boot: int = 1
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def write(self, at: float, text: str) -> None:
@@ -61,9 +61,9 @@ class FakeLog:
             self.lines.append((at, text))
             self.changed.notify_all()
 
-    def end(self, ended: bool = True) -> None:
+    def end(self) -> None:
         with self.changed:
-            self.ended = ended
+            self.boot += 1
             self.changed.notify_all()
 
 
@@ -71,7 +71,7 @@ class FakeFrames:
     """Docker's answer to one reading of a log."""
 
     def __init__(self, log: FakeLog, lines: int | None, since: float, follow: bool) -> None:
-        self._log, self._since, self._follow = log, since, follow
+        self._log, self._since, self._follow, self._boot = log, since, follow, log.boot
         self._seen = 0 if lines is None else max(0, len(log.lines) - lines)
         self.closed = False
 
@@ -79,7 +79,7 @@ class FakeFrames:
         while True:
             with self._log.changed:
                 if self._seen == len(self._log.lines):
-                    if not self._follow or self._log.ended or self.closed:
+                    if not self._follow or self._log.boot != self._boot or self.closed:
                         return
                     self._log.changed.wait(5)
                     continue
