@@ -79,7 +79,7 @@ def certificate(readers: Readers) -> Verdict:
     found = _served(readers)
     remedy = CERTIFICATE_REMEDIES[readers.config.wanted.tls_mode]
     if wanted not in found.names:
-        return fail(f"for {', '.join(found.names) or found.subject}, not for {wanted}", remedy)
+        return fail(f"{found.subject}: for {', '.join(found.names) or 'no name'}, not for {wanted}", remedy)
     return ok(f"for {wanted}")
 
 

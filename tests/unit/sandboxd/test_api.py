@@ -19,17 +19,24 @@ from sandboxd.__main__ import open_tcp, open_unix
 from sandboxd.admission import Admission
 from sandboxd.api.sandboxes import ENVD_VERSION
 from sandboxd.bodies import MAX_BODY_BYTES
+from sandboxd.doctor.effects import Effects
 from sandboxd.engine import Found
 from sandboxd.slotdir import access_token
 from tests.unit.sandboxd.conftest import KEY, World, down
+
+REAL = Effects()
+
+
+def services(world: World, effects: Effects) -> api.Services:
+    return api.Services(world.sandboxes, world.pool, world.reconciler, world.health, effects=effects)
 
 
 class Client:
     """Requests over the daemon's real Unix socket, served by uvicorn as in the daemon."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, effects: Effects = REAL) -> None:
         self.world = world
-        self.app = api.build(api.Services(world.sandboxes, world.pool, world.reconciler, world.health))
+        self.app = api.build(services(world, effects))
         self.sockets = [open_unix(world.config.socket, world.config.socket_group), open_tcp(world.config.listen)]
         options = uvicorn.Config(self.app, log_config=None, access_log=False, server_header=False)
         self.server = uvicorn.Server(options)
@@ -67,9 +74,9 @@ def served(world: World) -> Iterator[Client]:
 class Direct:
     """Requests straight into the app, as if they had come by the Unix socket, or by TCP."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, effects: Effects = REAL) -> None:
         self.world = world
-        app = api.build(api.Services(world.sandboxes, world.pool, world.reconciler, world.health))
+        app = api.build(services(world, effects))
 
         async def by_unix(scope: Scope, receive: Receive, send: Send) -> None:
             await app({**scope, "server": ("/run/sandboxd.sock", None)}, receive, send)
