@@ -13,9 +13,10 @@ from sandboxd.api.access import TRUSTED
 from sandboxd.api.sandboxes import ENVD_VERSION
 from sandboxd.api.services import Services
 from sandboxd.api.streams import Source, Streamed
+from sandboxd.doctor.agent import through_gateway
 from sandboxd.doctor.checks import checks
 from sandboxd.doctor.findings import examine
-from sandboxd.doctor.probe import Probe, through_gateway
+from sandboxd.doctor.probe import Probe
 from sandboxd.doctor.readers import Readers
 
 

@@ -5,56 +5,27 @@ Whatever happens in between, `close` removes it. Should the daemon die first, it
 
 import secrets
 import time
-from collections.abc import Callable
 
 from sandboxd.cgroups import Cgroups, Gone
-from sandboxd.cli.agent import Agent
-from sandboxd.cli.execute import exit_code
-from sandboxd.config import Config, Template
+from sandboxd.config import Template
+from sandboxd.doctor.agent import Execute
 from sandboxd.doctor.effects import Answer
 from sandboxd.doctor.findings import DEPLOY, Check, Verdict, fail, ok
 from sandboxd.doctor.readers import Readers
 from sandboxd.errors import SandboxdError
 from sandboxd.records import Claim, Sandbox
-from sandboxd.slotdir import access_token
 
 NAME = "doctor"
 LIFE_S = 600.0
-COMMAND_S = 20.0
 URL_S = 15.0
 POLL_S = 0.1
 CPU_DIFFERENCE = 0.01  # the kernel keeps whole microseconds of a period
 
 
-def through_gateway(config: Config, key: bytes) -> Callable[[Sandbox, str, bool], bool]:
-    """Runs a command by the agent: true when it ended with 0, or, in the background, as soon as it runs.
-
-    Raises SandboxdError when gateway or agent do not answer, or refuse.
-    """
-
-    def execute(row: Sandbox, command: str, background: bool) -> bool:
-        where = {"sandboxID": row.id, "envdAccessToken": access_token(key, row.id), "domain": config.domain}
-        agent = Agent(config.gateway.address, where)
-        process = {"cmd": "/bin/bash", "args": ["-l", "-c", command]}
-        connection = agent.connect()
-        connection.socket.settimeout(COMMAND_S)
-        try:
-            for event in agent.start(connection, {"process": process, "stdin": False}):
-                if background:
-                    return True
-                if end := event.get("end"):
-                    return exit_code(end) == 0
-        except OSError as error:
-            raise agent.broken(error) from error
-        finally:
-            connection.close()
-        return False
-
-    return execute
-
-
 class Probe:
-    def __init__(self, readers: Readers, execute: Callable[[Sandbox, str, bool], bool]) -> None:
+    """`execute` is from `agent.through_gateway`."""
+
+    def __init__(self, readers: Readers, execute: Execute) -> None:
         self._readers, self._execute = readers, execute
         self._sandboxes = readers.sandboxes
         self._row: Sandbox | None = None

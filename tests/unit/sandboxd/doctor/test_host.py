@@ -1,6 +1,8 @@
 """Checks of the host itself, healthy and not."""
 
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -31,8 +33,12 @@ LOG = "var/log/acme-sandbox-cleanup.log"
 
 
 @pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "UTC")
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.mark.parametrize("look", ALL)
