@@ -19,7 +19,7 @@ from sandboxd.cli.output import write_all
 STDIN, STDOUT = 0, 1
 ENTER = b"\033[?1049h\033[?25l\033[H"  # the alternate screen, no cursor
 LEAVE = b"\033[?25h\033[?1049l"
-DEFAULT_SIZE = (80, 24)
+DEFAULT_COLUMNS, DEFAULT_ROWS = 80, 24
 
 Picture = Callable[[int, int], list[str]]  # columns and rows of the terminal -> at most so many lines
 
@@ -51,11 +51,11 @@ class Screen:
 
     def show(self, picture: Picture) -> None:
         self._picture = picture
+        columns, rows = 0, 0
         with suppress(OSError):
-            size = os.get_terminal_size(STDOUT)
-            columns, rows = (size.columns, size.lines) if size.columns and size.lines else DEFAULT_SIZE
-        lines = picture(columns, rows)
-        body = "\r\n".join(f"{line}\033[K" for line in lines)
+            columns, rows = os.get_terminal_size(STDOUT)
+        lines = picture(columns or DEFAULT_COLUMNS, rows or DEFAULT_ROWS)  # some terminals do not know theirs
+        body = "\n".join(f"{line}\033[K" for line in lines)
         write_all(STDOUT, f"\033[H{body}\033[J".encode(errors="replace"))
 
     def quit_within(self, seconds: float) -> bool:

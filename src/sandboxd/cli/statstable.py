@@ -50,7 +50,7 @@ def busiest_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def total(rows: list[dict[str, Any]]) -> str:
     cpu = sum(row["rates"]["cpu_percent"] or 0.0 for row in rows)
     memory = sum(row["usage"]["memory_bytes"] for row in rows if row["usage"])
-    return f"{len(rows)} sandboxes: CPU {cpu:.0f}%, memory {binary(memory)}"
+    return f"{len(rows)} {'sandbox' if len(rows) == 1 else 'sandboxes'}: CPU {cpu:.0f}%, memory {binary(memory)}"
 
 
 def binary(count_bytes: float) -> str:

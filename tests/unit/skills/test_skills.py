@@ -52,6 +52,9 @@ VERBS = {
     "routes status": verb(0),
     "routes sync": verb(0),
     "version": verb(0),
+    "logs": verb(1, "--lines", "--follow --events"),
+    "stats": verb(0, "", "--once", many=True),
+    "doctor": verb(0, "", "--no-probe"),
 }
 
 

@@ -27,6 +27,9 @@ FLAGS = {
     "cleanup": {"--older-than", "--unknown", "--json"},
     "routes": {"--quiet", "--json"},
     "version": {"--json"},
+    "logs": {"--lines", "--follow", "--events", "--json"},
+    "stats": {"--once", "--json"},
+    "doctor": {"--no-probe", "--json"},
 }
 
 
@@ -100,6 +103,9 @@ def test_other_verbs() -> None:
     assert parse(["cleanup"]).older_than == 86400
     assert parse(["cleanup", "--older-than", "0"]).older_than == 0
     assert parse(["routes", "status", "--quiet"]).quiet
+    assert parse(["logs", "4f1c"]).lines == 100 and parse(["logs", "4f1c", "--lines", "all"]).lines is None
+    assert parse(["stats"]).ids == [] and parse(["stats", "a", "b", "--once"]).ids == ["a", "b"]
+    assert parse(["doctor", "--no-probe"]).no_probe
     assert parse(["--version"]).verb == "version"
 
 
@@ -120,6 +126,10 @@ def test_other_verbs() -> None:
         ("pool fill", "fill"),
         ("routes", "action"),
         ("cleanup --older-than soon", "soon"),
+        ("logs", "ID"),
+        ("logs 4f1c --lines -1", "--lines"),
+        ("logs 4f1c --lines few", "few"),
+        ("doctor 4f1c", "4f1c"),
         ("cleanup --dry-run", "--dry-run"),  # the daemon has none, and an unknown field would remove for good
     ],
 )

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sandboxd.cli.values import age, duration, pair, port
+from sandboxd.cli.values import age, duration, line_count, pair, port
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,10 @@ def test_ports() -> None:
     for text in ("0", "65536", "-1", "http", "", "1.5"):
         with pytest.raises(argparse.ArgumentTypeError, match="1 to 65535"):
             port(text)
+
+
+def test_counts_of_lines() -> None:
+    assert (line_count("0"), line_count("20"), line_count("all")) == (0, 20, None)
+    for text in ("-1", "few", "", "1.5", "9999999999"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write 0, 20 or all"):
+            line_count(text)

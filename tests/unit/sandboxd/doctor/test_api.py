@@ -1,6 +1,8 @@
 """POST /doctor: findings as lines."""
 
 import json
+import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,7 +32,10 @@ def test_without_a_probe(client: Direct, world: World) -> None:
 
 
 def test_with_a_probe_of_which_nothing_is_left(client: Direct, world: World) -> None:
-    """No gateway listens here, so that its command fails."""
+    """No gateway listens, so that its command fails."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody: tuple[str, int] = taken.getsockname()
+    world.sandboxes.config = replace(world.config, gateway=replace(world.config.gateway, address=nobody))
     found = {one["name"]: one for one in examine(client)}
     assert found["probe-made"]["level"] == found["probe-removed"]["level"] == "ok"
     assert found["probe-command"]["level"] == "fail" and found["probe-url"]["level"] == "blocked"
