@@ -25,7 +25,7 @@ from sandboxd.doctor.effects import Effects
 from tests.unit.sandboxd import kernel
 from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Cli, ControlPlane, answer_of, write_place
 from tests.unit.sandboxd.cli.test_statstable import NOW, USAGE, row
-from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.conftest import World, until
 from tests.unit.sandboxd.test_api import Client
 
 
@@ -126,7 +126,9 @@ class Terminal:
         self.resize(columns, rows)
         self.before = termios.tcgetattr(self.theirs)
         self.received = b""
-        self.process = cli.start("stats", stdin=self.theirs, stdout=self.theirs, stderr=subprocess.PIPE)
+        # A process group of its own, with us as the parent outside: the kernel stops no others by SIGTSTP.
+        streams = {"stdin": self.theirs, "stdout": self.theirs, "stderr": subprocess.PIPE}
+        self.process = cli.start("stats", **streams, process_group=0)
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -208,7 +210,8 @@ def test_a_terminal_that_becomes_narrow(terminal: Terminal) -> None:
 def test_the_shell_gets_the_terminal_in_between(terminal: Terminal, control: ControlPlane) -> None:
     terminal.until(shows_demo, "a picture")
     terminal.process.send_signal(signal.SIGTSTP)
-    assert os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED)[1])
+    status = Path(f"/proc/{terminal.process.pid}/status")
+    until(lambda: "State:\tT (stopped)" in status.read_text(), "a stop")
     assert termios.tcgetattr(terminal.theirs)[3] == terminal.before[3]
     terminal.received = b""
     control.answer("GET /stats", 200, look(2, sandbox(0, "after")))
