@@ -34,15 +34,19 @@ SHUTDOWN_S = 20  # how long running requests may take to end after SIGTERM; the 
 
 
 class Server(uvicorn.Server):
-    """Tells systemd once the sockets are served, and lets its caller end what else runs."""
+    """Tells systemd once the sockets are served, ends streams first of all, and lets its caller end what else runs."""
 
-    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None], end_streams: Callable[[], None]) -> None:
         super().__init__(settings)
-        self._ready = ready
+        self._ready, self._end_streams = ready, end_streams
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._end_streams()  # a log that somebody follows would be waited for, and nobody served meanwhile
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -93,7 +97,7 @@ def serve(settings: config.Config, parts: api.Services) -> None:
     parts.pool.start()
     parts.watchdog.start()
     try:
-        asyncio.run(Server(options, notify_ready).serve(sockets))
+        asyncio.run(Server(options, notify_ready, parts.streams.end_all).serve(sockets))
     finally:
         parts.pool.stop()
         parts.reconciler.stop()

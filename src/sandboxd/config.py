@@ -44,6 +44,15 @@ class Template:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """How the deploy set up what is not sandboxd's own; `doctor` compares it with what is in effect."""
+
+    runtime: str = "crun"
+    userns_remap: bool = True
+    tls_mode: str = "internal"
+
+
+@dataclass(frozen=True)
 class Config:
     project: str
     domain: str
@@ -58,6 +67,7 @@ class Config:
     pool_size: int
     gateway: Gateway
     templates: dict[str, Template]
+    wanted: Wanted = Wanted()
 
     @property
     def ledger(self) -> Path:
@@ -94,6 +104,9 @@ class _Table:
     def number(self, key: str, low: float, high: float) -> float:
         rule = f"must be a number from {low} to {high}"
         return float(self._take(key, lambda v: type(v) in (int, float) and low <= v <= high, rule))
+
+    def switch(self, key: str) -> bool:
+        return bool(self._take(key, lambda v: isinstance(v, bool), "must be true or false"))
 
     def address(self, key: str) -> tuple[str, int]:
         rule = 'must look like "127.0.0.1:8090", with a port from 1 to 65535'
@@ -143,6 +156,7 @@ def load(file: Path) -> Config:
         raise ConfigError(f"{file}: not valid TOML: {error}. {REMEDY}") from error
     top = _Table(file, values)
     gateway, pool, templates = top.table("gateway"), top.table("pool"), top.table("templates")
+    wanted = top.table("wanted")
     config = Config(
         project=top.text(
             "project", r"[a-z][a-z0-9-]{0,30}", "must be 1 to 31 of a-z, 0-9 and -, beginning with a letter"
@@ -159,9 +173,14 @@ def load(file: Path) -> Config:
         pool_size=pool.whole("size", 0, 1000),
         gateway=Gateway(gateway.address("address"), gateway.path("admin_socket"), gateway.path("routes_map")),
         templates={name: _template(name, templates.table(name)) for name in templates.keys()},  # noqa: SIM118
+        wanted=Wanted(
+            runtime=wanted.text("runtime"),
+            userns_remap=wanted.switch("userns_remap"),
+            tls_mode=wanted.text("tls_mode", r"internal|files|acme", "must be internal, files or acme"),
+        ),
     )
     top.pass_over("browser")  # the command line's
-    for table in (top, gateway, pool):
+    for table in (top, gateway, pool, wanted):
         table.refuse_unknown()
     if config.default_template not in config.templates:
         known = ", ".join(config.templates) or "none"

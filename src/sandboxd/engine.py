@@ -21,7 +21,9 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 from urllib3.exceptions import HTTPError
 
-from sandboxd import errors
+from sandboxd import description, errors
+from sandboxd.description import Description
+from sandboxd.dockerlog import DockerFrames, Frames, NoFrames
 
 T = TypeVar("T")
 TIMEOUT_S = 60
@@ -79,11 +81,14 @@ class Engine(Protocol):
     def remove_image(self, image: str) -> None: ...
     def build(self, context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]: ...
     def logs(self, container: str, lines: int) -> str: ...
+    def log(self, container: str, lines: int | None, since: float, follow: bool) -> Frames: ...
     def remove_container(self, container: str) -> None: ...
     def remove_network(self, network: str) -> None: ...
     def remove_volume(self, volume: str) -> None: ...
     def inventory(self, project: str) -> list[Found]: ...
     def changes(self, project: str) -> Iterator[str]: ...
+    def describe(self) -> Description: ...
+    def subnets(self) -> list[str]: ...
 
 
 class DockerEngine:
@@ -99,7 +104,7 @@ class DockerEngine:
 
     def userns_uid(self) -> int:
         """The uid on the host that is root inside: 0 without userns-remap."""
-        return base_uid(self._info())
+        return description.base_uid(self._info())
 
     def data_root(self) -> Path:
         """Where the engine keeps images and layers."""
@@ -200,6 +205,19 @@ class DockerEngine:
         text = self._call(f"logs of {container}", lambda api: api.logs(container, tail=lines), lambda: b"")
         return bytes(text).decode(errors="replace")
 
+    def log(self, container: str, lines: int | None, since: float, follow: bool) -> Frames:
+        """What the main process wrote: of all since that time (Unix seconds; 0: ever) the last `lines` (None: all).
+
+        With `follow` it goes on until the container stops. Nothing of a container that is not there.
+        """
+        tail: Any = "all" if lines is None else lines
+
+        def read(api: docker.APIClient) -> Frames:
+            stream = api.logs(container, stream=True, follow=follow, timestamps=True, tail=tail, since=since or None)
+            return DockerFrames(stream)
+
+        return self._call(f"log of {container}", read, NoFrames)
+
     def remove_container(self, container: str) -> None:
         self._call(f"remove {container}", lambda api: api.remove_container(container, v=True, force=True), lambda: None)
 
@@ -243,6 +261,15 @@ class DockerEngine:
             self._known_info = self._call("info", lambda api: api.info())
         return self._known_info
 
+    def describe(self) -> Description:
+        """How the engine is configured in effect. Takes some hundredths of a second."""
+        info = self._call("info", lambda api: api.info())
+        return description.parse(info, self._call("version", lambda api: api.version()))
+
+    def subnets(self) -> list[str]:
+        """Of all networks on this host, whoever made them."""
+        return description.subnets(self._call("list networks", lambda api: api.networks()))
+
     def _call(self, what: str, function: Callable[[Any], T], absent: Callable[[], T] | None = None) -> T:
         """Runs one call, and turns what docker-py raises into our errors. `absent` answers instead of a 404."""
         try:
@@ -264,13 +291,6 @@ class DockerEngine:
             if self._client is None:
                 self._client = docker.APIClient(version="auto", timeout=TIMEOUT_S)
             return self._client
-
-
-def base_uid(info: dict[str, Any]) -> int:
-    """From the engine's effective root directory, `/var/lib/docker/100000.100000` under userns-remap."""
-    remapped = any("name=userns" in option for option in info.get("SecurityOptions") or [])
-    match = re.search(r"/(\d+)\.\d+$", info.get("DockerRootDir", ""))
-    return int(match.group(1)) if remapped and match else 0
 
 
 def parse_container(found: dict[str, Any]) -> Container:

@@ -6,7 +6,7 @@ in threads. One module for each kind of request.
 
 from fastapi import FastAPI
 
-from sandboxd.api import host, sandboxes, templates
+from sandboxd.api import doctor, host, sandboxes, templates, watch
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
 from sandboxd.bodies import BodyLimit
@@ -21,4 +21,6 @@ def build(services: Services) -> FastAPI:
     app.include_router(host.router(services))
     app.include_router(sandboxes.router(services))
     app.include_router(templates.router(services))
+    app.include_router(watch.router(services))
+    app.include_router(doctor.router(services))
     return app

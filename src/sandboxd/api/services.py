@@ -1,7 +1,9 @@
 """The parts of the daemon that requests are turned into calls of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sandboxd.api.streams import Streams
+from sandboxd.doctor.effects import Effects
 from sandboxd.health import Health
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
@@ -20,3 +22,5 @@ class Services:
     reconciler: Reconciler
     watchdog: Watchdog
     health: Health
+    streams: Streams = field(default_factory=Streams)
+    effects: Effects = field(default_factory=Effects)

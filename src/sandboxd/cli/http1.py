@@ -6,7 +6,7 @@ command, a third of what a whole `exec` may take. Touches the socket that it is 
 
 import select
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 RECEIVE_BYTES = 256 * 1024
 MAX_HEAD_LINE_BYTES = 64 * 1024
@@ -81,6 +81,15 @@ class Response:
 
     def read_all(self) -> bytes:
         return b"".join(iter(lambda: self.read(RECEIVE_BYTES), b""))
+
+    def lines(self) -> Iterator[bytes]:
+        """Each line of the body as soon as it is there, without its end."""
+        rest = b""
+        while piece := self.read(RECEIVE_BYTES):
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
+        if rest:
+            yield rest
 
     def _read_chunked(self, size: int) -> bytes:
         if self._chunk_left == 0:

@@ -30,6 +30,13 @@ def public(sandbox: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in sandbox.items() if key != SECRET}
 
 
+def visible(text: str) -> str:
+    """For a terminal: control characters, such as a sandbox may put into its log, are seen and do not act."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
     if not rows:
         return "no sandboxes in use; make one with: docker-sandbox init"

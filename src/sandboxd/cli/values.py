@@ -68,3 +68,12 @@ def url_path(text: str) -> str:
     if not text.startswith("/") or not text.isprintable() or " " in text:
         raise ArgumentTypeError(f"{text!r} is no path of a URL: write /, /about or /search?q=x")
     return text
+
+
+def line_count(text: str) -> int | None:
+    """A number of lines, None for "all"."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) > 10**9:
+        raise ArgumentTypeError(f"{text!r} is no number of lines: write 0, 20 or all")
+    return int(text)

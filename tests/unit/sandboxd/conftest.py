@@ -1,6 +1,7 @@
 """Doubles of what the daemon touches: a container engine in memory, HAProxy's admin socket, the host."""
 
 import grp
+import ipaddress
 import itertools
 import os
 import queue
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 from sandboxd.api import Services
 from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
+from sandboxd.description import Description
 from sandboxd.engine import Container, Found
 from sandboxd.errors import EngineDown, EngineError
 from sandboxd.gateway import Gateway
@@ -34,6 +37,66 @@ from sandboxd.watchdog import Watchdog
 KEY = b"k" * 32
 START = 1_800_000_000.0
 OWN_GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+DESCRIPTION = Description(
+    version="26.1.5",
+    api_version="1.45",
+    root_dir="/var/lib/docker/100000.100000",
+    runtime="crun",
+    userns_uid=100000,
+    live_restore=True,
+    apparmor=True,
+    pools=((ipaddress.IPv4Network("10.200.0.0/16"), 28),),
+    limits=frozenset({"memory", "swap", "cpu", "pids"}),
+)
+
+
+@dataclass
+class FakeLog:
+    """What a container wrote: (Unix seconds, text). At the end of each boot, readings that follow it end."""
+
+    lines: list[tuple[float, str]] = field(default_factory=list)
+    boot: int = 1
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def write(self, at: float, text: str) -> None:
+        with self.changed:
+            self.lines.append((at, text))
+            self.changed.notify_all()
+
+    def end(self) -> None:
+        with self.changed:
+            self.boot += 1
+            self.changed.notify_all()
+
+
+class FakeFrames:
+    """Docker's answer to one reading of a log."""
+
+    def __init__(self, log: FakeLog, lines: int | None, since: float, follow: bool) -> None:
+        self._log, self._since, self._follow, self._boot = log, since, follow, log.boot
+        self._seen = 0 if lines is None else max(0, len(log.lines) - lines)
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            with self._log.changed:
+                if self._seen == len(self._log.lines):
+                    if not self._follow or self._log.boot != self._boot or self.closed:
+                        return
+                    self._log.changed.wait(5)
+                    continue
+                at, text = self._log.lines[self._seen]
+                self._seen += 1
+            if at >= self._since:
+                stamp = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+                yield f"{stamp} {text}\n".encode()
+
+    def close(self) -> None:
+        with self._log.changed:
+            self.closed = True
+            self._log.changed.notify_all()
 
 
 @dataclass
@@ -52,6 +115,8 @@ class FakeEngine:
     lock: Any = field(default_factory=threading.RLock)
     layers: dict[str, int] = field(default_factory=dict)
     events: "queue.Queue[str | Exception]" = field(default_factory=queue.Queue)
+    logged: dict[str, "FakeLog"] = field(default_factory=dict)
+    description: Description = field(default_factory=lambda: DESCRIPTION)
 
     def _enter(self, method: str) -> None:
         if error := self.fail.pop(method, None):
@@ -105,7 +170,7 @@ class FakeEngine:
                 pid=1000 + number,
                 address=f"10.200.0.{number}",
                 gateway="10.200.0.1",
-                booted=f"boot {boot}",
+                booted=f"2027-01-15T07:59:59.{boot:09d}Z",  # a second before START
             )
 
     def stop(self, container: str) -> None:
@@ -149,6 +214,10 @@ class FakeEngine:
     def logs(self, container: str, lines: int) -> str:
         return "the last line"
 
+    def log(self, container: str, lines: int | None, since: float, follow: bool) -> "FakeFrames":
+        self._enter("log")
+        return FakeFrames(self.logged.setdefault(container, FakeLog()), lines, since, follow)
+
     def remove_container(self, container: str) -> None:
         self._enter("remove_container")
         for found in [key for key, value in self.containers.items() if container in (key, value.name)]:
@@ -179,6 +248,14 @@ class FakeEngine:
             if isinstance(event, Exception):
                 raise event
             yield event
+
+    def describe(self) -> Description:
+        self._enter("describe")
+        return self.description
+
+    def subnets(self) -> list[str]:
+        self._enter("subnets")
+        return ["10.200.0.0/28"] * len(self.networks)
 
     def empty(self) -> bool:
         """Whether nothing at all is left."""
@@ -217,7 +294,7 @@ class FakeMounts:
                 with (
                     source.open("rb") as opened,
                     target.open("wb") as made,
-                ):  # only its beginning: it is as good as empty
+                ):  # the rest is empty
                     made.write(opened.read(4096))
                     made.truncate(source.stat().st_size)
             elif words[0] == "umount":

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,17 +20,24 @@ from sandboxd.__main__ import open_tcp, open_unix
 from sandboxd.admission import Admission
 from sandboxd.api.sandboxes import ENVD_VERSION
 from sandboxd.bodies import MAX_BODY_BYTES
+from sandboxd.doctor.effects import Effects
 from sandboxd.engine import Found
 from sandboxd.slotdir import access_token
 from tests.unit.sandboxd.conftest import KEY, World, down, services_of
+
+REAL = Effects()
+
+
+def services(world: World, effects: Effects) -> api.Services:
+    return replace(services_of(world), effects=effects)
 
 
 class Client:
     """Requests over the daemon's real Unix socket, served by uvicorn as in the daemon."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, effects: Effects = REAL) -> None:
         self.world = world
-        self.app = api.build(services_of(world))
+        self.app = api.build(services(world, effects))
         self.sockets = [open_unix(world.config.socket, world.config.socket_group), open_tcp(world.config.listen)]
         options = uvicorn.Config(self.app, log_config=None, access_log=False, server_header=False)
         self.server = uvicorn.Server(options)
@@ -67,9 +75,9 @@ def served(world: World) -> Iterator[Client]:
 class Direct:
     """Requests straight into the app, as if they had come by the Unix socket, or by TCP."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, effects: Effects = REAL) -> None:
         self.world = world
-        app = api.build(services_of(world))
+        app = api.build(services(world, effects))
 
         async def by_unix(scope: Scope, receive: Receive, send: Send) -> None:
             await app({**scope, "server": ("/run/sandboxd.sock", None)}, receive, send)

@@ -25,6 +25,10 @@ admin_socket = "/run/haproxy/admin.sock"
 routes_map = "/var/lib/acme/routes.map"
 [pool]
 size = 3
+[wanted]
+runtime = "crun"
+userns_remap = true
+tls_mode = "internal"
 [templates.base]
 image = "acme-sandbox:1"
 memory_mb = 2048

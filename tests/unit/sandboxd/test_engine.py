@@ -30,21 +30,6 @@ def test_a_dead_container_says_why() -> None:
     assert (found.running, found.pid, found.address, found.exit) == (False, 0, "", "exit code 137, out of memory")
 
 
-@pytest.mark.parametrize(
-    ("info", "uid"),
-    [
-        (
-            {"SecurityOptions": ["name=seccomp", "name=userns"], "DockerRootDir": "/var/lib/docker/165536.165536"},
-            165536,
-        ),
-        ({"SecurityOptions": ["name=seccomp"], "DockerRootDir": "/var/lib/docker"}, 0),
-        ({"SecurityOptions": None, "DockerRootDir": "/data/5.5"}, 0),
-    ],
-)
-def test_the_uid_that_is_root_inside(info: dict[str, Any], uid: int) -> None:
-    assert engine.base_uid(info) == uid
-
-
 def test_dockers_times() -> None:
     assert engine.timestamp("2027-01-15T08:00:00.123456789Z") == pytest.approx(1_800_000_000.123456)
     assert engine.timestamp("2027-01-15T09:00:00+01:00") == 1_800_000_000
@@ -118,6 +103,37 @@ def test_changes_end_with_the_connection() -> None:
     assert next(changes) == "s1"
     with pytest.raises(errors.EngineDown, match="has hung up"):
         next(changes)
+
+
+def test_a_log_is_read_with_times_and_may_be_ended_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Answers(logs=iter([b"2027-01-15T08:00:00.000000001Z hello\n"]))
+    connected(monkeypatch, client)
+    docker = engine.DockerEngine()
+    assert list(docker.log("c", 20, 0.0, follow=False)) == [b"2027-01-15T08:00:00.000000001Z hello\n"]
+    docker.log("c", None, 5.5, follow=True)
+    fixed = {"stream": True, "timestamps": True}
+    assert client.asked == [
+        ("logs", ("c",), {**fixed, "follow": False, "tail": 20, "since": None}),
+        ("logs", ("c",), {**fixed, "follow": True, "tail": "all", "since": 5.5}),
+    ]
+
+
+def test_the_log_of_a_container_that_is_gone_is_empty() -> None:
+    gone = with_api(NotFound("gone", response=answer(404), explanation="no such thing")).log("x", 5, 0.0, True)
+    assert list(gone) == []
+    gone.close()
+
+
+def test_the_description_and_the_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Answers(
+        info={"DockerRootDir": "/d", "LiveRestoreEnabled": True},
+        version={"Version": "26.1.5", "ApiVersion": "1.45"},
+        networks=[{"IPAM": {"Config": [{"Subnet": "10.200.0.0/28"}]}}],
+    )
+    connected(monkeypatch, client)
+    docker = engine.DockerEngine()
+    assert (docker.describe().version, docker.describe().root_dir) == ("26.1.5", "/d")
+    assert docker.subnets() == ["10.200.0.0/28"]
 
 
 class Answers:

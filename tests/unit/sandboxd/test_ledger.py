@@ -215,3 +215,30 @@ def test_a_cold_create_skips_the_pool(ledger: Ledger) -> None:
     row = ledger.set_running("p", "1", Claim(timeout_s=3), 5)
     assert (row.state, row.origin, row.claimed_at, row.ends_at) == ("running", "cold", 5, 8)
     assert (ledger.counter("hits:base"), ledger.counter("misses:base")) == (0, 0)
+
+
+def test_a_sound_file_has_no_faults(ledger: Ledger) -> None:
+    warm(ledger, "1")
+    assert ledger.faults() == []
+
+
+def test_a_file_that_was_damaged_while_it_was_open(directory: Path) -> None:
+    ledger = Ledger(directory / "ledger.sqlite")
+    for number in range(200):
+        warm(ledger, str(number))
+    ledger.close()
+    file = directory / "ledger.sqlite"
+    ledger = Ledger(file)
+    damaged = bytearray(file.read_bytes())
+    damaged[4096 * 3 : 4096 * 6] = b"\xa5" * 4096 * 3
+    file.write_bytes(damaged)
+    assert ledger.faults()
+    ledger.close()
+
+
+def test_what_is_gone_is_found_by_its_state(ledger: Ledger) -> None:
+    warm(ledger, "1")
+    ledger.set_removing("1", "pool drained")
+    ledger.set_gone("1", 50.0)
+    (found,) = ledger.find("id", ("removing", "gone"))
+    assert (found.reason, found.gone_at) == ("pool drained", 50.0) and ledger.find("id") == []

@@ -1,5 +1,6 @@
 """The daemon as a process: its sockets, its word to systemd, its end, and its complaints."""
 
+import json
 import os
 import signal
 import socket
@@ -149,6 +150,10 @@ admin_socket = "{directory}/admin.sock"
 routes_map = "{state}/routes.map"
 [pool]
 size = 2
+[wanted]
+runtime = "crun"
+userns_remap = true
+tls_mode = "internal"
 [templates.base]
 image = "base:1"
 memory_mb = 2048
@@ -210,6 +215,19 @@ def test_it_serves_as_soon_as_it_says_so_and_ends_in_order_at_sigterm(files: Pat
     assert [row.id for row in ledger.rows("running")] == [made.json()["sandboxID"]], "sandboxes outlive the daemon"
     assert not ledger.rows("creating", "removing"), "nothing was left half-done"
     ledger.close()
+
+
+def test_it_does_not_wait_for_those_who_follow_a_log(files: Path) -> None:
+    with running(files) as process, client_of(files) as client:
+        found = client.post("/v2/sandboxes", json={}).json()["sandboxID"]
+        with client.stream("GET", f"/logs/{found}?follow=true&events=true", timeout=15) as followed:
+            lines = followed.iter_lines()
+            assert json.loads(next(lines))["kind"] == "created"
+            process.send_signal(signal.SIGTERM)
+            last = [json.loads(line) for line in lines][-1]
+        assert last["code"] == 503 and "being stopped" in last["message"]
+        _, log = process.communicate(timeout=15)
+    assert process.returncode == 0 and "Traceback" not in log, log
 
 
 def test_a_second_daemon_says_so_and_leaves_the_first_ones_socket_alone(files: Path) -> None:

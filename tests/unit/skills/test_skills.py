@@ -73,6 +73,9 @@ VERBS = {
     "routes sync": verb(0),
     "completion": verb(1),
     "version": verb(0),
+    "logs": verb(1, "--lines", "--follow --events"),
+    "stats": verb(0, "", "--once", many=True),
+    "doctor": verb(0, "", "--no-probe"),
 }
 NOUNS = {name.split()[0] for name in VERBS if " " in name}
 

@@ -27,6 +27,7 @@ GROUPS = {
         "extend",
         "resize",
     ),
+    "watch": ("logs", "stats", "doctor"),
     "inside": ("exec", "upload", "download"),
     "files": ("files",),
     "browser": ("browser-test",),

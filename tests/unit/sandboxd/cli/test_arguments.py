@@ -62,6 +62,9 @@ FLAGS = {
     "routes sync": {"--quiet", "--json"},
     "completion": set(),
     "version": {"--json"},
+    "logs": {"--lines", "--follow", "--events", "--json"},
+    "stats": {"--once", "--json"},
+    "doctor": {"--no-probe", "--json"},
 }
 NOUNS = ("files", "template", "pool", "routes")
 
@@ -147,6 +150,9 @@ def test_other_verbs() -> None:
     assert parse(["cleanup", "--older-than", "0"]).older_than == 0
     assert parse(["routes", "status", "--quiet"]).quiet
     assert parse(["completion", "zsh"]).shell == "zsh"
+    assert parse(["logs", "4f1c"]).lines == 100 and parse(["logs", "4f1c", "--lines", "all"]).lines is None
+    assert parse(["stats"]).ids == [] and parse(["stats", "a", "b", "--once"]).ids == ["a", "b"]
+    assert parse(["doctor", "--no-probe"]).no_probe
     assert parse(["--version"]).verb == "version"
 
 
@@ -174,6 +180,10 @@ def test_other_verbs() -> None:
         ("files edit 4f1c f --old a", "--new"),
         ("completion tcsh", "tcsh"),
         ("cleanup --older-than soon", "soon"),
+        ("logs", "ID"),
+        ("logs 4f1c --lines -1", "--lines"),
+        ("logs 4f1c --lines few", "few"),
+        ("doctor 4f1c", "4f1c"),
         ("cleanup --dry-run", "--dry-run"),  # the daemon has none, and an unknown field would remove for good
     ],
 )

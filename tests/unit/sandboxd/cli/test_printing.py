@@ -76,3 +76,16 @@ def test_times_are_told_from_now(sandbox: dict[str, Any]) -> None:
     assert " 42s " in line and " in 1h29m " in line
     details = printing.sandbox_details(row, now)
     assert "(42s ago)" in details and "in 1h29m" in details
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("plain \u00fc", "plain \u00fc"),
+        ("a\tb", "a\tb"),
+        ("\033[2J\r\x07\x9b", "\ufffd[2J\ufffd\ufffd\ufffd"),
+        ("", ""),
+    ],
+)
+def test_control_characters_are_seen_and_do_not_act(text: str, seen: str) -> None:
+    assert printing.visible(text) == seen

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sandboxd.cli.values import age, depth, duration, limit, pair, port, size_mb, url_path
+from sandboxd.cli.values import age, depth, duration, limit, line_count, pair, port, size_mb, url_path
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,10 @@ def test_paths_of_urls() -> None:
     for text in ("", "about", "https://example.com/", "/a b", "/a\n"):
         with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
             url_path(text)
+
+
+def test_counts_of_lines() -> None:
+    assert (line_count("0"), line_count("20"), line_count("all")) == (0, 20, None)
+    for text in ("-1", "few", "", "1.5", "9999999999"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write 0, 20 or all"):
+            line_count(text)
