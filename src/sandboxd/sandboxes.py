@@ -171,12 +171,14 @@ class Sandboxes:
             self.dirs.write(sandbox.slot, text)
 
     def _obituary(self, prefix: str) -> str:
-        """What became of a sandbox that is gone, as long as the ledger remembers it."""
-        gone = self.ledger.find(prefix.partition("-")[0], ("gone",)) if prefix else []
-        if len(gone) != 1:
+        """What became of a sandbox that has ended, as long as the ledger remembers it."""
+        ended = self.ledger.find(prefix.partition("-")[0], ("removing", "gone")) if prefix else []
+        if len(ended) != 1:
             return ""
-        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(gone[0].gone_at))
-        return f": it ended on {when}: {gone[0].reason}"
+        if ended[0].gone_at is None:
+            return f": it is being removed: {ended[0].reason}"
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(ended[0].gone_at))
+        return f": it ended on {when}: {ended[0].reason}"
 
     def settle(self) -> None:
         """Waits until the renames and removals of the background are done."""

@@ -331,3 +331,14 @@ def test_a_seccomp_profile_is_read_and_a_missing_one_named(world: World) -> None
     profile.write_text('{"defaultAction": "x"}')
     world.sandboxes.create(template, Claim())
     assert world.engine.payloads[0]["HostConfig"]["SecurityOpt"] == ['seccomp={"defaultAction": "x"}']
+
+
+def test_who_asks_for_one_that_has_ended_is_told_when_and_why(world: World) -> None:
+    sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
+    world.engine.fail["remove_network"] = down()
+    world.sandboxes.try_remove(sandbox, "cleanup")
+    with pytest.raises(NotFound, match="not found: it is being removed: cleanup"):
+        world.sandboxes.find(sandbox.id)
+    world.reconciler.tick()
+    with pytest.raises(NotFound, match="not found: it ended on 2027-01-15 08:00:00 UTC: cleanup"):
+        world.sandboxes.find(f"{sandbox.id}-local")
