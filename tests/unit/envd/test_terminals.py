@@ -142,7 +142,7 @@ def test_a_resize_is_told_to_the_program(client: Client) -> None:
 def test_control_characters_do_what_they_do_in_a_terminal(client: Client) -> None:
     with opened(client, "/bin/bash", "--norc", "-i") as terminal:
         terminal.read_until(b"$ ")
-        terminal.type(b"echo begun; sleep 300\n")
+        terminal.type(b"sh -c 'echo begun; exec sleep 300'\n")  # so that it is in the foreground when it says so
         terminal.read_until(b"\r\nbegun\r\n")
         terminal.type(b"\x03")
         terminal.read_until(b"$ ")

@@ -14,7 +14,7 @@ from sandboxd.cli.exits import LEGEND, USAGE
 PROGRAM = "docker-sandbox"
 GROUPS = {
     "lifecycle": ("init", "kill", "get-host", "list", "info"),
-    "inside": ("exec", "upload", "download"),
+    "inside": ("exec", "shell", "upload", "download"),
     "host": ("pool", "cleanup", "routes", "version"),
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)

@@ -70,7 +70,9 @@ class Server:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
+        """Accept no more. A second time changes nothing."""
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
     def _accept(self) -> None:
