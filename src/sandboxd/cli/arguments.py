@@ -21,7 +21,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             f"{PROGRAM}: error: {name!r} is no verb. Verbs: {', '.join(NAMES)}. See: {PROGRAM} --help", file=sys.stderr
         )
         raise SystemExit(USAGE)
-    return verb_parser(name).parse_args(rest, argparse.Namespace(verb=name))
+    # Intermixed: else flags between an argument and one that may be left out, as of `shell`, would separate the two.
+    return verb_parser(name).parse_intermixed_args(rest, argparse.Namespace(verb=name))
 
 
 def verb_parser(name: str) -> Parser:

@@ -48,8 +48,8 @@ class Terminal:
         message = {"process": self.process, "pty": {"size": {"cols": columns, "rows": rows}}}
         self._client.ok("process.Process/Update", message)
 
-    def kill(self) -> None:
-        self._client.ok("process.Process/SendSignal", {"process": self.process, "signal": "SIGNAL_SIGKILL"})
+    def signal(self, name: str) -> None:
+        self._client.ok("process.Process/SendSignal", {"process": self.process, "signal": name})
 
     def read_until(self, words: bytes) -> bytes:
         """What was shown before `words`."""
@@ -193,11 +193,23 @@ def test_the_session_is_hung_up_when_a_client_kills_it(client: Client) -> None:
         terminal.read_until(b"jobs ")
         *jobs, nohup, foreground = map(int, terminal.read_until(b" end").split())
         terminal.read_until(b"sleep 301")
-        terminal.kill()
+        terminal.signal("SIGNAL_SIGKILL")
         assert terminal.finish().end["status"] == "signal: killed"
     eventually(lambda: not any(map(alive, [*jobs, foreground])), "its jobs are gone")
     assert alive(nohup)
     os.kill(nohup, signal.SIGKILL)
+
+
+def test_a_hang_up_is_left_to_the_shell(client: Client) -> None:
+    """It tells its jobs and may still do what it wants to do at its end, unlike after SIGKILL."""
+    with opened(client, "/bin/bash", "--norc", "-i") as terminal:
+        terminal.type(b"trap 'echo good''bye' EXIT; sleep 300 & sh -c \"echo jobs $! \\$\\$ end; exec sleep 301\"\n")
+        terminal.read_until(b"\r\njobs ")
+        jobs = [int(pid) for pid in terminal.read_until(b" end").split()]
+        terminal.signal("SIGNAL_SIGHUP")
+        terminal.read_until(b"goodbye")
+        assert terminal.finish().end["status"] == "signal: hangup"
+    eventually(lambda: not any(map(alive, jobs)), "its jobs are gone")
 
 
 def test_the_deadline_hangs_it_up_too(client: Client) -> None:
@@ -272,7 +284,7 @@ def test_nothing_is_left_of_many_terminals(client: Client, agent: Running) -> No
         assert client.start(failed).error["code"] == "invalid_argument"
         with opened(client, "/bin/bash", "--norc", "-i") as terminal:
             terminal.read_until(b"$ ")
-            terminal.kill()
+            terminal.signal("SIGNAL_SIGKILL")
             terminal.finish()
     eventually(lambda: open_terminals(agent) == 0, "no file stays open")
     children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()

@@ -153,7 +153,7 @@ class Relay(Server):
         self.address: tuple[str, int] = self._listening.getsockname()
 
     def cut(self) -> None:
-        for connected in self._pairs:
+        for connected in tuple(self._pairs):  # not those that are made because of it
             with suppress(OSError):  # the other half of the pair has gone already
                 connected.shutdown(socket.SHUT_RDWR)
 
