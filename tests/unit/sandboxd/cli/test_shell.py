@@ -4,6 +4,7 @@ import hashlib
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -317,6 +318,14 @@ def test_what_ignores_the_hang_up_is_killed(
     assert shell.hang_up(client, pid), "a second time, as when it has ended by itself"
     connection.close()
     assert gone(pid)
+
+
+def test_an_agent_that_does_not_answer_is_not_waited_for_for_ever(
+    sandbox: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "GRACE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        assert not shell.hang_up(Agent(frozen.getsockname(), sandbox), 1)
 
 
 def test_the_program_that_is_started() -> None:
