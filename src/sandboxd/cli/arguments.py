@@ -24,7 +24,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     elif name not in NAMES:
         refuse(f"{name!r} is no verb. Verbs: {', '.join(NAMES)}", PROGRAM)
     parser = verb_parser(name)
-    return parser.parse_args(joined(rest, parser.texts), argparse.Namespace(verb=name))
+    # Intermixed: else flags between an argument and one that may be left out, as of `shell`, would separate the two.
+    return parser.parse_intermixed_args(joined(rest, parser.texts), argparse.Namespace(verb=name))
 
 
 def chosen(word: str, actions: dict[str, str], rest: list[str]) -> tuple[str, list[str]]:

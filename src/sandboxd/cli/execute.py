@@ -210,11 +210,13 @@ def exit_code(end: dict[str, Any]) -> int:
     raise CliError(f"the command ended in a way that is not known here: {end}.")
 
 
-def lost(control: ControlPlane, agent: Agent, error: OSError) -> CliError:
+def lost(
+    control: ControlPlane, agent: Agent, error: OSError, aftermath: str = "The command may still run."
+) -> CliError:
     """The connection broke while the command ran: because the sandbox is gone, or for another reason?"""
     try:
         control.get(sandbox_path(agent.id))
     except CliError as refused:
         if refused.exit_code == NOT_FOUND:
             return CliError(f"sandbox {agent.id} was removed while the command ran.", NOT_FOUND)
-    return CliError(f"{agent.broken(error)} The command may still run.", FAILED)
+    return CliError(f"{agent.broken(error)} {aftermath}", FAILED)

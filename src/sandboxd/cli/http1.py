@@ -13,6 +13,12 @@ MAX_HEAD_LINE_BYTES = 64 * 1024
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986, section 2.3
 
 
+def chunk(*pieces: bytes) -> bytes:
+    """A piece of a body of unknown length; nothing for no bytes, since an empty chunk would end the body."""
+    size = sum(len(piece) for piece in pieces)
+    return b"".join((b"%x\r\n" % size, *pieces, b"\r\n")) if size else b""
+
+
 def quote(text: str) -> str:
     """Percent-encodes a part of a path or query; file names that are no UTF-8 keep their bytes."""
     return "".join(
@@ -132,10 +138,8 @@ class Connection:
         self.socket.sendall(self._head(method, target, {**headers, **framing}))
 
     def send_chunk(self, *pieces: bytes) -> None:
-        """One chunk of a body of unknown length; nothing for no bytes, since an empty chunk would end the body."""
-        size = sum(len(piece) for piece in pieces)
-        if size:
-            self.socket.sendall(b"".join((b"%x\r\n" % size, *pieces, b"\r\n")))
+        """One chunk of a body of unknown length; see `chunk`."""
+        self.socket.sendall(chunk(*pieces))
 
     def end_chunks(self) -> None:
         self.socket.sendall(b"0\r\n\r\n")

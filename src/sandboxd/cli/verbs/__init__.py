@@ -28,7 +28,7 @@ GROUPS = {
         "resize",
     ),
     "watch": ("logs", "stats", "doctor"),
-    "inside": ("exec", "upload", "download"),
+    "inside": ("exec", "shell", "upload", "download"),
     "files": ("files",),
     "browser": ("browser-test",),
     "templates": ("snapshot", "template"),

@@ -1,6 +1,6 @@
 """Verbs that reach into a sandbox."""
 
-from sandboxd.cli.exits import EXEC_LEGEND
+from sandboxd.cli.exits import EXEC_LEGEND, SHELL_LEGEND
 from sandboxd.cli.values import duration, pair
 from sandboxd.cli.verbs import Parser, Verb, id_argument, json_flag, user_flag
 
@@ -21,6 +21,16 @@ def _exec(parser: Parser) -> None:
     )
     parser.add_argument("--background", action="store_true", help="print its process id and return; it lives on")
     json_flag(parser)
+
+
+def _shell(parser: Parser) -> None:
+    id_argument(parser)
+    parser.add_argument(
+        "command", metavar="COMMAND", nargs="?", default="", help="one argument: quote it. Default: a login shell"
+    )
+    parser.add_argument("--cwd", metavar="D", default="", help="directory to start in (default: the sandbox's, /code)")
+    parser.add_argument("--env", metavar="K=V", type=pair, action="append", default=[], help="an environment variable")
+    user_flag(parser, "run as this user")
 
 
 def _upload(parser: Parser) -> None:
@@ -53,6 +63,22 @@ after some seconds.""",
   docker-sandbox exec 4f1c 'make test' --cwd /code/app --env CI=1 --timeout 10m
   docker-sandbox exec 4f1c 'exec python3 -m http.server > server.log 2>&1' --background""",
         EXEC_LEGEND,
+    ),
+    "shell": Verb(
+        "shell",
+        """\
+Opens a terminal in a sandbox: a login shell, or a program such as an editor.
+
+Every key goes to the program inside, Ctrl-C and Ctrl-Z among them. When nothing moves any more, leave with three keys:
+Enter ~ . (Enter ~ ~ types one ~). Leaving hangs up, as closing a terminal does. Programs and agents without a terminal
+use `exec` instead.""",
+        _shell,
+        """\
+  docker-sandbox shell 4f1c
+  docker-sandbox shell 4f1c --user root --cwd /
+  docker-sandbox shell 4f1c 'less /var/log/dpkg.log'
+  docker-sandbox shell 4f1c --env EDITOR=vi 'git commit'""",
+        SHELL_LEGEND,
     ),
     "upload": Verb(
         "transfer",

@@ -73,7 +73,9 @@ class Server:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
+        """Accept no more. A second time changes nothing."""
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
     def _accept(self) -> None:
@@ -158,7 +160,7 @@ class Relay(Server):
         self.address: tuple[str, int] = self._listening.getsockname()
 
     def cut(self) -> None:
-        for connected in self._pairs:
+        for connected in tuple(self._pairs):  # not those that are made because of it
             with suppress(OSError):  # the other half of the pair has gone already
                 connected.shutdown(socket.SHUT_RDWR)
 

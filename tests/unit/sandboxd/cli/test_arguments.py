@@ -28,6 +28,7 @@ FLAGS = {
         "--json",
     },
     "exec": {"--cwd", "--env", "--user", "--timeout", "--background", "--json"},
+    "shell": {"--cwd", "--env", "--user"},
     "upload": {"--user"},
     "download": {"--user"},
     "browser-test": {"--port", "--path", "--script", "--output", "--timeout", "--json"},
@@ -140,6 +141,18 @@ def test_a_command_may_begin_with_a_dash() -> None:
     assert parse(["exec", "4f1c", "--", "--version"]).command == "--version"
 
 
+def test_shell_takes_a_command_or_none() -> None:
+    assert parse(["shell", "4f1c"]).command == ""
+    parsed = parse(["shell", "--user", "root", "4f1c", "--cwd", "/", "vi x", "--env", "A=1"])
+    assert (parsed.id, parsed.command, parsed.user, parsed.cwd, parsed.env) == (
+        "4f1c",
+        "vi x",
+        "root",
+        "/",
+        [("A", "1")],
+    )
+
+
 def test_other_verbs() -> None:
     assert parse(["upload", "4f1c", "-", "/x"]).source == "-"
     assert parse(["download", "4f1c", "/x", "-"]).target == "-"
@@ -167,6 +180,7 @@ def test_other_verbs() -> None:
         ("init extra", "extra"),
         ("exec 4f1c ls -la", "-la"),
         ("exec 4f1c", "COMMAND"),
+        ("shell 4f1c vi file", "file"),
         ("get-host 4f1c --port 70000", "70000"),
         ("kill", "ID"),
         ("pool", "pool: an action is missing. Actions: status, start, drain."),
@@ -295,6 +309,13 @@ def test_the_help_of_exec_explains_its_codes(capsys: pytest.CaptureFixture[str])
         parse(["exec", "--help"])
     text = capsys.readouterr().out
     assert "124" in text and "128 + n" in text
+
+
+def test_the_help_of_shell_tells_how_to_leave(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["shell", "--help"])
+    text = capsys.readouterr().out
+    assert "Enter ~ ." in text and "129" in text and "`exec`" in text
 
 
 def test_only_the_module_of_the_verb_is_imported() -> None:

@@ -120,6 +120,7 @@ def test_arguments_of_the_process_are_the_default(lone: Cli, monkeypatch: pytest
     [
         ("manage", set()),
         ("execute", set()),
+        ("shell", set()),
         ("transfer", {"tarfile", "tempfile"}),
         ("files", set()),
         ("contents", set()),
@@ -138,6 +139,6 @@ def test_the_start_is_cheap(module: str, allowed: set[str]) -> None:
 
 
 def test_a_verb_loads_no_other_verbs_module() -> None:
-    others = {"sandboxd.cli.execute", "sandboxd.cli.transfer", "tarfile"}
+    others = {"sandboxd.cli.execute", "sandboxd.cli.shell", "sandboxd.cli.transfer", "tarfile", "termios"}
     for module in ("manage", "files", "contents"):
         assert not others & loaded(module), module
