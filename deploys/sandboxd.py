@@ -80,6 +80,8 @@ def daemon() -> None:
         gateway=GATEWAY,
         api=API,
         socket_group=GROUP,
+        # Each sandbox has a network of its own: where those end, a clear answer is better than Docker's refusal.
+        max_sandboxes=min(wanted.max_sandboxes or wanted.networks, wanted.networks),
     )
     link = f"{wanted.opt}/venv"
     environment(name="Install sandboxd", link=link, version=digest(code()))

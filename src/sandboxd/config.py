@@ -15,6 +15,7 @@ from sandboxd.errors import ConfigError
 REMEDY = "The file is rendered by the deploy: correct the setting there and deploy again."
 MISSING = object()
 DISK_MIN_MB, DISK_MAX_MB = 64, 16_777_216  # of ext4 with its journal
+POOL_MAX = 1000
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Template:
     cpus: float
     pids: int
     disk_mb: int
+    pool: int = 0  # members of its warm pool, unless `pool resize` says otherwise
     seccomp: str = ""
     apparmor: str = ""
     runtime: str = ""
@@ -53,7 +55,9 @@ class Config:
     default_template: str
     default_port: int
     create_parallelism: int
-    pool_size: int
+    max_sandboxes: int  # 0: no limit
+    memory_reserve_mb: int
+    disk_reserve_mb: int
     gateway: Gateway
     templates: dict[str, Template]
 
@@ -136,7 +140,7 @@ def load(file: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}. {REMEDY}") from error
     top = _Table(file, values)
-    gateway, pool, templates = top.table("gateway"), top.table("pool"), top.table("templates")
+    gateway, templates = top.table("gateway"), top.table("templates")
     config = Config(
         project=top.text(
             "project", r"[a-z][a-z0-9-]{0,30}", "must be 1 to 31 of a-z, 0-9 and -, beginning with a letter"
@@ -150,11 +154,13 @@ def load(file: Path) -> Config:
         default_template=top.text("default_template"),
         default_port=top.whole("default_port", 1, 65535),
         create_parallelism=top.whole("create_parallelism", 1, 64),
-        pool_size=pool.whole("size", 0, 1000),
+        max_sandboxes=top.whole("max_sandboxes", 0, 1_000_000),
+        memory_reserve_mb=top.whole("memory_reserve_mb", 0, DISK_MAX_MB),
+        disk_reserve_mb=top.whole("disk_reserve_mb", 0, DISK_MAX_MB),
         gateway=Gateway(gateway.address("address"), gateway.path("admin_socket"), gateway.path("routes_map")),
         templates={name: _template(name, templates.table(name)) for name in templates.keys()},  # noqa: SIM118
     )
-    for table in (top, gateway, pool):
+    for table in (top, gateway):
         table.refuse_unknown()
     if config.default_template not in config.templates:
         known = ", ".join(config.templates) or "none"
@@ -170,6 +176,7 @@ def _template(name: str, table: _Table) -> Template:
         cpus=table.number("cpus", 0.01, 1024),
         pids=table.whole("pids", 16, 4_194_304),
         disk_mb=table.whole("disk_mb", DISK_MIN_MB, DISK_MAX_MB),
+        pool=table.whole("pool", 0, POOL_MAX),
         seccomp=table.text("seccomp", r"(/.+)?", "must be the absolute path of a JSON profile, or empty", ""),
         apparmor=table.text("apparmor", r".*", "must be the name of a loaded AppArmor profile, or empty", ""),
         runtime=table.text("runtime", r".*", "must be a runtime that Docker knows, or empty", ""),

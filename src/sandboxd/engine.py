@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import docker
@@ -60,6 +61,7 @@ class Engine(Protocol):
 
     def version(self) -> str: ...
     def userns_uid(self) -> int: ...
+    def data_root(self) -> Path: ...
     def image_id(self, image: str) -> str: ...
     def create_network(self, payload: dict[str, Any]) -> None: ...
     def create_container(self, name: str, payload: dict[str, Any]) -> str: ...
@@ -82,17 +84,19 @@ class DockerEngine:
 
     def __init__(self) -> None:
         self._client: docker.APIClient | None = None
-        self._userns_uid: int | None = None
+        self._info: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def version(self) -> str:
         return str(self._call("version", lambda api: api.version())["Version"])
 
     def userns_uid(self) -> int:
-        """The uid on the host that is root inside: 0 without userns-remap. Asked once a connection: `info` is slow."""
-        if self._userns_uid is None:
-            self._userns_uid = base_uid(self._call("info", lambda api: api.info()))
-        return self._userns_uid
+        """The uid on the host that is root inside: 0 without userns-remap."""
+        return base_uid(self._information())
+
+    def data_root(self) -> Path:
+        """Where Docker keeps images and the files of containers."""
+        return Path(self._information().get("DockerRootDir") or "/var/lib/docker")
 
     def image_id(self, image: str) -> str:
         def absent() -> str:
@@ -181,6 +185,13 @@ class DockerEngine:
             # Each layer below has a word of its own for a connection that breaks in the middle of a stream.
             raise errors.EngineDown(f"Docker has hung up: {error}.") from error
 
+    def _information(self) -> dict[str, Any]:
+        """Asked once a connection: it is slow."""
+        info = self._info
+        if not info:
+            info = self._info = self._call("info", lambda api: api.info())
+        return info
+
     def _call(self, what: str, function: Callable[[Any], T], absent: Callable[[], T] | None = None) -> T:
         """Runs one call, and turns what docker-py raises into our errors. `absent` answers instead of a 404."""
         try:
@@ -192,7 +203,7 @@ class DockerEngine:
         except APIError as error:
             raise errors.EngineError(f"Docker refuses: {what}: {error.explanation}") from error
         except (DockerException, requests.RequestException) as error:
-            self._client = self._userns_uid = None  # it may come back as another version, or otherwise configured
+            self._client, self._info = None, {}  # it may come back as another version, or otherwise configured
             raise errors.EngineDown(
                 f"Docker does not answer ({what}: {error}). Look with: systemctl status docker; journalctl -u docker."
             ) from error
