@@ -27,6 +27,7 @@ def check(settings: Settings) -> None:
     _check_names(settings)
     _check_tls(settings)
     _check_docker(settings)
+    _between("pool_size", settings.pool_size, 0, 100, "members")
     for template in settings.templates.values():
         _check_template(template)
         if [other.image for other in settings.templates.values()].count(template.image) > 1:
@@ -36,11 +37,10 @@ def check(settings: Settings) -> None:
         raise SettingError(
             "default_template", settings.default_template, f"choose one of {', '.join(settings.templates)}"
         )
-    _between("pool_size", settings.pool_size, 0, 100, "members")
     _between("create_parallelism", settings.create_parallelism, 1, 32, "creates at a time")
     _between("max_sandboxes", settings.max_sandboxes, 0, 1_000_000, "sandboxes; 0 for no limit")
     if 0 < settings.max_sandboxes <= settings.pools:
-        remedy = f"the pools have {settings.pools} members: no sandbox could be made besides. Use more, or 0 for no limit"
+        remedy = f"the pools have {settings.pools} members: no sandbox could be made besides; use more, or 0 for none"
         raise SettingError("max_sandboxes", settings.max_sandboxes, remedy)
     _between("memory_reserve_mb", settings.memory_reserve_mb, 0, 1024 * 1024, "MiB")
     _between("disk_reserve_mb", settings.disk_reserve_mb, 0, 16_777_216, "MiB")

@@ -115,8 +115,9 @@ class Pool:
     def enable(self, template: str = "") -> None:
         """Turns one pool on, or all. Raises NotFound for a template that is not there."""
         names = self._named(template)
+        self._forget_failures(names)
         self._settings.turn(True, template)
-        self._try_at_once(names)
+        self.wake()
 
     def drain(self, template: str = "") -> None:
         """Turns one pool off, or all, and removes the members before it returns; those being made now included.
@@ -147,8 +148,9 @@ class Pool:
                 f"size {size}: with {others} members of other pools that is all of the {self._most} sandboxes that"
                 " max_sandboxes allows. Choose a smaller size, or raise max_sandboxes and deploy."
             )
+        self._forget_failures([template])
         self._settings.resize(template, size)
-        self._try_at_once([template])
+        self.wake()
         self._trim(template)
 
     def discard_outdated(self) -> None:
@@ -227,14 +229,13 @@ class Pool:
         for member in self._members(name)[self._size(name) :]:
             self._sandboxes.try_remove(member, "more pool members than wanted", ("warm",))
 
-    def _try_at_once(self, names: list[str]) -> None:
-        """Whatever failed before, somebody wants to see now whether it works."""
+    def _forget_failures(self, names: list[str]) -> None:
+        """Somebody wants to see now whether it works."""
         for name in names:
             self._report(name, "", "")
         with self._changed:
             for name in names:
                 self._pools[name].delay_s = self._pools[name].not_before = 0.0
-            self._changed.notify_all()
 
     def _missing(self, name: str, warm: int) -> int:
         """Negative when there are too many. Under the condition only: a member is counted once, as one or the other."""

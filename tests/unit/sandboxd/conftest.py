@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ class FakeEngine:
     def userns_uid(self) -> int:
         self._enter("userns_uid")
         return os.getuid()
+
+    def data_root(self) -> Path:
+        self._enter("data_root")
+        return Path("/var/lib/docker")
 
     def image_id(self, image: str) -> str:
         self._enter("image_id")
@@ -120,15 +125,16 @@ class FakeEngine:
 
     def rename(self, container: str, name: str) -> None:
         self._enter("rename")
-        self.containers[container] = replace(self.containers[container], name=name)
+        self._set(container, name=name)
 
     def logs(self, container: str, lines: int) -> str:
         return "the last line"
 
     def remove_container(self, container: str) -> None:
         self._enter("remove_container")
-        for found in [key for key, value in self.containers.items() if container in (key, value.name)]:
-            del self.containers[found]
+        with self.lock:
+            for found in [key for key, value in self.containers.items() if container in (key, value.name)]:
+                del self.containers[found]
 
     def remove_network(self, network: str) -> None:
         self._enter("remove_network")
@@ -277,6 +283,8 @@ class World:
     now: list[float]
     dead: set[str]
     commands: list[list[str]]
+    memory_mb: list[int]  # one figure: what is available on the host
+    disk_mb: dict[str, int]  # what is free, by the last name of a path; plenty where it is not said
     exit_codes: dict[str, int]  # of the commands in network namespaces, by the verb that they contain
 
     def leftovers(self) -> list[str]:
@@ -302,7 +310,7 @@ def directory() -> Iterator[Path]:
 @pytest.fixture
 def config(directory: Path) -> Config:
     templates = {
-        "base": Template("base", "base:1", 2048, 2.0, 1024, 10240),
+        "base": Template("base", "base:1", 2048, 2.0, 1024, 10240, pool=2),
         "large": Template("large", "large:1", 8192, 4.0, 2048, 20480),
     }
     state = directory / "state"
@@ -318,7 +326,9 @@ def config(directory: Path) -> Config:
         default_template="base",
         default_port=8000,
         create_parallelism=2,
-        pool_size=2,
+        max_sandboxes=100,
+        memory_reserve_mb=1024,
+        disk_reserve_mb=2048,
         gateway=GatewayConfig(("127.0.0.1", 8081), directory / "admin.sock", state / "routes.map"),
         templates=templates,
     )
@@ -326,6 +336,13 @@ def config(directory: Path) -> Config:
 
 @pytest.fixture
 def world(config: Config) -> Iterator[World]:
+    with living(config) as made:
+        yield made
+
+
+@contextmanager
+def living(config: Config) -> Iterator[World]:
+    """A world whose threads end with the block."""
     made = make_world(config)
     yield made
     made.pool.stop()
@@ -344,6 +361,8 @@ def make_world(
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
     now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0}
 
+    memory_mb, disk_mb = [8192], dict[str, int]()
+
     def run(command: list[str]) -> int:
         commands.append(command)
         return next(code for verb, code in exit_codes.items() if verb in command)
@@ -359,6 +378,8 @@ def make_world(
         disks_run=mounts.run,
         root=mounts.root,
         alive=lambda address: address not in dead,
+        available_memory_mb=lambda: memory_mb[0],
+        free_disk_mb=lambda path: disk_mb.get(path.name, 100_000),
         now=lambda: now[0],
         ready_deadline_s=0.05,
     )
@@ -380,6 +401,8 @@ def make_world(
         now,
         dead,
         commands,
+        memory_mb,
+        disk_mb,
         exit_codes,
     )
 
