@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,17 @@ def test_a_cold_create_skips_the_pool(ledger: Ledger) -> None:
     row = ledger.set_running("p", "1", Claim(timeout_s=3), 5)
     assert (row.state, row.origin, row.claimed_at, row.ends_at) == ("running", "cold", 5, 8)
     assert (ledger.counter("hits:base"), ledger.counter("misses:base")) == (0, 0)
+
+
+def test_sandboxes_are_counted_by_state_and_members_by_template(ledger: Ledger) -> None:
+    assert ledger.count("warm", "running").total() == 0 and ledger.members()["base"] == 0
+    for slot in "123":
+        warm(ledger, slot)
+    ledger.create("4", "pool", replace(BASE, name="large"), IMAGE, 1, 10240)
+    ledger.claim("p", "base", IMAGE, Claim(), 5)
+    assert ledger.count("creating", "warm", "running") == {"creating": 1, "warm": 2, "running": 1}
+    assert ledger.count("running") == {"running": 1}
+    assert ledger.members() == {"base": 2}
+    ledger.set_id("4", "id4")
+    ledger.set_warm("4", "pool-4")
+    assert ledger.members() == {"base": 2, "large": 1}

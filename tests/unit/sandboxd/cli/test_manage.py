@@ -80,6 +80,12 @@ def test_docker_being_down_is_try_again(cli: Cli, world: World) -> None:
     assert (done.returncode, done.stdout) == (5, b"") and "Docker does not answer" in done.stderr.decode()
 
 
+def test_a_full_host_is_try_again(cli: Cli, world: World) -> None:
+    world.memory_mb[0] = 1000
+    done = cli.run("init")
+    assert (done.returncode, done.stdout) == (5, b"") and "memory_reserve_mb keeps 1024 MB free" in done.stderr.decode()
+
+
 def test_an_ambiguous_id_names_the_candidates(used: Cli) -> None:
     other = used.out("init").strip()
     done = used.run("kill", "0000")
