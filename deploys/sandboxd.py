@@ -89,6 +89,8 @@ def daemon() -> None:
         gateway=GATEWAY,
         api=API,
         socket_group=GROUP,
+        # Each sandbox has a network of its own: where those end, a clear answer is better than Docker's refusal.
+        max_sandboxes=min(wanted.max_sandboxes or wanted.networks, wanted.networks),
     )
     # Files of their own, and not a part of the package: people copy them, and `browser-test` uploads them.
     for script in BROWSER_SCRIPTS:

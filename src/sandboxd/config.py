@@ -15,6 +15,7 @@ from sandboxd.errors import ConfigError
 REMEDY = "The file is rendered by the deploy: correct the setting there and deploy again."
 MISSING = object()
 DISK_MIN_MB, DISK_MAX_MB = 64, 16_777_216  # of ext4 with its journal
+POOL_MAX = 1000
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Template:
     pids: int
     disk_mb: int
     layer_mb: int
+    pool: int = 0  # members of its warm pool, unless `pool resize` says otherwise
     seccomp: str = ""
     apparmor: str = ""
     runtime: str = ""
@@ -64,7 +66,9 @@ class Config:
     default_template: str
     default_port: int
     create_parallelism: int
-    pool_size: int
+    max_sandboxes: int  # 0: no limit
+    memory_reserve_mb: int
+    disk_reserve_mb: int
     gateway: Gateway
     templates: dict[str, Template]
     wanted: Wanted = Wanted()
@@ -155,7 +159,7 @@ def load(file: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}. {REMEDY}") from error
     top = _Table(file, values)
-    gateway, pool, templates = top.table("gateway"), top.table("pool"), top.table("templates")
+    gateway, templates = top.table("gateway"), top.table("templates")
     wanted = top.table("wanted")
     config = Config(
         project=top.text(
@@ -170,7 +174,9 @@ def load(file: Path) -> Config:
         default_template=top.text("default_template"),
         default_port=top.whole("default_port", 1, 65535),
         create_parallelism=top.whole("create_parallelism", 1, 64),
-        pool_size=pool.whole("size", 0, 1000),
+        max_sandboxes=top.whole("max_sandboxes", 0, 1_000_000),
+        memory_reserve_mb=top.whole("memory_reserve_mb", 0, DISK_MAX_MB),
+        disk_reserve_mb=top.whole("disk_reserve_mb", 0, DISK_MAX_MB),
         gateway=Gateway(gateway.address("address"), gateway.path("admin_socket"), gateway.path("routes_map")),
         templates={name: _template(name, templates.table(name)) for name in templates.keys()},  # noqa: SIM118
         wanted=Wanted(
@@ -180,7 +186,7 @@ def load(file: Path) -> Config:
         ),
     )
     top.pass_over("browser")  # the command line's
-    for table in (top, gateway, pool, wanted):
+    for table in (top, gateway, wanted):
         table.refuse_unknown()
     if config.default_template not in config.templates:
         known = ", ".join(config.templates) or "none"
@@ -197,6 +203,7 @@ def _template(name: str, table: _Table) -> Template:
         pids=table.whole("pids", 16, 4_194_304),
         disk_mb=table.whole("disk_mb", DISK_MIN_MB, DISK_MAX_MB),
         layer_mb=table.whole("layer_mb", 1, DISK_MAX_MB),
+        pool=table.whole("pool", 0, POOL_MAX),
         seccomp=table.text("seccomp", r"(/.+)?", "must be the absolute path of a JSON profile, or empty", ""),
         apparmor=table.text("apparmor", r".*", "must be the name of a loaded AppArmor profile, or empty", ""),
         runtime=table.text("runtime", r".*", "must be a runtime that Docker knows, or empty", ""),

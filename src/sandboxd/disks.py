@@ -8,7 +8,6 @@ see what is mounted there. Every method raises HostError when the host refuses.
 import fcntl
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -242,12 +241,6 @@ def parse_mounts(mountinfo: str, below: Path) -> dict[Path, str]:
         if directory.parent == below:
             found[directory] = right.split(" ")[1]
     return found
-
-
-def free_mb(directory: Path) -> int:
-    """Free space for root on the file system of a directory."""
-    found = shutil.disk_usage(directory)
-    return found.free // MIB
 
 
 @contextmanager

@@ -7,6 +7,7 @@ opens the file. Rows that are gone stay as tombstones for a while. Times are Uni
 import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,6 +158,17 @@ class Ledger:
     def rows(self, *states: str) -> list[Sandbox]:
         """All rows in these states (default: all that are open), oldest claim or creation first."""
         return self._select(states or OPEN, "1")
+
+    def count(self, *states: str) -> Counter[str]:
+        """How many sandboxes are in each of these states."""
+        marks = ", ".join("?" * len(states))
+        statement = f"SELECT state, count(*) FROM sandboxes WHERE state IN ({marks}) GROUP BY state"
+        return Counter(dict(tuple(row) for row in self._read(statement, states)))
+
+    def members(self) -> Counter[str]:
+        """How many members the pool of each template has."""
+        rows = self._read("SELECT template, count(*) FROM sandboxes WHERE state = 'warm' GROUP BY template")
+        return Counter(dict(tuple(row) for row in rows))
 
     def find(self, prefix: str, states: tuple[str, ...] = USED) -> list[Sandbox]:
         """Sandboxes in these states whose id begins with `prefix`."""

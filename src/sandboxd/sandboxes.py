@@ -6,6 +6,7 @@ The ledger's row comes first and goes last, so that whatever a crash leaves behi
 
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sandboxd import AGENT_PORT, agent, disks, netns, spec
+from sandboxd import AGENT_PORT, agent, capacity, disks, netns, spec
 from sandboxd.admission import Admission
+from sandboxd.capacity import Capacity
 from sandboxd.config import Config, Template
 from sandboxd.disks import Disks
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotReady, SandboxdError
 from sandboxd.gateway import Gateway
 from sandboxd.ledger import Ledger
-from sandboxd.records import OPEN, Claim, Sandbox
+from sandboxd.records import OPEN, USED, Claim, Sandbox
 from sandboxd.slotdir import SlotDirs, agent_text
 from sandboxd.slotlocks import SlotLocks
 
@@ -39,8 +41,9 @@ class Host:
     netns_run: netns.Runner = netns.run
     disks_run: disks.Runner = disks.run
     root: Path = disks.HOST_ROOT
-    free_mb: Callable[[Path], int] = disks.free_mb
     alive: Callable[[str], bool] = agent.alive
+    available_memory_mb: Callable[[], int] = capacity.available_memory_mb
+    free_disk_mb: Callable[[Path], int] = capacity.free_disk_mb
     now: Callable[[], float] = time.time
     ready_deadline_s: float = READY_DEADLINE_S
 
@@ -54,6 +57,8 @@ class Sandboxes:
         self.dirs = SlotDirs(config.state_dir)
         self.disks = Disks(config.state_dir, host.disks_run, host.root)
         self.admission = Admission(config.create_parallelism)
+        self._capacity = Capacity(config, host.available_memory_mb, host.free_disk_mb)
+        self._taking_room = threading.Lock()
         self.locks = SlotLocks()
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rename")
 
@@ -232,6 +237,13 @@ class Sandboxes:
             raise EngineError(f"the container of sandbox {sandbox_id} is gone: somebody removed it by hand.")
         return container
 
+    def check_room(self, new: bool = False) -> None:
+        """Raises HostFull unless one more may be started; a `new` one must be made before, and counts then."""
+        if new:
+            self._capacity.check_number(self.ledger.count("creating", "warm", *USED))
+        self._capacity.check_memory(self.admission.inside)
+        self._capacity.check_disks([self.config.state_dir, self.engine.data_root()], self.host.root)
+
     def _try_rename(self, sandbox: Sandbox) -> None:
         try:
             self.engine.rename(sandbox.id, sandbox.container)
@@ -260,7 +272,9 @@ class Sandboxes:
         slot, image_id = secrets.token_hex(6), self.engine.image_id(template.image)
         disk_mb = claim.disk_mb or template.disk_mb
         with self.locks.hold(slot):
-            new = self.ledger.create(slot, origin, template, image_id, self.host.now(), disk_mb, claim.volume)
+            with self._taking_room:  # until the row counts, nobody else may take the same place
+                self.check_room(new=True)
+                new = self.ledger.create(slot, origin, template, image_id, self.host.now(), disk_mb, claim.volume)
             try:
                 yield new
             except BaseException as error:

@@ -14,6 +14,7 @@ SLOT_MOUNT = "/run/sandbox"
 CODE_MOUNT = "/code"
 LOG_FILE_MB = 10
 NOFILE = 65536
+OOM_SCORE_ADJ = 500  # when the host itself runs out of memory, sandboxes go before its daemons
 
 # Everything is dropped, then the least that sudo, apt-get, dpkg and the agent need is given back. Each line was taken
 # out and tried. Under userns-remap these hold over the sandbox's own uids only.
@@ -97,6 +98,7 @@ def container_payload(
         "Init": True,
         "Memory": memory_bytes,
         "MemorySwap": memory_bytes,  # equal to Memory: no swap
+        "OomScoreAdj": OOM_SCORE_ADJ,
         "NanoCpus": int(template.cpus * 1_000_000_000),
         "PidsLimit": template.pids,
         "CapDrop": ["ALL"],

@@ -5,6 +5,7 @@ crash, a reboot or somebody with Docker's own command has left otherwise.
 """
 
 import logging
+from contextlib import nullcontext
 
 from sandboxd import memory
 from sandboxd.errors import Conflict, EngineDown, NotFound, SandboxdError
@@ -36,12 +37,15 @@ class Transitions:
     def resume(self, sandbox: Sandbox, timeout_s: float | None = None) -> Sandbox:
         """Back to running, from paused or stopped; its time begins anew, `timeout_s` or else what it had.
 
-        One that runs stays as it is.
+        One that runs stays as it is. Raises HostFull when there is no room to start one that is stopped.
         """
-        with self._sandboxes.locks.hold(sandbox.slot):
+        place = self._sandboxes.admission.for_claim() if sandbox.state == "stopped" else nullcontext()
+        with place, self._sandboxes.locks.hold(sandbox.slot):
             row = self._present(sandbox)
             if row.state == "running":
                 return row
+            if row.state == "stopped":
+                self._sandboxes.check_room()
             timeout = row.timeout_s if timeout_s is None else timeout_s
             end = None if timeout is None else self._sandboxes.host.now() + timeout
             before, row = row, self._ledger.set_resumed(row.slot, end)

@@ -42,7 +42,7 @@ class Watchdog:
     def __init__(self, sandboxes: Sandboxes, transitions: Transitions, health: Health) -> None:
         self._sandboxes, self._transitions, self._health = sandboxes, transitions, health
         self._before: dict[str, Taken] = {}
-        self._free_mb = 0
+        self._free_mb: list[int] = []  # at the last look, of each place
         self._looked = 0.0
         self._ended: set[str] = set()  # slots that were stopped here
         self._over: dict[str, float] = {}  # of those that were started again: since when they are seen over the limit
@@ -60,7 +60,8 @@ class Watchdog:
     def tick(self) -> None:
         """Looks when there is cause to: space was lost, little is left, or it is long ago."""
         now, free_mb = self._sandboxes.host.now(), self._free()
-        lost, critical = self._free_mb - free_mb >= LOST_MB, min(self._free_mb, free_mb) < CRITICAL_MB
+        lost = any(before - after >= LOST_MB for before, after in zip(self._free_mb, free_mb, strict=False))
+        critical = min([*self._free_mb, *free_mb]) < CRITICAL_MB
         if lost or critical or self._over or not 0 <= now - self._looked < LOOK_ANYWAY_S:
             self.look()
             self._free_mb, self._looked = free_mb, now
@@ -74,7 +75,7 @@ class Watchdog:
         present = {row.slot for row in self._sandboxes.ledger.rows(*USED)}
         self._over = {slot: since for slot, since in self._over.items() if slot in taken}
         self._ended &= present
-        free_mb = self._free()
+        free_mb = min(self._free())
         if free_mb < CRITICAL_MB and running:
             worst = max(running, key=lambda row: self._growth(row, taken[row.slot]))
             if self._growth(worst, taken[worst.slot]) > 0:
@@ -108,10 +109,10 @@ class Watchdog:
         layer = self._sandboxes.engine.layer_bytes(row.id)
         return Taken(layer // MIB, self._sandboxes.disks.allocated(row.slot, row.volume) // MIB)
 
-    def _free(self) -> int:
-        """The least free space, in MiB, of the places where sandboxes write."""
+    def _free(self) -> list[int]:
+        """The free space, in MiB, of the places where sandboxes write."""
         places = (self._sandboxes.config.state_dir, self._sandboxes.engine.data_root())
-        return min(self._sandboxes.host.free_mb(place) for place in places)
+        return [self._sandboxes.host.free_disk_mb(place) for place in places]
 
     def _run(self) -> None:
         while not self._stopped.wait(EVERY_S):

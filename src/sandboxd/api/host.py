@@ -1,4 +1,4 @@
-"""Requests about the host: its health, the pool, the cleanup, the routes."""
+"""Requests about the host: its health, the pools, the cleanup, the routes."""
 
 from dataclasses import asdict
 
@@ -9,11 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from sandboxd.api.access import TRUSTED, came_by_unix_socket
 from sandboxd.api.answers import run
 from sandboxd.api.services import Services
+from sandboxd.bodies import Text
+from sandboxd.config import POOL_MAX
 
 
 class PoolChange(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     enabled: bool
+    template: Text = ""  # all pools
+
+
+class PoolSize(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    size: int = Field(ge=0, le=POOL_MAX)
+    template: Text = ""  # the default one
 
 
 class Cleanup(BaseModel):
@@ -42,7 +51,12 @@ def router(services: Services) -> APIRouter:
 
     @made.post("/pool", dependencies=TRUSTED)
     async def pool_change(body: PoolChange) -> Response:
-        await run(pool.enable if body.enabled else pool.drain)
+        await run(lambda: (pool.enable if body.enabled else pool.drain)(body.template))
+        return JSONResponse(asdict(await run(pool.status)))
+
+    @made.post("/pool/resize", dependencies=TRUSTED)
+    async def pool_resize(body: PoolSize) -> Response:
+        await run(lambda: pool.resize(body.template or sandboxes.config.default_template, body.size))
         return JSONResponse(asdict(await run(pool.status)))
 
     @made.post("/cleanup", dependencies=TRUSTED)

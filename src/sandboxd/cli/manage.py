@@ -1,4 +1,4 @@
-"""The verbs that only ask the control plane: init, kill, get-host, list, info, pool, cleanup, routes, version."""
+"""The verbs that only ask the control plane: init, kill, get-host, list, info, cleanup, routes, version."""
 
 import time
 from argparse import Namespace
@@ -8,9 +8,6 @@ from sandboxd import __version__
 from sandboxd.cli import place, printing
 from sandboxd.cli.control import ControlPlane, sandbox_path
 from sandboxd.cli.exits import FAILED, OK, CliError
-
-POOL_FULL_S = 240.0  # its unit gives up after 300 s
-POLL_S = 0.2
 
 
 def run(options: Namespace, config: str) -> int:
@@ -73,40 +70,6 @@ def info(options: Namespace, control: ControlPlane) -> int:
     return OK
 
 
-def pool_status(options: Namespace, control: ControlPlane) -> int:
-    return _show_pool(options, control.get("/pool"))
-
-
-def pool_start(options: Namespace, control: ControlPlane) -> int:
-    state = control.post("/pool", {"enabled": True})
-    if not options.wait:
-        return _show_pool(options, state)
-    state = _filled(control, state)
-    _show_pool(options, state)
-    if state["warm"] < state["size"]:
-        reason = state["trouble"] or ("filling is slow" if state["enabled"] else "it was turned off meanwhile")
-        raise CliError(f"the pool has {state['warm']} of {state['size']} members: {reason}.")
-    return OK
-
-
-def pool_drain(options: Namespace, control: ControlPlane) -> int:
-    return _show_pool(options, control.post("/pool", {"enabled": False}))
-
-
-def _show_pool(options: Namespace, state: dict[str, Any]) -> int:
-    printing.show(options, state, lambda: printing.fields(printing.pool_lines(state)))
-    return OK
-
-
-def _filled(control: ControlPlane, state: dict[str, Any]) -> dict[str, Any]:
-    """The state once the pool is full, turned off by somebody else, or too slow."""
-    give_up = time.monotonic() + POOL_FULL_S
-    while state["enabled"] and state["warm"] < state["size"] and time.monotonic() < give_up:
-        time.sleep(POLL_S)
-        state = control.get("/pool")
-    return state
-
-
 def cleanup(options: Namespace, control: ControlPlane) -> int:
     done = control.post("/cleanup", {"olderThan": options.older_than, "unknown": options.unknown})
     removed = " ".join(done["removed"])
@@ -141,9 +104,6 @@ ACTIONS = {
     "get-host": get_host,
     "list": list_all,
     "info": info,
-    "pool status": pool_status,
-    "pool start": pool_start,
-    "pool drain": pool_drain,
     "cleanup": cleanup,
     "routes status": routes_status,
     "routes sync": routes_sync,

@@ -76,15 +76,23 @@ def sandbox_details(row: dict[str, Any], now: float) -> str:
     return fields(lines)
 
 
-def pool_lines(state: dict[str, Any]) -> list[tuple[str, str]]:
+def pool_table(pools: list[dict[str, Any]]) -> str:
+    """One line for each pool, and below the table what is wrong with them."""
+    if not pools:
+        return "no template has a pool; make one with: docker-sandbox pool resize N"
+    head = ("TEMPLATE", "ON", "SIZE", "WARM", "STARTING", "HITS", "MISSES", "P50 MS", "P95 MS")
     lines = [
-        ("enabled", _yes(state["enabled"])),
-        ("warm", f"{state['warm']} of {state['size']}"),
-        ("starting", str(state["starting"])),
-        ("hits", str(state["hits"])),
-        ("misses", str(state["misses"])),
+        (
+            pool["template"],
+            _yes(pool["enabled"]),
+            f"{pool['size']}" + (f" (set: {pool['configured']})" if pool["size"] != pool["configured"] else ""),
+            *(str(pool[key]) for key in ("warm", "starting", "hits", "misses")),
+            *("-" if pool[key] is None else f"{pool[key]:.1f}" for key in ("p50_ms", "p95_ms")),
+        )
+        for pool in pools
     ]
-    return lines + ([("trouble", state["trouble"])] if state["trouble"] else [])
+    troubles = [f"{pool['template']}: {pool['trouble']}" for pool in pools if pool["trouble"]]
+    return "\n".join([table(head, lines), *troubles])
 
 
 def route_lines(state: dict[str, Any]) -> list[tuple[str, str]]:

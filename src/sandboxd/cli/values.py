@@ -3,6 +3,7 @@
 from argparse import ArgumentTypeError
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+POOL_MAX = 1000  # as in sandboxd.config, which costs too much to import here
 UNITS_MB = {"m": 1, "g": 1024, "t": 1024 * 1024}
 
 
@@ -54,6 +55,12 @@ def pair(text: str) -> tuple[str, str]:
 def port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise ArgumentTypeError(f"{text!r} is no port: write a number from 1 to 65535")
+    return int(text)
+
+
+def pool_size(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) > POOL_MAX:
+        raise ArgumentTypeError(f"{text!r} is no size of a pool: write a whole number from 0 to {POOL_MAX}")
     return int(text)
 
 

@@ -117,8 +117,8 @@ def pool(readers: Readers) -> Verdict:
         return skip("off by the setting pool_size: each sandbox is made when it is asked for")
     if not status.enabled:
         return warn(f"off{rate}", f"systemctl start {readers.config.project}-container-pool")
-    if status.trouble:
-        return warn(f"{seen}; the last fill failed: {status.trouble}", f"journalctl -u {readers.daemon_unit} -n 50")
+    if trouble := next((pool.trouble for pool in status.pools if pool.trouble), ""):
+        return warn(f"{seen}; the last fill failed: {trouble}", f"journalctl -u {readers.daemon_unit} -n 50")
     if claims >= MISSES_NOTED and status.misses > status.hits:
         return warn(f"{seen}: most waited", "raise the setting pool_size and deploy again")
     return ok(seen)

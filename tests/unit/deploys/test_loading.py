@@ -34,6 +34,15 @@ def test_a_dictionary_may_come_from_the_command_line_as_json(data: dict[str, Any
     assert settings.sysctls == {"vm.swappiness": 10}
 
 
+def test_each_template_says_its_pool_but_that_of_the_default_is_pool_size(data: dict[str, Any]) -> None:
+    data |= {"pool_size": 4, "templates": {"base": {}, "more": {"pool": "2"}, "none": {}}}
+    settings = load(data)
+    assert {name: template.pool for name, template in settings.templates.items()} == {"base": 4, "more": 2, "none": 0}
+    assert settings.pools == 6
+    data["templates"]["base"] = {"pool": 5}
+    assert refusal(data) == ("templates['base']['pool'] = 5: leave it out: pool_size says it for the default template")
+
+
 def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, Any]) -> None:
     data |= {
         "sandbox_memory_mb": 512,
@@ -57,6 +66,7 @@ def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, A
         pids=100,
         disk_mb=512,
         layer_mb=256,
+        pool=3,
     )
 
 

@@ -78,10 +78,10 @@ def test_sandboxd_accepts_its_configuration(case: str, tmp_path: Path) -> None:
     settings = CASES[case].settings
     project = settings.get("project", "flourisha")
     assert (loaded.project, loaded.domain) == (project, DOMAIN)
-    assert loaded.pool_size == settings.get("pool_size", 3)
+    assert loaded.templates[loaded.default_template].pool == settings.get("pool_size", 3)
     assert str(loaded.state_dir) == f"/var/lib/{project}-sandbox"
     assert set(loaded.templates) == set(settings.get("templates", {"base", "playwright"}))
-    assert set(values) >= {"gateway", "pool", "templates"}
+    assert set(values) >= {"gateway", "templates"}
 
 
 def test_limits_of_templates_reach_sandboxd(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,9 +127,6 @@ class FakeEngine:
         self._enter("version")
         return "1"
 
-    def data_root(self) -> Path:
-        return Path("/var/lib/docker")
-
     def layer_bytes(self, container: str) -> int:
         self._enter("layer_bytes")
         return self.layers.get(container, 0)
@@ -136,6 +134,10 @@ class FakeEngine:
     def userns_uid(self) -> int:
         self._enter("userns_uid")
         return os.getuid()
+
+    def data_root(self) -> Path:
+        self._enter("data_root")
+        return Path("/var/lib/docker")
 
     def image_id(self, image: str) -> str:
         self._enter("image_id")
@@ -195,7 +197,7 @@ class FakeEngine:
 
     def rename(self, container: str, name: str) -> None:
         self._enter("rename")
-        self.containers[container] = replace(self.containers[container], name=name)
+        self._set(container, name=name)
 
     def commit(self, container: str, image: str) -> None:
         self._enter("commit")
@@ -220,8 +222,9 @@ class FakeEngine:
 
     def remove_container(self, container: str) -> None:
         self._enter("remove_container")
-        for found in [key for key, value in self.containers.items() if container in (key, value.name)]:
-            del self.containers[found]
+        with self.lock:
+            for found in [key for key, value in self.containers.items() if container in (key, value.name)]:
+                del self.containers[found]
 
     def remove_network(self, network: str) -> None:
         self._enter("remove_network")
@@ -384,10 +387,11 @@ class World:
     reconciler: Reconciler
     watchdog: Watchdog
     mounts: FakeMounts
-    free_mb: list[int]
     now: list[float]
     dead: set[str]
     commands: list[list[str]]
+    memory_mb: list[int]  # one figure: what is available on the host
+    disk_mb: dict[str, int]  # what is free, by the last name of a path; plenty where it is not said
     exit_codes: dict[str, int]  # of the commands in network namespaces, by the verb that they contain
 
     def leftovers(self) -> list[str]:
@@ -413,7 +417,7 @@ def directory() -> Iterator[Path]:
 @pytest.fixture
 def config(directory: Path) -> Config:
     templates = {
-        "base": Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240),
+        "base": Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240, pool=2),
         "large": Template("large", "large:1", 8192, 4.0, 2048, 20480, 10240),
     }
     state = directory / "state"
@@ -429,7 +433,9 @@ def config(directory: Path) -> Config:
         default_template="base",
         default_port=8000,
         create_parallelism=2,
-        pool_size=2,
+        max_sandboxes=100,
+        memory_reserve_mb=1024,
+        disk_reserve_mb=2048,
         gateway=GatewayConfig(("127.0.0.1", 8081), directory / "admin.sock", state / "routes.map"),
         templates=templates,
     )
@@ -437,6 +443,13 @@ def config(directory: Path) -> Config:
 
 @pytest.fixture
 def world(config: Config) -> Iterator[World]:
+    with living(config) as made:
+        yield made
+
+
+@contextmanager
+def living(config: Config) -> Iterator[World]:
+    """A world whose threads end with the block."""
     made = make_world(config)
     yield made
     made.pool.stop()
@@ -453,8 +466,9 @@ def make_world(
     mounts: FakeMounts | None = None,
 ) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
-    free_mb = [100_000]
     now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0}
+
+    memory_mb, disk_mb = [8192], dict[str, int]()
 
     def run(command: list[str]) -> int:
         commands.append(command)
@@ -470,8 +484,9 @@ def make_world(
         netns_run=run,
         disks_run=mounts.run,
         root=mounts.root,
-        free_mb=lambda _: free_mb[0],
         alive=lambda address: address not in dead,
+        available_memory_mb=lambda: memory_mb[0],
+        free_disk_mb=lambda path: disk_mb.get(path.name, 100_000),
         now=lambda: now[0],
         ready_deadline_s=0.05,
     )
@@ -491,10 +506,11 @@ def make_world(
         reconciler,
         Watchdog(sandboxes, transitions, health),
         mounts,
-        free_mb,
         now,
         dead,
         commands,
+        memory_mb,
+        disk_mb,
         exit_codes,
     )
 

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -20,10 +21,11 @@ from sandboxd.__main__ import open_tcp, open_unix
 from sandboxd.admission import Admission
 from sandboxd.api.sandboxes import ENVD_VERSION
 from sandboxd.bodies import MAX_BODY_BYTES
+from sandboxd.config import Config
 from sandboxd.doctor.effects import Effects
 from sandboxd.engine import Found
 from sandboxd.slotdir import access_token
-from tests.unit.sandboxd.conftest import KEY, World, down, services_of
+from tests.unit.sandboxd.conftest import KEY, World, down, living, services_of, until
 
 REAL = Effects()
 
@@ -248,6 +250,42 @@ def test_a_full_host_says_when_to_try_again(client: Direct, world: World, monkey
     assert "Try again" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("path", ["/v2/sandboxes", "/sandboxes/{}/start"])
+def test_a_host_without_memory_says_so(client: Direct, world: World, path: str) -> None:
+    found = client.create()["sandboxID"]
+    assert client.unix.post(f"/sandboxes/{found}/stop").status_code == 204
+    world.memory_mb[0] = 1000
+    answer = client.unix.post(path.format(found), json={})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    assert answer.json()["message"].startswith("this host is full: 1000 MB of memory are available")
+
+
+def test_fifty_at_once_all_get_an_answer(config: Config) -> None:
+    """Each is made, or refused with a time to try again; what was made is there, and nothing else."""
+    with living(replace(config, max_sandboxes=30)) as world:
+        served = Client(world)
+        world.pool.start()
+        world.pool.enable()
+        together = threading.Barrier(50)
+
+        def create(number: int) -> httpx.Response:
+            together.wait(30)
+            return served.unix.post("/v2/sandboxes", json={"name": f"number {number}"}, timeout=60)
+
+        try:
+            with ThreadPoolExecutor(50) as several:
+                answers = list(several.map(create, range(50)))
+            refused = [answer for answer in answers if answer.status_code != 201]
+            assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(503, "30")}
+            made = {answer.json()["sandboxID"] for answer in answers if answer.status_code == 201}
+            assert len(made) + len(refused) == 50 and 28 <= len(made) <= 30
+            assert {row["sandboxID"] for row in served.unix.get("/v2/sandboxes").json()} == made
+            names = {row["name"] for row in served.unix.get("/v2/sandboxes").json()}
+            assert names == {f"number {number}" for number, one in enumerate(answers) if one.status_code == 201}
+        finally:
+            served.close()
+
+
 def test_an_agent_that_never_answers_is_not_worth_a_repetition(client: Direct, world: World) -> None:
     world.dead.add("10.200.0.1")
     answer = client.unix.post("/v2/sandboxes", json={})
@@ -289,6 +327,50 @@ def test_the_pool(client: Direct, world: World) -> None:
     drained = client.unix.post("/pool", json={"enabled": False}).json()
     assert (drained["enabled"], drained["warm"], drained["hits"]) == (False, 0, 1)
     assert client.unix.post("/pool", json={"enabled": "maybe"}).status_code == 400
+
+
+def test_the_pool_of_one_template(client: Direct, world: World) -> None:
+    world.pool.start()
+    assert client.unix.post("/pool/resize", json={"size": 1, "template": "large"}).json()["size"] == 3
+    assert client.unix.post("/pool/resize", json={"size": 0}).json()["size"] == 1, "that of the default template"
+    client.unix.post("/pool", json={"enabled": True, "template": "large"})
+    until(lambda: client.unix.get("/pool").json()["warm"] == 1, "a full pool")
+    (pool,) = client.unix.get("/pool").json()["pools"]
+    assert pool | {"starting": 0} == {
+        "template": "large",
+        "enabled": True,
+        "size": 1,
+        "configured": 0,
+        "warm": 1,
+        "starting": 0,
+        "hits": 0,
+        "misses": 0,
+        "p50_ms": None,
+        "p95_ms": None,
+        "trouble": "",
+        "limit": "",
+    }
+    made = client.unix.post("/v2/sandboxes", json={"templateID": "large"})
+    assert made.headers["x-sandbox-origin"] == "pool"
+    assert client.unix.post("/pool", json={"enabled": False, "template": "large"}).json()["warm"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"size": 1, "template": "huge"}, 404),
+        ({"size": -1}, 400),
+        ({"size": 1001}, 400),
+        ({"size": 1.5}, 400),
+        ({}, 400),
+        ({"size": 1, "enabled": True}, 400),
+        ({"size": 100}, 400),
+    ],
+)
+def test_a_size_that_cannot_be(client: Direct, body: dict[str, Any], status: int) -> None:
+    answer = client.unix.post("/pool/resize", json=body)
+    assert answer.status_code == status and answer.json()["code"] == status, answer.text
+    assert client.unix.get("/pool").json()["size"] == 2
 
 
 def test_cleanup_and_routes(client: Direct, world: World) -> None:

@@ -1,5 +1,6 @@
 """Docker's answers and errors, as the rest of the daemon sees them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,9 +178,11 @@ def test_dockers_settings_are_asked_again_after_it_was_away(monkeypatch: pytest.
     connected(monkeypatch, before, after)
     docker = engine.DockerEngine()
     assert docker.userns_uid() == docker.userns_uid() == 1 and len(before.asked) == 1
+    assert docker.data_root() == Path("/var/lib/docker/1.1") and len(before.asked) == 1
     docker._client = Api(requests.ConnectionError("gone"))  # type: ignore[assignment]
     with pytest.raises(errors.EngineDown):
         docker.start("x")
+    assert docker.data_root() == Path("/var/lib/docker/2.2")
     assert docker.userns_uid() == 2
 
 

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,17 @@ def test_what_is_gone_is_found_by_its_state(ledger: Ledger) -> None:
     ledger.set_gone("1", 50.0)
     (found,) = ledger.find("id", ("removing", "gone"))
     assert (found.reason, found.gone_at) == ("pool drained", 50.0) and ledger.find("id") == []
+
+
+def test_sandboxes_are_counted_by_state_and_members_by_template(ledger: Ledger) -> None:
+    assert ledger.count("warm", "running").total() == 0 and ledger.members()["base"] == 0
+    for slot in "123":
+        warm(ledger, slot)
+    ledger.create("4", "pool", replace(BASE, name="large"), IMAGE, 1, 10240)
+    ledger.claim("p", "base", IMAGE, Claim(), 5)
+    assert ledger.count("creating", "warm", "running") == {"creating": 1, "warm": 2, "running": 1}
+    assert ledger.count("running") == {"running": 1}
+    assert ledger.members() == {"base": 2}
+    ledger.set_id("4", "id4")
+    ledger.set_warm("4", "pool-4")
+    assert ledger.members() == {"base": 2, "large": 1}

@@ -31,7 +31,8 @@ from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts
 mounts = FakeMounts(Path(sys.argv[-1]).parent / "root")
 daemon.DockerEngine = lambda: FakeEngine(time.time)
 daemon.Host = lambda nofile: Host(
-    nofile=nofile, netns_run=lambda _: 0, disks_run=mounts.run, root=mounts.root, alive=lambda _: True
+    nofile=nofile, netns_run=lambda _: 0, disks_run=mounts.run, root=mounts.root, alive=lambda _: True,
+    available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192,
 )
 sys.exit(daemon.main())
 """
@@ -144,12 +145,13 @@ listen = "127.0.0.1:{port}"
 default_template = "base"
 default_port = 8000
 create_parallelism = 2
+max_sandboxes = 10
+memory_reserve_mb = 1024
+disk_reserve_mb = 2048
 [gateway]
 address = "127.0.0.1:8081"
 admin_socket = "{directory}/admin.sock"
 routes_map = "{state}/routes.map"
-[pool]
-size = 2
 [wanted]
 runtime = "crun"
 userns_remap = true
@@ -161,6 +163,7 @@ cpus = 2.0
 pids = 1024
 disk_mb = 10240
 layer_mb = 10240
+pool = 2
 """
     )
     haproxy = FakeHaproxy(directory / "admin.sock", state / "routes.map")

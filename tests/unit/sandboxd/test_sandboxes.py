@@ -29,7 +29,7 @@ def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:
     ]
 
 
-ENGINE_STEPS = ["image_id", "create_network", "userns_uid", "create_container", "start", "container"]
+ENGINE_STEPS = ["image_id", "data_root", "create_network", "userns_uid", "create_container", "start", "container"]
 OTHER_STEPS = ["dirs.create", "dirs.write", "ledger.set_id", "ledger.set_boot", "ledger.set_running", "gateway.add"]
 
 

@@ -66,6 +66,7 @@ def test_the_whole_payload() -> None:
             "Init": True,
             "Memory": 2147483648,
             "MemorySwap": 2147483648,
+            "OomScoreAdj": 500,
             "NanoCpus": 1500000000,
             "PidsLimit": 1024,
             "CapDrop": ["ALL"],

@@ -13,11 +13,16 @@ def used(world: World) -> Sandbox:
     return world.sandboxes.create(world.config.templates["base"], Claim())
 
 
+def free(world: World) -> int:
+    """MB on the file system of Docker's data root."""
+    return world.disk_mb.get("docker", 100_000)
+
+
 def write(world: World, sandbox: Sandbox, layer_mb: int) -> None:
     """So much is in the layer now, and is missing on the host's disk."""
     before = world.engine.layers.get(sandbox.id, 0) // MIB
     world.engine.layers[sandbox.id] = layer_mb * MIB
-    world.free_mb[0] -= layer_mb - before
+    world.disk_mb["docker"] = free(world) - (layer_mb - before)
 
 
 def state(world: World, sandbox: Sandbox) -> tuple[str, str]:
@@ -27,7 +32,7 @@ def state(world: World, sandbox: Sandbox) -> tuple[str, str]:
 
 
 def test_a_sandbox_at_its_limit_is_stopped_and_says_why(world: World) -> None:
-    world.free_mb[0] = 1_000_000
+    world.disk_mb["docker"] = 1_000_000
     greedy, modest = used(world), used(world)
     world.watchdog.tick()
     write(world, greedy, LIMIT_MB + 1)
@@ -39,7 +44,7 @@ def test_a_sandbox_at_its_limit_is_stopped_and_says_why(world: World) -> None:
 
 
 def test_it_can_be_started_again_to_clean_up_but_not_for_long(world: World) -> None:
-    world.free_mb[0] = 1_000_000
+    world.disk_mb["docker"] = 1_000_000
     sandbox = used(world)
     world.watchdog.tick()
     write(world, sandbox, LIMIT_MB + 1)
@@ -57,7 +62,7 @@ def test_it_can_be_started_again_to_clean_up_but_not_for_long(world: World) -> N
 
 
 def test_one_that_was_never_measured_before_is_stopped_at_once(world: World) -> None:
-    world.free_mb[0] = 1_000_000
+    world.disk_mb["docker"] = 1_000_000
     sandbox = used(world)
     write(world, sandbox, LIMIT_MB + 1)
     world.watchdog.tick()
@@ -65,7 +70,7 @@ def test_one_that_was_never_measured_before_is_stopped_at_once(world: World) -> 
 
 
 def test_who_cleans_up_in_time_goes_on(world: World) -> None:
-    world.free_mb[0] = 1_000_000
+    world.disk_mb["docker"] = 1_000_000
     sandbox = used(world)
     write(world, sandbox, LIMIT_MB + 1)
     world.watchdog.tick()
@@ -84,10 +89,10 @@ def test_nothing_is_measured_without_cause(world: World) -> None:
     used(world)
     world.watchdog.tick()
     world.engine.fail["layer_bytes"] = refusal()
-    world.free_mb[0] -= LOST_MB - 1
+    world.disk_mb["docker"] = free(world) - (LOST_MB - 1)
     world.watchdog.tick()
     assert "layer_bytes" in world.engine.fail
-    world.free_mb[0] -= 1
+    world.disk_mb["docker"] = free(world) - (1)
     with pytest.raises(type(refusal())):
         world.watchdog.tick()
 
@@ -107,14 +112,14 @@ def test_when_the_host_is_nearly_full_who_wrote_most_is_stopped(world: World) ->
     write(world, first, 5000)  # long ago
     world.watchdog.tick()
     write(world, second, 300)
-    world.free_mb[0] = CRITICAL_MB - 1
+    world.disk_mb["docker"] = CRITICAL_MB - 1
     world.watchdog.tick()
     assert state(world, second)[0] == "stopped" and "host's disk has 1535 MB left" in state(world, second)[1]
     assert state(world, first)[0] == "running"
     assert "disk" in world.health.troubles()
     world.watchdog.tick()
     assert state(world, first)[0] == "running", "who writes nothing is not to blame"
-    world.free_mb[0] = 100_000
+    world.disk_mb["docker"] = 100_000
     world.watchdog.tick()
     assert "disk" not in world.health.troubles()
 
@@ -123,13 +128,13 @@ def test_what_is_written_to_code_counts_for_the_host(world: World) -> None:
     sandbox = used(world)
     world.watchdog.tick()
     world.sandboxes.disks.file(sandbox.slot, "").write_bytes(b"x" * 3 * MIB)
-    world.free_mb[0] = CRITICAL_MB - 1
+    world.disk_mb["docker"] = CRITICAL_MB - 1
     world.watchdog.tick()
     assert state(world, sandbox)[0] == "stopped"
 
 
 def test_a_sandbox_that_is_removed_meanwhile_is_no_trouble(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.free_mb[0] = 1_000_000
+    world.disk_mb["docker"] = 1_000_000
     sandbox = used(world)
     world.watchdog.tick()
     write(world, sandbox, LIMIT_MB + 1)

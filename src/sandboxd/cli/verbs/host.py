@@ -1,11 +1,22 @@
 """Verbs about the host as a whole."""
 
-from sandboxd.cli.values import age
+from sandboxd.cli.values import age, pool_size
 from sandboxd.cli.verbs import Noun, Parser, Verb, json_flag
 
 
 def _pool_start(parser: Parser) -> None:
-    parser.add_argument("--wait", action="store_true", help="return when the pool is full")
+    parser.add_argument("--wait", action="store_true", help="return when the pools are full")
+    _pool(parser)
+
+
+def _pool(parser: Parser) -> None:
+    parser.add_argument("--template", metavar="T", default="", help="only the pool of this template (default: all)")
+    json_flag(parser)
+
+
+def _pool_resize(parser: Parser) -> None:
+    parser.add_argument("size", metavar="N", type=pool_size, help="how many warm sandboxes it shall have; 0 for none")
+    parser.add_argument("--template", metavar="T", default="", help="whose pool (default: the host's default template)")
     json_flag(parser)
 
 
@@ -32,22 +43,31 @@ def _completion(parser: Parser) -> None:
 
 VERBS = {
     "pool": Noun(
-        "Turns the pool of warm sandboxes on and off, or shows it.",
+        "Turns the pools of warm sandboxes on and off, resizes or shows them.",
         {
             "status": Verb(
-                "manage",
-                "Shows whether the pool is on, how many sandboxes are warm, hits and misses.",
+                "pool",
+                "Shows each pool: whether it is on, how many sandboxes are warm, hits, misses, how long claims take.",
                 json_flag,
                 "  docker-sandbox pool status",
             ),
             "start": Verb(
-                "manage", "Turns the pool on, and fills it.", _pool_start, "  docker-sandbox pool start --wait"
+                "pool",
+                "Turns the pools on, and fills them.",
+                _pool_start,
+                "  docker-sandbox pool start --wait\n  docker-sandbox pool start --template playwright",
             ),
             "drain": Verb(
-                "manage",
-                "Turns the pool off, and removes the warm sandboxes. Those in use stay.",
-                json_flag,
-                "  docker-sandbox pool drain",
+                "pool",
+                "Turns the pools off, and removes the warm sandboxes. Those in use stay.",
+                _pool,
+                "  docker-sandbox pool drain\n  docker-sandbox pool drain --template playwright",
+            ),
+            "resize": Verb(
+                "pool",
+                "Gives a pool another size, until a deploy changes the size that the settings say.",
+                _pool_resize,
+                "  docker-sandbox pool resize 5\n  docker-sandbox pool resize 2 --template playwright",
             ),
         },
     ),

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from sandboxd.cli.http1 import Connection, Response
 SOURCE = Path(__file__).parents[4] / "src"
 ID = "000000000001"  # what the double of the engine calls its first container
 DEADLINE_S = 10.0
+Run = Callable[..., tuple[int, str, str]]  # the words of a command line -> exit code, output, messages
 START = """\
 import sys
 sys.path.insert(0, sys.argv.pop(1))

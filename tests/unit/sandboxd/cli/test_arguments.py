@@ -52,12 +52,13 @@ FLAGS = {
     "files info": {"--user", "--json"},
     "files edit": {"--old", "--new", "--all", "--user", "--json"},
     "pool status": {"--json"},
-    "pool start": {"--wait", "--json"},
-    "pool drain": {"--json"},
     "snapshot": {"--json"},
     "template ls": {"--json"},
     "template build": {"--base", "--json"},
     "template rm": {"--json"},
+    "pool start": {"--wait", "--template", "--json"},
+    "pool drain": {"--template", "--json"},
+    "pool resize": {"--template", "--json"},
     "cleanup": {"--older-than", "--unknown", "--json"},
     "routes status": {"--quiet", "--json"},
     "routes sync": {"--quiet", "--json"},
@@ -159,6 +160,8 @@ def test_other_verbs() -> None:
     assert parse(["kill", "a", "b"]).ids == ["a", "b"]
     assert parse(["get-host", "a", "--port", "5173"]).port == 5173
     assert parse(["pool", "start", "--wait"]).wait
+    resize = parse(["pool", "resize", "5", "--template", "large"])
+    assert (resize.size, resize.template) == (5, "large") and parse(["pool", "drain"]).template == ""
     assert parse(["cleanup"]).older_than == 86400
     assert parse(["cleanup", "--older-than", "0"]).older_than == 0
     assert parse(["routes", "status", "--quiet"]).quiet
@@ -183,8 +186,12 @@ def test_other_verbs() -> None:
         ("shell 4f1c vi file", "file"),
         ("get-host 4f1c --port 70000", "70000"),
         ("kill", "ID"),
-        ("pool", "pool: an action is missing. Actions: status, start, drain."),
-        ("pool fill", "pool: 'fill' is no action. Actions: status, start, drain."),
+        ("pool", "pool: an action is missing. Actions: status, start, drain, resize."),
+        ("pool fill", "pool: 'fill' is no action. Actions: status, start, drain, resize."),
+        ("pool resize", "N"),
+        ("pool resize many", "'many' is no size of a pool: write a whole number from 0 to 1000"),
+        ("pool resize 1001", "'1001' is no size"),
+        ("pool resize --template x", "N"),
         ("pool status --wait", "--wait"),
         ("routes", "action"),
         ("files --user root ls 4f1c", "'root' is no action"),

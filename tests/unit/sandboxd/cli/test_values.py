@@ -5,7 +5,20 @@ import re
 
 import pytest
 
-from sandboxd.cli.values import age, depth, duration, limit, line_count, pair, port, size_mb, url_path
+from sandboxd import config
+from sandboxd.cli.values import (
+    POOL_MAX,
+    age,
+    depth,
+    duration,
+    limit,
+    line_count,
+    pair,
+    pool_size,
+    port,
+    size_mb,
+    url_path,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +60,13 @@ def test_sizes() -> None:
     for text in ("", "g", "20", "0g", "-1g", "1.5g", "20gb", "many"):
         with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
             size_mb(text)
+
+
+def test_sizes_of_pools() -> None:
+    assert (pool_size("0"), pool_size("1000")) == (0, 1000) and POOL_MAX == config.POOL_MAX
+    for text in ("", "-1", "1.5", "1001", "many", "\u0663"):
+        with pytest.raises(argparse.ArgumentTypeError, match="0 to 1000"):
+            pool_size(text)
 
 
 def test_depths() -> None:

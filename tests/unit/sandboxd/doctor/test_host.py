@@ -133,14 +133,14 @@ def test_the_pool(readers: Readers, world: World) -> None:
     assert checks.pool(readers).seen == "2 of 2 warm; 50% of 30 claims were warm"
     world.ledger._count("misses:base", 1)
     check(checks.pool(readers), "warn", "48% of 31 claims", "pool_size")
-    world.health.report("pool", "no image")
+    world.health.report("pool of base", "no image")
     check(checks.pool(readers), "warn", "the last fill failed: no image", "journalctl -u acme-sandboxd.service")
     world.pool.drain()
     check(checks.pool(readers), "warn", "off", "systemctl start acme-container-pool")
 
 
 def test_no_pool_at_all(readers: Readers, world: World) -> None:
-    world.pool._size = 0
+    world.pool.resize("base", 0)
     assert checks.pool(readers).level == "skip"
 
 
