@@ -6,7 +6,7 @@ in threads. One module for each kind of request.
 
 from fastapi import FastAPI
 
-from sandboxd.api import host, sandboxes
+from sandboxd.api import host, sandboxes, volumes
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
 from sandboxd.bodies import BodyLimit
@@ -20,4 +20,5 @@ def build(services: Services) -> FastAPI:
     answer_errors(app)
     app.include_router(host.router(services))
     app.include_router(sandboxes.router(services))
+    app.include_router(volumes.router(services))
     return app

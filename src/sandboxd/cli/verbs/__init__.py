@@ -29,6 +29,7 @@ GROUPS = {
     ),
     "inside": ("exec", "upload", "download"),
     "files": ("files",),
+    "volumes": ("volume",),
     "host": ("pool", "cleanup", "routes", "completion", "version"),
 }
 # Marks a text as such before argparse sees it; no word of a command line can have it.

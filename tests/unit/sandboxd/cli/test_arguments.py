@@ -49,6 +49,10 @@ FLAGS = {
     "files exists": {"--user", "--json"},
     "files info": {"--user", "--json"},
     "files edit": {"--old", "--new", "--all", "--user", "--json"},
+    "volume ls": {"--json"},
+    "volume rm": {"--json"},
+    "volume export": set(),
+    "volume import": {"--size", "--force"},
     "pool status": {"--json"},
     "pool start": {"--wait", "--json"},
     "pool drain": {"--json"},
@@ -58,7 +62,7 @@ FLAGS = {
     "completion": set(),
     "version": {"--json"},
 }
-NOUNS = ("files", "pool", "routes")
+NOUNS = ("files", "volume", "pool", "routes")
 
 
 def flags_of(verb: str) -> set[str]:
