@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,13 +18,16 @@ from pathlib import Path
 from sandboxd.errors import Conflict, HostError
 
 Runner = Callable[[list[str]], str]
-TIMEOUT_S = 120
+TIMEOUT_S = 900  # as long as a client waits; the end of a resize2fs half-way would cost the files
+DETACHED_S = 10.0  # how long what was unmounted may stay in use: by a container whose end is being cleaned up
+POLL_S = 0.05
 IN_HOST = ("nsenter", "--target", "1", "--mount", "--")
 HOST_ROOT = Path("/proc/1/root")  # the host's file tree, whatever our own mount namespace shows
 MIB = 1024 * 1024
 JOURNAL_MB = 16  # the default of 64 MB would be written at once: ten times the space of an empty disk
 LOOP_SET_DIRECT_IO = 0x4C08  # linux/loop.h
 USER_UID = 1000  # `user` inside
+OWN = re.compile(r"([0-9a-f]{12})(\.img|\.new)?")  # of a slot: its mount point, its file, one that is being made
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,16 @@ def check_command(file: Path) -> list[str]:
     return ["sh", "-c", 'e2fsck -f -p "$0" >&2 || [ $? -eq 1 ]', str(file)]
 
 
+def resize_command(target: Path | str, size_mb: int) -> list[str]:
+    """To that size, and not to the file's, which an earlier attempt may have made larger than the ledger says."""
+    return ["resize2fs", str(target), f"{size_mb}M"]
+
+
 def run(command: list[str]) -> str:
     """Runs a command and returns its output. Raises HostError with what it said when it fails."""
+    environment = os.environ | {"LC_ALL": "C"}  # what it says is compared
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostError(f"{' '.join(command)}: {error}") from error
     if done.returncode:
@@ -73,7 +83,7 @@ class Disks:
     def __init__(self, state_dir: Path, runner: Runner = run, host_root: Path = HOST_ROOT) -> None:
         self._disks, self._volumes = state_dir / "disks", state_dir / "volumes"
         self._snapshots = state_dir / "snapshots"
-        self._mounts = state_dir / "mounts"
+        self._mounts = state_dir.resolve() / "mounts"  # as the kernel lists them, also if a part of it is a link
         self._run, self._root = runner, host_root
 
     def path(self, slot: str) -> Path:
@@ -81,21 +91,41 @@ class Disks:
         return self._mounts / slot
 
     def file(self, slot: str, volume: str) -> Path:
-        return (self._volumes / volume if volume else self._disks / slot).with_suffix(".img")
+        return self._volumes / f"{volume}.img" if volume else self._disks / f"{slot}.img"
 
     def snapshot(self, template: str) -> Path:
         """The file of the disk that sandboxes of a template begin with."""
         return (self._snapshots / template).with_suffix(".img")
 
-    def create(self, slot: str, volume: str, size_mb: int, base_uid: int, origin: Path | None = None) -> None:
+    def size_mb(self, volume: str) -> int | None:
+        """The size of a volume's file; None when there is none."""
+        file = self.file("", volume)
+        with _told(file):
+            return file.stat().st_size // MIB if file.exists() else None
+
+    def create(
+        self,
+        slot: str,
+        volume: str,
+        size_mb: int,
+        base_uid: int,
+        known: bool = False,
+        origin: Path | None = None,
+    ) -> None:
         """Makes and mounts a disk that belongs to the user inside, with the files of the disk `origin`, if any.
 
-        A volume that exists is only mounted.
+        A volume that exists is only mounted. `known`: the ledger had that volume before, so its file must be there; an
+        empty one must not take its place.
         """
         file = self.file(slot, volume)
         with _told(file):
             for directory, mode in ((file.parent, 0o700), (self._mounts, 0o711)):
                 directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            if volume and known and not file.exists():
+                raise Conflict(
+                    f"{file}: the file of volume {volume!r} is gone. Was it removed by hand? Put it back, or"
+                    f" forget the volume: docker-sandbox volume rm {volume}"
+                )
             if not (volume and file.exists()):
                 if origin is None:
                     self._make(file, size_mb, base_uid + USER_UID)
@@ -121,20 +151,23 @@ class Disks:
     def grow(self, slot: str, volume: str, size_mb: int, in_use: bool) -> None:
         """Makes a disk larger. One `in_use` grows under its files, which not every kernel lets us do: Conflict."""
         file, directory = self.file(slot, volume), self.path(slot)
+        device = self.mounted().get(directory)
+        if in_use and device is None:
+            raise HostError(f"{directory}: the disk of slot {slot} is not mounted. Stop and start the sandbox.")
         with _told(file):
+            if not file.exists():
+                raise HostError(f"{file}: the disk of slot {slot} is gone. Was it removed by hand?")
             if file.stat().st_size < size_mb * MIB:
                 os.truncate(file, size_mb * MIB)
-        if not in_use:
+        if device is None or not in_use:
             self.unmount(slot)
+            self._wait_detached(file)
             self._run(check_command(file))
-            self._run(["resize2fs", str(file)])
+            self._run(resize_command(file, size_mb))
             return
-        device = self.mounted().get(directory)
-        if device is None:
-            raise HostError(f"{directory}: the disk of slot {slot} is not mounted. Stop and start the sandbox.")
         self._run([*IN_HOST, "losetup", "--set-capacity", device])
         try:
-            self._run([*IN_HOST, "resize2fs", device])
+            self._run([*IN_HOST, *resize_command(device, size_mb)])
         except HostError as error:
             if "Permission denied" not in str(error):
                 raise
@@ -155,14 +188,10 @@ class Disks:
     def remove(self, slot: str) -> None:
         """Unmounts the disk of a slot and deletes its file; the file of a volume stays."""
         self.unmount(slot)
-        file = self.file(slot, "")
-        with _told(file):
-            file.unlink(missing_ok=True)
+        _unlink(self.file(slot, ""))
 
     def remove_volume(self, name: str) -> None:
-        file = self.file("", name)
-        with _told(file):
-            file.unlink(missing_ok=True)
+        _unlink(self.file("", name))
 
     def copy(self, slot: str, volume: str, target: Path) -> None:
         """A copy of the disk's file, as sparse as it is. Nobody may write to the disk meanwhile."""
@@ -193,12 +222,18 @@ class Disks:
             return parse_mounts((self._root / "proc/1/mountinfo").read_text(), self._mounts)
 
     def slots(self) -> dict[str, float]:
-        """The slots of which there is a file or a mount point, and when they were touched last, in Unix seconds."""
+        """The slots of which there is a file or a mount point, and when they were touched last, in Unix seconds.
+
+        Files of other names are somebody else's, such as a copy that an operator made.
+        """
         found: dict[str, float] = {}
         with _told(self._disks):
             for directory in (self._disks, self._mounts):
                 for path in directory.iterdir() if directory.exists() else ():
-                    found[path.stem] = max(found.get(path.stem, 0.0), path.lstat().st_mtime)
+                    if own := OWN.fullmatch(path.name):
+                        with suppress(FileNotFoundError):  # removed since the directory was read
+                            # Not the time of change, which a sandbox can set: of a mount point it is its /code's.
+                            found[own[1]] = max(found.get(own[1], 0.0), path.lstat().st_ctime)
         return found
 
     def _make(self, file: Path, size_mb: int, owner: int) -> None:
@@ -221,7 +256,15 @@ class Disks:
             if file.stat().st_size < size_mb * MIB:
                 os.truncate(file, size_mb * MIB)
         self._run(check_command(file))
-        self._run(["resize2fs", str(file)])
+        self._run(resize_command(file, size_mb))
+
+    def _wait_detached(self, file: Path) -> None:
+        """A file system must not be checked or resized from outside while it is in use, in whatever mount namespace."""
+        give_up = time.monotonic() + DETACHED_S
+        while in_use := self._run([*IN_HOST, "losetup", "--associated", str(file)]).strip():
+            if time.monotonic() >= give_up:
+                raise HostError(f"{file} is still in use by a loop device ({in_use}). Try again in a moment.")
+            time.sleep(POLL_S)
 
     def _write_directly(self, device: str) -> None:
         """Past the page cache of the host, where everything would stand twice: measured, twice as fast."""
@@ -241,6 +284,13 @@ def parse_mounts(mountinfo: str, below: Path) -> dict[Path, str]:
         if directory.parent == below:
             found[directory] = right.split(" ")[1]
     return found
+
+
+def _unlink(file: Path) -> None:
+    """The file of a disk, and one that was not made to its end. None of either is fine."""
+    for path in (file, file.with_suffix(".new")):
+        with _told(path):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,11 +103,18 @@ class Ledger:
             row = self._move(slot, "removing", "reason = ?", (reason,), ("running",))
             self._count(f"hits:{row.template}", -1)
 
-    def set_removing(self, slot: str, reason: str, states: tuple[str, ...] = OPEN) -> Sandbox | None:
-        """Any of `states` -> removing. None when the row is in none of them: somebody else was faster."""
+    def set_removing(
+        self, slot: str, reason: str, states: tuple[str, ...] = OPEN, ended_by: float | None = None
+    ) -> Sandbox | None:
+        """Any of `states` -> removing. None when the row is in none of them: somebody else was faster.
+
+        With `ended_by` also None when its end does not lie before that: it was given a later one meanwhile.
+        """
         with self._transaction():
             row = self._row(slot)
             if row is None or row.state not in states:
+                return None
+            if ended_by is not None and (row.ends_at is None or row.ends_at > ended_by):
                 return None
             if row.state == "removing":  # begun already, by us or before a crash
                 return row
@@ -123,10 +130,12 @@ class Ledger:
         with self._transaction():
             return self._move(slot, "stopped", "ends_at = NULL, reason = ?", (reason,))
 
-    def set_resumed(self, slot: str, ends_at: float | None) -> Sandbox:
-        """paused or stopped -> running, to end then."""
+    def set_resumed(self, slot: str, timeout_s: float | None, now: float) -> Sandbox:
+        """paused or stopped -> running, to end so long from now; None for never."""
         with self._transaction():
-            return self._move(slot, "running", "ends_at = ?, reason = ''", (ends_at,), ("paused", "stopped"))
+            end = None if timeout_s is None else now + timeout_s
+            changes = "timeout_s = ?, ends_at = ?, reason = ''"
+            return self._move(slot, "running", changes, (timeout_s, end), ("paused", "stopped"))
 
     def set_end(self, slot: str, timeout_s: float | None, now: float) -> Sandbox:
         """A new end of a running sandbox, counted from now; of one that is not running, for when it is resumed."""
@@ -142,10 +151,15 @@ class Ledger:
             self._db.execute("UPDATE volumes SET size_mb = ? WHERE name = ?", (disk_mb, row.volume))
             return row
 
-    def set_gone(self, slot: str, now: float) -> None:
-        """removing -> gone: nothing of the sandbox is left. What the claimer told us in confidence goes too."""
+    def set_gone(self, slot: str, now: float, volume_lost: bool = False) -> None:
+        """removing -> gone: nothing of the sandbox is left. What the claimer told us in confidence goes too.
+
+        `volume_lost`: its volume was never made, so there is none.
+        """
         with self._transaction():
-            self._move(slot, "gone", "gone_at = ?, container = NULL, envs = '{}'", (now,))
+            row = self._move(slot, "gone", "gone_at = ?, container = NULL, envs = '{}'", (now,))
+            if volume_lost:
+                self._db.execute("DELETE FROM volumes WHERE name = ?", (row.volume,))
 
     def forget_gone(self, before: float) -> None:
         """Deletes tombstones older than `before`."""
@@ -177,17 +191,28 @@ class Ledger:
     def volumes(self) -> list[Volume]:
         """All named volumes, by name, each with the sandbox that has it."""
         rows = self._read(
-            "SELECT volumes.*, coalesce(sandboxes.id, sandboxes.slot, '') AS sandbox_id FROM volumes"
+            "SELECT volumes.*, coalesce(sandboxes.slot, '') AS slot,"
+            " coalesce(sandboxes.id, sandboxes.slot, '') AS sandbox_id FROM volumes"
             " LEFT JOIN sandboxes ON sandboxes.volume = volumes.name AND sandboxes.state != 'gone' ORDER BY name"
         )
-        return [Volume(row["name"], row["size_mb"], row["created_at"], row["sandbox_id"]) for row in rows]
+        return [Volume(*(row[key] for key in ("name", "size_mb", "created_at", "slot", "sandbox_id"))) for row in rows]
 
-    def remove_volume(self, name: str) -> None:
-        """Raises NotFound, and Conflict while a sandbox has it."""
+    def made_for(self, sandbox: Sandbox) -> bool:
+        """Whether the sandbox's volume was entered with it: no other sandbox has ever had it."""
+        statement = "SELECT 1 FROM volumes WHERE name = ? AND created_at = ?"  # one transaction wrote both times
+        return bool(self._read(statement, (sandbox.volume, sandbox.created_at)))
+
+    def remove_volume(self, name: str, remove_file: Callable[[], None]) -> None:
+        """Forgets a volume. Raises NotFound, and Conflict while a sandbox has it.
+
+        `remove_file` is called within the transaction: nobody can take the volume between the two, and when it fails
+        the volume is still there.
+        """
         with self._transaction():
             self._free_volume(name)
             if not self._db.execute("DELETE FROM volumes WHERE name = ?", (name,)).rowcount:
                 raise NotFound(f"volume {name!r} not found. Those there are: docker-sandbox volume ls")
+            remove_file()
 
     def expired(self, now: float) -> list[Sandbox]:
         return self._select(("running",), "ends_at <= ?", (now,))

@@ -30,5 +30,5 @@ def reclaim(pid: int, proc: Path = PROC, cgroups: Path = CGROUPS) -> None:
 def _write(file: Path, text: str) -> None:
     try:
         file.write_text(text)
-    except OSError as error:  # the kernel says EIO when it got less than it was asked for
+    except OSError as error:  # the kernel says EAGAIN when it got less than it was asked for
         log.debug("%s: %s", file, error)

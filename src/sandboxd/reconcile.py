@@ -77,8 +77,9 @@ class Reconciler:
 
     def expire(self) -> None:
         """Removes the sandboxes whose end has come."""
-        for row in self._ledger.expired(self._now()):
-            self._sandboxes.try_remove(row, "timeout reached", ("running",))
+        now = self._now()
+        for row in self._ledger.expired(now):
+            self._sandboxes.try_remove(row, "timeout reached", ("running",), ended_by=now)
 
     def cleanup(self, older_than_s: float) -> tuple[list[str], list[str]]:
         """Removes sandboxes claimed longer ago than that. Returns the ids removed and kept.
@@ -155,8 +156,8 @@ class Reconciler:
                 self._health.forget(source)
 
     def _sweep(self, found: list[Found], grace_s: float = GRACE_S) -> None:
-        known = {row.slot for row in self._ledger.rows()}
         found = [*found, *self._files()]
+        known = {row.slot for row in self._ledger.rows()}  # after what was found: whatever has a row now is spared
         unknown = [one for one in found if one.slot not in known]
         if not self._ledger.setting(MAY_SWEEP):
             # A ledger that has never seen this host in order: is it really this host's ledger?

@@ -93,11 +93,12 @@ def from_row(row: sqlite3.Row) -> Sandbox:
 
 @dataclass(frozen=True)
 class Volume:
-    """A named disk that outlives its sandboxes. `sandbox_id` is the one that has it now, empty for none."""
+    """A named disk that outlives its sandboxes. `slot` and `sandbox_id` are of the one that has it now, or empty."""
 
     name: str
     size_mb: int
     created_at: float
+    slot: str
     sandbox_id: str
 
 

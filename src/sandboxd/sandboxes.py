@@ -148,23 +148,28 @@ class Sandboxes:
             self.write_agent_file(row)
             return (container.running, container.booted, container.address) == (True, row.booted, row.address)
 
-    def remove(self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN) -> bool:
+    def remove(
+        self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN, ended_by: float | None = None
+    ) -> bool:
         """Removes all that a sandbox has. False when it is in none of `states` any more: nothing was done.
 
+        With `ended_by` only if its end lies before that, whatever the caller has read.
         Raises EngineDown or EngineError half-way; the row then stays `removing`, and reconcile goes on with it.
         """
         with self.locks.hold(sandbox.slot):
-            row = self.ledger.set_removing(sandbox.slot, reason, states)
+            row = self.ledger.set_removing(sandbox.slot, reason, states, ended_by)
             if row is None:
                 return False
             log.info("removing sandbox %s (slot %s): %s", row.id or "-", row.slot, row.reason)
             self._remove_objects(row)
             return True
 
-    def try_remove(self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN) -> bool:
+    def try_remove(
+        self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN, ended_by: float | None = None
+    ) -> bool:
         """The same, where nobody can do anything about a failure but try again later, which reconcile does."""
         try:
-            return self.remove(sandbox, reason, states)
+            return self.remove(sandbox, reason, states, ended_by)
         except SandboxdError as error:
             log.warning("removing slot %s is not finished: %s", sandbox.slot, error)
             return True
@@ -189,11 +194,19 @@ class Sandboxes:
         """Waits until the renames and removals of the background are done."""
         self._later.submit(lambda: None).result()
 
+    def unroute(self, sandbox_id: str) -> None:
+        """Takes its route away. A gateway that is down is told by the file, which it reads when it comes up."""
+        try:
+            self.gateway.remove(sandbox_id)
+        except GatewayError as error:
+            log.warning("%s", error)
+
     def _start_new(self, new: Sandbox, template: Template, envs: dict[str, str]) -> str:
         """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
         project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
+        known = bool(new.volume) and not self.ledger.made_for(new)
         with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as the network: at the same time
-            disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, template.disk)
+            disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, known, template.disk)
             self.engine.create_network(spec.network_payload(project, slot, template.name))
             self.dirs.create(slot, base_uid)
         disk.result()
@@ -253,10 +266,7 @@ class Sandboxes:
     def _remove_objects(self, row: Sandbox) -> None:
         project = self.config.project
         if row.id:
-            try:
-                self.gateway.remove(row.id)
-            except GatewayError as error:  # the file is right already, and that is what HAProxy will read
-                log.warning("%s", error)
+            self.unroute(row.id)
         self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
         self.engine.remove_network(spec.network_name(project, row.slot))
         if row.disk_mb:
@@ -264,13 +274,17 @@ class Sandboxes:
         else:
             self.engine.remove_volume(spec.volume_name(project, row.slot))
         self.dirs.remove(row.slot)
-        self.ledger.set_gone(row.slot, self.host.now())
+        lost = bool(row.volume) and self.disks.size_mb(row.volume) is None and self.ledger.made_for(row)
+        if lost:
+            self.disks.remove_volume(row.volume)  # what was begun of it
+        self.ledger.set_gone(row.slot, self.host.now(), lost)
 
     @contextmanager
     def _making(self, template: Template, origin: str, claim: Claim) -> Iterator[Sandbox]:
         """A new row; when the body fails, all that it made is removed again."""
         slot, image_id = secrets.token_hex(6), self.engine.image_id(template.image)
-        disk_mb = claim.disk_mb or template.disk_mb
+        # A file that the ledger does not know, such as one from a copy of the host, keeps its size.
+        disk_mb = (self.disks.size_mb(claim.volume) if claim.volume else None) or claim.disk_mb or template.disk_mb
         with self.locks.hold(slot):
             with self._taking_room:  # until the row counts, nobody else may take the same place
                 self.check_room(new=True)

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sandboxd.errors import HostError
@@ -74,8 +74,11 @@ class SlotDirs:
     def slots(self) -> dict[str, float]:
         """Of which slots there is a directory, and when it was touched last, in Unix seconds."""
         with _told(self._root):
-            paths = list(self._root.iterdir()) if self._root.exists() else []
-            return {path.name: path.lstat().st_mtime for path in paths}
+            found = {}
+            for path in self._root.iterdir() if self._root.exists() else ():
+                with suppress(FileNotFoundError):  # removed since the directory was read
+                    found[path.name] = path.lstat().st_mtime
+            return found
 
     def remove(self, slot: str) -> None:
         path = self.path(slot)

@@ -8,11 +8,14 @@ import logging
 from contextlib import nullcontext
 
 from sandboxd import memory
-from sandboxd.errors import Conflict, EngineDown, NotFound, SandboxdError
+from sandboxd.engine import Container
+from sandboxd.errors import Conflict, EngineDown, GatewayError, NotFound, SandboxdError
 from sandboxd.records import USED, Sandbox
 from sandboxd.sandboxes import Sandboxes
 
 log = logging.getLogger(__name__)
+
+SAME = -1.0  # as a timeout: what the sandbox had
 
 
 class Transitions:
@@ -34,10 +37,12 @@ class Transitions:
             self._enforce(row)
             return row
 
-    def resume(self, sandbox: Sandbox, timeout_s: float | None = None) -> Sandbox:
-        """Back to running, from paused or stopped; its time begins anew, `timeout_s` or else what it had.
+    def resume(self, sandbox: Sandbox, timeout_s: float | None = SAME) -> Sandbox:
+        """Back to running, from paused or stopped; its time begins anew: `timeout_s`, None for no end.
 
-        One that runs stays as it is. Raises HostFull when there is no room to start one that is stopped.
+        One that runs stays as it is; one that cannot be made to run becomes again what it was.
+
+        Raises HostFull when there is no room to start one that is stopped.
         """
         place = self._sandboxes.admission.for_claim() if sandbox.state == "stopped" else nullcontext()
         with place, self._sandboxes.locks.hold(sandbox.slot):
@@ -46,15 +51,15 @@ class Transitions:
                 return row
             if row.state == "stopped":
                 self._sandboxes.check_room()
-            timeout = row.timeout_s if timeout_s is None else timeout_s
-            end = None if timeout is None else self._sandboxes.host.now() + timeout
-            before, row = row, self._ledger.set_resumed(row.slot, end)
+            timeout = row.timeout_s if timeout_s == SAME else timeout_s
+            self._gateway.check()  # without it nobody reaches what would run, and its time would run out
+            before, row = row, self._ledger.set_resumed(row.slot, timeout, self._sandboxes.host.now())
             try:
                 self._enforce(row)
-            except EngineDown:
+            except (EngineDown, GatewayError):
                 raise  # it is to run, and reconcile goes on with it
             except SandboxdError:
-                self._ledger.set_stopped(row.slot, before.reason or "it could not be started again")
+                self._take_back(before)
                 raise
             return self._present(row)
 
@@ -81,6 +86,8 @@ class Transitions:
                 raise Conflict(f"sandbox {row.id} was made by a release without disks: /code cannot grow.")
             if disk_mb < row.disk_mb:
                 raise Conflict(f"the disk of sandbox {row.id} has {row.disk_mb} MB already, and disks only grow.")
+            if row.state == "stopped":
+                self._enforce(row)  # a stop that Docker refused: nothing may use the disk while it is checked
             self._sandboxes.disks.grow(row.slot, row.volume, disk_mb, in_use=row.state != "stopped")
             return self._ledger.set_disk(row.slot, disk_mb)
 
@@ -94,27 +101,52 @@ class Transitions:
     def _enforce(self, row: Sandbox) -> None:
         container = self._sandboxes.inspect(row.id)
         if row.state == "running":
-            if container.paused:
-                self._engine.unpause(row.id)
-            elif not container.running:
-                log.info("starting sandbox %s again: it had stopped with %s", row.id, container.exit)
-                if row.disk_mb:
-                    self._sandboxes.disks.mount(row.slot, row.volume)  # after a reboot nothing is mounted
-                self._engine.start(row.id)
-            container = self._sandboxes.inspect(row.id)
-            self._sandboxes.prepare(container, row.slot)
-            self._gateway.add(row.id, container.address)
+            self._run(row, container)
             return
-        self._gateway.remove(row.id)
+        self._sandboxes.unroute(row.id)
         if row.state == "paused" and not container.running:
+            log.info("sandbox %s ended with %s while it was paused: it is stopped now", row.id, container.exit)
             self._ledger.set_stopped(row.slot, "its processes ended while it was paused: was the host restarted?")
         elif row.state == "paused" and not container.paused:
             self._engine.pause(row.id)
             memory.reclaim(container.pid)
         elif row.state == "stopped" and container.running:
-            if container.paused:
-                self._engine.unpause(row.id)  # a frozen process takes no signal
-            self._engine.stop(row.id)
+            self._stop(container)
+
+    def _run(self, row: Sandbox, container: Container) -> None:
+        disks = self._sandboxes.disks
+        if container.running and row.disk_mb and disks.path(row.slot) not in disks.mounted():
+            # Somebody started it after a reboot, with an empty directory as its /code: it must not go on like that.
+            log.warning("sandbox %s runs without its disk: it is started again", row.id)
+            self._stop(container)
+            container = self._sandboxes.inspect(row.id)
+        if container.paused:
+            self._engine.unpause(row.id)
+        elif not container.running:
+            log.info("starting sandbox %s again: it had stopped with %s", row.id, container.exit)
+            if row.disk_mb:
+                disks.mount(row.slot, row.volume)  # after a reboot nothing is mounted
+            self._engine.start(row.id)
+        container = self._sandboxes.inspect(row.id)
+        self._sandboxes.prepare(container, row.slot)
+        self._gateway.add(row.id, container.address)
+
+    def _stop(self, container: Container) -> None:
+        if container.paused:
+            self._engine.unpause(container.id)  # a frozen process takes no signal
+        self._engine.stop(container.id)
+
+    def _take_back(self, before: Sandbox) -> None:
+        """The sandbox cannot run: it is again what it was, if only because frozen processes are worth keeping."""
+        if before.state == "paused":
+            row = self._ledger.set_paused(before.slot)
+        else:
+            row = self._ledger.set_stopped(before.slot, before.reason)
+        self._ledger.set_end(row.slot, before.timeout_s, 0.0)
+        try:
+            self._enforce(row)
+        except SandboxdError as error:
+            log.warning("sandbox %s is not %s again yet: %s", row.id, row.state, error)
 
     def _present(self, sandbox: Sandbox) -> Sandbox:
         row = self._ledger.get(sandbox.slot)

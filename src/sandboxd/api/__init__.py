@@ -6,7 +6,7 @@ in threads. One module for each kind of request.
 
 from fastapi import FastAPI
 
-from sandboxd.api import doctor, host, sandboxes, templates, watch
+from sandboxd.api import doctor, host, sandboxes, templates, volumes, watch
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
 from sandboxd.bodies import BodyLimit
@@ -23,4 +23,5 @@ def build(services: Services) -> FastAPI:
     app.include_router(templates.router(services))
     app.include_router(watch.router(services))
     app.include_router(doctor.router(services))
+    app.include_router(volumes.router(services))
     return app

@@ -16,6 +16,7 @@ from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB
 from sandboxd.errors import BadRequest, NotFound
 from sandboxd.records import USED, Claim, Sandbox
 from sandboxd.slotdir import access_token
+from sandboxd.transitions import SAME
 
 ENVD_VERSION = "0.6.13"  # what the agent speaks; E2B's clients choose their calls by it
 CLIENT_ID = "local"
@@ -40,7 +41,10 @@ class NewSandbox(BaseModel):
 
 
 class NewTimeout(BaseModel):
-    """Body of POST /sandboxes/{id}/timeout and of resume; None is ours, and means no end."""
+    """Body of POST /sandboxes/{id}/timeout and of resume; None is ours, and means no end.
+
+    Without the field, a sandbox that is resumed gets the time that it had.
+    """
 
     model_config = ConfigDict(strict=True)
     timeout: float | None = Field(None, gt=0, le=OPEN_ENDED_S)
@@ -135,7 +139,8 @@ def router(services: Services) -> APIRouter:
     @made.post("/sandboxes/{sandbox_id}/resume")
     @made.post("/sandboxes/{sandbox_id}/start")
     async def resume(sandbox_id: str, body: NewTimeout) -> Response:
-        row = await run(lambda: transitions.resume(sandboxes.find(sandbox_id), body.timeout), creates)
+        timeout = body.timeout if "timeout" in body.model_fields_set else SAME
+        row = await run(lambda: transitions.resume(sandboxes.find(sandbox_id), timeout), creates)
         reconciler.wake()
         return JSONResponse(listed(row))
 
@@ -145,6 +150,8 @@ def router(services: Services) -> APIRouter:
 
     @made.post("/sandboxes/{sandbox_id}/timeout")
     async def extend(sandbox_id: str, body: NewTimeout) -> Response:
+        if "timeout" not in body.model_fields_set:
+            raise BadRequest("timeout: is missing. Give seconds, or null for no end.")
         row = await run(lambda: transitions.extend(sandboxes.find(sandbox_id), body.timeout))
         reconciler.wake()
         return JSONResponse(listed(row))

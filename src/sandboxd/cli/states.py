@@ -20,7 +20,7 @@ def run(options: Namespace, config: str) -> int:
 def body(options: Namespace) -> dict[str, Any]:
     """What the control plane is told."""
     if options.verb in ("resume", "start"):
-        return {"timeout": options.timeout}
+        return {"timeout": options.timeout} if "timeout" in options else {}  # without it: what it had
     if options.verb == "extend":
         return {"timeout": options.time}
     return {"diskMB": options.size} if options.verb == "resize" else {}
@@ -29,6 +29,8 @@ def body(options: Namespace) -> dict[str, Any]:
 def sentence(verb: str, found: dict[str, Any]) -> str:
     """What a person reads: the state now, and what was asked for."""
     if verb == "extend":
+        if found["state"] != "running":
+            return f"{found['sandboxID']} is {found['state']}: its time begins when it is resumed"
         return f"{found['sandboxID']} ends {printing.end(found, time.time())}"
     if verb == "resize":
         return f"{found['sandboxID']} has a disk of {found['diskSizeMB']} MB"

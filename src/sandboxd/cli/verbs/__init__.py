@@ -32,6 +32,7 @@ GROUPS = {
     "files": ("files",),
     "browser": ("browser-test",),
     "templates": ("snapshot", "template"),
+    "volumes": ("volume",),
     "host": ("pool", "cleanup", "routes", "completion", "version"),
 }
 # Marks a text as such before argparse sees it; no word of a command line can have it.

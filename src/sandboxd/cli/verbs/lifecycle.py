@@ -1,5 +1,7 @@
 """Verbs that make, show and remove sandboxes."""
 
+from argparse import SUPPRESS
+
 from sandboxd.cli.values import duration, pair, port, size_mb
 from sandboxd.cli.verbs import Parser, Verb, id_argument, json_flag
 
@@ -39,7 +41,11 @@ def _extend(parser: Parser) -> None:
 def _resume(parser: Parser) -> None:
     id_argument(parser)
     parser.add_argument(
-        "--timeout", metavar="TIME", type=duration, help="remove it after this time; default: as before"
+        "--timeout",
+        metavar="TIME",
+        type=duration,
+        default=SUPPRESS,
+        help="remove it after this time, or `none`; default: as before",
     )
     json_flag(parser)
 

@@ -51,6 +51,10 @@ FLAGS = {
     "files exists": {"--user", "--json"},
     "files info": {"--user", "--json"},
     "files edit": {"--old", "--new", "--all", "--user", "--json"},
+    "volume ls": {"--json"},
+    "volume rm": {"--json"},
+    "volume export": set(),
+    "volume import": {"--size", "--force"},
     "pool status": {"--json"},
     "snapshot": {"--json"},
     "template ls": {"--json"},
@@ -68,7 +72,7 @@ FLAGS = {
     "stats": {"--once", "--json"},
     "doctor": {"--no-probe", "--json"},
 }
-NOUNS = ("files", "template", "pool", "routes")
+NOUNS = ("files", "template", "volume", "pool", "routes")
 
 
 def flags_of(verb: str) -> set[str]:
