@@ -338,8 +338,3 @@ def test_mounts_are_read_as_the_kernel_writes_them() -> None:
         "24 1 7:5 / /s\\040p/mounts/b/deeper rw shared:2 master:3 - ext4 /dev/loop5 rw\n"
     )
     assert disks.parse_mounts(text, below) == {below / "a": "/dev/loop3", below / "b": "/dev/loop4"}
-
-
-def test_free_space(directory: Path) -> None:
-    found = os.statvfs(directory)
-    assert 0 <= disks.free_mb(directory) <= found.f_blocks * found.f_frsize // MIB
