@@ -123,7 +123,7 @@ def row(
 class Scale:
     """How much is measured. `levels` are numbers of idle sandboxes, in order."""
 
-    rounds: int = 30
+    rounds: int = 20
     cold_rounds: int = 10
     megabytes: int = 100
     transfers: int = 5

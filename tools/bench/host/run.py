@@ -42,7 +42,10 @@ def main(arguments: list[str]) -> int:
         for case in names:
             say(f"{case} ...")
             try:
-                rows += CASES[case](machine, scale)
+                found = CASES[case](machine, scale)
+                for text in sorted({text for one in found for text in one["errors"]}):
+                    say(f"  failed: {text}")
+                rows += found
             except Exception as error:
                 failed = True
                 say(f"  {case} failed: {error}")
