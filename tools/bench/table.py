@@ -9,7 +9,7 @@ LEFT = {0, 3, 10, 11, 12, 13}  # columns of words
 def table(rows: list[dict[str, Any]]) -> str:
     """`ratio` is ours to the peer's, by medians."""
     lines = [cells(row) for row in rows]
-    widths = [max(len(line[at]) for line in [HEAD, *lines]) for at in range(len(HEAD))]
+    widths = [max(3, *(len(line[at]) for line in [HEAD, *lines])) for at in range(len(HEAD))]
     rule = ["-" * width if at in LEFT else "-" * (width - 1) + ":" for at, width in enumerate(widths)]
     return "\n".join("| " + " | ".join(fitted(line, widths)) + " |" for line in [HEAD, tuple(rule), *lines])
 

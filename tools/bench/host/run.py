@@ -32,12 +32,17 @@ CASES: dict[str, Case] = {
 
 
 def main(arguments: list[str]) -> int:
-    """0, or 1 when a case could not be measured; the rows of the others are printed all the same."""
+    """0; 1 when a case could not be measured: the rows of the others are printed all the same; 130 when stopped."""
     name, scale, names = arguments[0], QUICK if arguments[1] == "quick" else Scale(), arguments[2:] or list(CASES)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    threading.Thread(target=_follow_caller, daemon=True).start()
-    machine, rows, failed = Machine(name), [], False
     try:
+        machine = Machine(name)
+    except OSError as error:
+        say(f"error: {error}. Is this host deployed? Deploy with: make deploy HOST=...")
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    rows, failed = [], False
+    try:
+        threading.Thread(target=_follow_caller, daemon=True).start()
         machine.clean()
         for case in names:
             say(f"{case} ...")
@@ -50,6 +55,9 @@ def main(arguments: list[str]) -> int:
                 failed = True
                 say(f"  {case} failed: {error}")
             machine.clean()
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         machine.clean()
