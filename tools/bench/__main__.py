@@ -22,6 +22,7 @@ from tools.bench.host.run import CASES
 from tools.bench.table import table
 from tools.remote import Remote, RemoteError
 
+STOPPED = 130
 MAIN = "import sys\nfrom tools.bench.host.run import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
@@ -40,12 +41,11 @@ def main() -> int:
                 failed |= code != 0
                 if not arguments.json:
                     print(table(results[target.name]))
+                if code == STOPPED:
+                    break
     except (HostError, RemoteError, SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped; what the measurements had made on the host is removed", file=sys.stderr)
-        return 130
     if arguments.json:
         print(json.dumps(results, indent=2))
     return int(failed)
@@ -54,7 +54,7 @@ def main() -> int:
 def measure(remote: Remote, quick: bool, only: list[str]) -> tuple[list[dict[str, Any]], int]:
     """Runs the cases on the host: rows, and 0 or the exit code of what failed. Raises RemoteError without rows.
 
-    On Ctrl-C it waits until the host is clean again.
+    On Ctrl-C it waits until the host is clean again; the code is then 130.
     """
     program = zipped()
     words = shlex.join([remote.settings.name, "quick" if quick else "full", *only])
@@ -78,8 +78,8 @@ def measure(remote: Remote, quick: bool, only: list[str]) -> tuple[list[dict[str
     except KeyboardInterrupt:
         print("stopping: cleaning up the host", file=sys.stderr, flush=True)
         process.stdin.close()
-        process.wait()
-        raise
+        output = process.stdout.read()
+        code = process.wait()
     if not output.strip():
         raise RemoteError(f"{remote.target.name}: the measurements ended with exit code {code} and no rows")
     return json.loads(output), code

@@ -12,42 +12,46 @@ Rows = list[dict[str, Any]]
 
 def init(machine: Machine, scale: Scale) -> Rows:
     """From the pool, which has members before each: what is measured is the claim. The peer's container is bare."""
-    api, program, kill, peer, peer_kill = Samples(), Samples(), Samples(), Samples(), Samples()
+    api, program, peer = Samples(), Samples(), Samples()
     for _ in range(scale.rounds):
         machine.wait_for_pool()
         if made := api.time(machine.create):
-            machine.wait_for_pool()
-            kill.time(lambda: machine.kill(made["sandboxID"]))
+            machine.kill(made["sandboxID"])
         machine.wait_for_pool()
         if sandbox := program.time(lambda: run("docker-sandbox", "init", "--name", MARK)):
             machine.kill(sandbox)
         machine.wait_for_pool()
         if container := peer.time(machine.run_bare):
-            peer_kill.time(lambda: remove(container))
+            remove(container)
     return [
         row("init from the pool, API", api, peer, "docker run -d", Goal(median=10, p95=30)),
         row("docker-sandbox init, whole process", program, peer, "docker run -d", Goal(median=90)),
-        row("kill, API", kill, peer_kill, "docker rm -f"),
     ]
 
 
 def cold(machine: Machine, scale: Scale) -> Rows:
     """A sandbox from nothing, with the disk, the rules and the agent that a sandbox has; the peer has a network."""
-    ours, peer = Samples(), Samples()
+    ours, kill, peer, peer_kill = Samples(), Samples(), Samples(), Samples()
 
     def plain() -> str:
         run("docker", "network", "create", *LABEL, MARK)
         return machine.run_bare("--network", MARK)
 
+    def plain_end(container: str) -> None:
+        remove(container)
+        run("docker", "network", "rm", MARK)
+
     for _ in range(scale.cold_rounds):
         machine.wait_for_pool()
         if made := ours.time(lambda: machine.create(cold=True)):
-            machine.kill(made["sandboxID"])
+            kill.time(lambda: machine.kill(made["sandboxID"]))
         machine.wait_for_pool()
         if container := peer.time(plain):
-            remove(container)
-        run("docker", "network", "rm", MARK)
-    return [row("init cold, API", ours, peer, "docker network create + run -d", Goal(ratio=1.2))]
+            peer_kill.time(lambda: plain_end(container))
+    return [
+        row("init cold, API", ours, peer, "docker network create + run -d", Goal(ratio=1.2)),
+        row("kill, API", kill, peer_kill, "docker rm -f + network rm"),
+    ]
 
 
 def execute(machine: Machine, scale: Scale) -> Rows:

@@ -32,7 +32,7 @@ CASES: dict[str, Case] = {
 
 
 def main(arguments: list[str]) -> int:
-    """0; 1 when a case could not be measured: the rows of the others are printed all the same; 130 when stopped."""
+    """0; 1 when a case could not be measured; 130 when stopped. The rows of the other cases are printed all the same."""
     name, scale, names = arguments[0], QUICK if arguments[1] == "quick" else Scale(), arguments[2:] or list(CASES)
     try:
         machine = Machine(name)
@@ -56,12 +56,12 @@ def main(arguments: list[str]) -> int:
                 say(f"  {case} failed: {error}")
             machine.clean()
     except KeyboardInterrupt:
-        say("stopped")
+        say("stopped: the rows are those of the cases before")
         return 130
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         machine.clean()
-    print(json.dumps(rows))
+        print(json.dumps(rows))
     return int(failed)
 
 
