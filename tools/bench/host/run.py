@@ -32,7 +32,7 @@ CASES: dict[str, Case] = {
 
 
 def main(arguments: list[str]) -> int:
-    """0; 1 when a case could not be measured; 130 when stopped. The rows of the other cases are printed all the same."""
+    """0; 1 when a case could not be measured; 130 when stopped. Rows of the other cases are printed all the same."""
     name, scale, names = arguments[0], QUICK if arguments[1] == "quick" else Scale(), arguments[2:] or list(CASES)
     try:
         machine = Machine(name)
