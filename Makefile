@@ -48,7 +48,7 @@ test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
 lint: $(READY) ## Only the static checks
 	@$(BIN)/pytest tests/static -q $(ARGS)
 
-bench: $(READY) ## Measure a deployed host beside plain Docker
+bench: $(READY) ## Measure a deployed host, which nobody uses meanwhile, beside plain Docker; ARGS="--quick --only init"
 	@$(BIN)/python -m tools.bench $(ARGS)
 
 docs: $(READY) ## Make docs/settings.md from the settings and their comments
