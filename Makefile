@@ -51,7 +51,7 @@ test-chaos: $(READY) ## What nobody planned: kills, clock jumps, prunes under lo
 lint: $(READY) ## Only the static checks
 	@$(BIN)/pytest tests/static -q $(ARGS)
 
-bench: $(READY) ## Measure a deployed host beside plain Docker
+bench: $(READY) ## Measure a deployed host, which nobody uses meanwhile, beside plain Docker; ARGS="--quick --only init"
 	@$(BIN)/python -m tools.bench $(ARGS)
 
 docs: $(READY) ## Make docs/settings.md from the settings and their comments
