@@ -162,7 +162,7 @@ class Disks:
         if device is None or not in_use:
             self.unmount(slot)
             self._wait_detached(file)
-            self._run(check_command(file))
+            self._check(file)
             self._run(resize_command(file, size_mb))
             return
         self._run([*IN_HOST, "losetup", "--set-capacity", device])
@@ -255,8 +255,19 @@ class Disks:
         with _told(file):
             if file.stat().st_size < size_mb * MIB:
                 os.truncate(file, size_mb * MIB)
-        self._run(check_command(file))
+        self._check(file)
         self._run(resize_command(file, size_mb))
+
+    def _check(self, file: Path) -> None:
+        try:
+            self._run(check_command(file))
+        except HostError as error:
+            if "lost+found is not a directory" not in str(error):
+                raise
+            raise Conflict(
+                "the sandbox has something of its own at /code/lost+found, where a check of the disk wants its"
+                " directory. Start the sandbox, rename or remove that, stop it, and try again."
+            ) from error
 
     def _wait_detached(self, file: Path) -> None:
         """A file system must not be checked or resized from outside while it is in use, in whatever mount namespace."""

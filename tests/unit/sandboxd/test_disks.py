@@ -270,6 +270,17 @@ def test_growing_what_is_not_there_is_explained(made: Disks, tools: Tools, state
         made.grow(SLOT, "", 96, in_use=False)
 
 
+def test_a_sandboxs_own_lost_and_found_is_not_thrown_away(made: Disks, tools: Tools, state: Path) -> None:
+    """e2fsck wants a directory there, and would remove the user's file."""
+    made.create(SLOT, "", 64, UID)
+    file = state / f"disks/{SLOT}.img"
+    for request in ("rmdir lost+found", "symlink lost+found /etc"):
+        subprocess.run(["debugfs", "-w", "-R", request, str(file)], capture_output=True, check=True)
+    with pytest.raises(Conflict, match="/code/lost\\+found"):
+        made.grow(SLOT, "", 96, in_use=False)
+    assert size_of_file_system(file) == 64 * MIB
+
+
 def test_a_copy_is_as_sparse_as_the_disk(made: Disks, tools: Tools, directory: Path) -> None:
     made.create(SLOT, "", 64, UID)
     target = directory / "copies/one.img"
