@@ -213,7 +213,10 @@ class Disks:
         if directory not in self.mounted():
             return None
         with _told(directory):
-            found = os.statvfs(self._root / directory.relative_to("/"))
+            try:
+                found = os.statvfs(self._root / directory.relative_to("/"))
+            except FileNotFoundError:  # removed since
+                return None
         return Usage((found.f_blocks - found.f_bfree) * found.f_frsize, found.f_blocks * found.f_frsize)
 
     def mounted(self) -> dict[Path, str]:

@@ -274,7 +274,8 @@ class Sandboxes:
         else:
             self.engine.remove_volume(spec.volume_name(project, row.slot))
         self.dirs.remove(row.slot)
-        lost = bool(row.volume) and self.disks.size_mb(row.volume) is None and self.ledger.made_for(row)
+        lost = bool(row.volume) and row.claimed_at is None and self.ledger.made_for(row)
+        lost = lost and self.disks.size_mb(row.volume) is None
         if lost:
             self.disks.remove_volume(row.volume)  # what was begun of it
         self.ledger.set_gone(row.slot, self.host.now(), lost)

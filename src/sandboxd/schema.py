@@ -98,4 +98,9 @@ def migrate(db: sqlite3.Connection, file: Path) -> None:
             " Deploy the newer release again, or move the file away."
         )
     for number in range(version, len(MIGRATIONS)):
-        db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+        try:
+            db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+        except sqlite3.Error:
+            if db.in_transaction:  # else the file stays locked as long as somebody holds the error
+                db.execute("ROLLBACK")
+            raise

@@ -23,6 +23,7 @@ from sandboxd.cli.progress import Progress
 from sandboxd.cli.remote import SERVICE
 
 CODE = "/code"
+READER = "root"  # reads all files, whoever owns them
 TAR = "application/x-tar"
 LIFE_S = 6 * 3600.0  # of the throwaway sandbox, should we be killed before we can remove it
 MB = 1024 * 1024
@@ -60,7 +61,7 @@ def export(options: Namespace, config: str) -> int:
         raise CliError("an archive is no text for a terminal. Name a file, or: docker-sandbox volume export NAME - >")
     if found(control, options.name) is None:
         raise CliError(f"volume {options.name!r} not found. Those there are: docker-sandbox volume ls", NOT_FOUND)
-    with terminable(), target(options.file) as fd, borrowed(control, where.gateway, options.name, 0, "root") as agent:
+    with terminable(), target(options.file) as fd, borrowed(control, where.gateway, options.name, 0, READER) as agent:
         receive(agent, fd)
     return OK
 
@@ -75,27 +76,14 @@ def import_(options: Namespace, config: str) -> int:
                 f"volume {options.name!r} is there already, with {before['sizeMB']} MB: leave out --size."
                 " A volume grows with the sandbox that has it: docker-sandbox resize."
             )
-        with terminable():
-            fill(control, where.gateway, options, file, new=before is None)
-    return OK
-
-
-def fill(control: ControlPlane, gateway: tuple[str, int], options: Namespace, file: BinaryIO, new: bool) -> None:
-    """A `new` volume that holds half an archive would be taken for the whole one: after a failure it is removed."""
-    ours = False
-    try:
-        with borrowed(control, gateway, options.name, options.size, "") as agent:
-            ours = new
+        with terminable(), borrowed(control, where.gateway, options.name, options.size, "", before is None) as agent:
             if not options.force and agent.call(f"{SERVICE}/ListDir", {"path": CODE}).get("entries"):
                 raise CliError(
                     f"volume {options.name!r} has files. With --force the archive goes over them: those of the same"
                     " name are replaced. Look first: docker-sandbox volume export."
                 )
             send(agent, file)
-    except BaseException:
-        if ours:
-            discard(control, f"/volumes/{quote(options.name)}", f"docker-sandbox volume rm {options.name}")
-        raise
+    return OK
 
 
 def listed(control: ControlPlane) -> list[dict[str, Any]]:
@@ -108,10 +96,13 @@ def found(control: ControlPlane, name: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def borrowed(control: ControlPlane, gateway: tuple[str, int], volume: str, size_mb: int, user: str) -> Iterator[Agent]:
+def borrowed(
+    control: ControlPlane, gateway: tuple[str, int], volume: str, size_mb: int, user: str, new: bool = False
+) -> Iterator[Agent]:
     """The agent, as that user, of a sandbox that has the volume; it is removed in any case. Raises CliError.
 
-    A signal that comes while it is made waits: only the answer says what must be removed.
+    A signal that comes while it is made waits: only the answer says what must be removed. A `new` volume goes, too,
+    when the block fails: one that holds half an archive would be taken for the whole.
     """
     wanted = {"volume": volume, "diskMB": size_mb, "timeout": LIFE_S, "name": f"copies volume {volume}"}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
@@ -120,8 +111,12 @@ def borrowed(control: ControlPlane, gateway: tuple[str, int], volume: str, size_
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             yield Agent(gateway, {**made, "state": "running"}, user)
-        finally:
+        except BaseException:
             discard(control, f"/sandboxes/{made['sandboxID']}", f"docker-sandbox kill {made['sandboxID']}")
+            if new:
+                discard(control, f"/volumes/{quote(volume)}", f"docker-sandbox volume rm {volume}")
+            raise
+        discard(control, f"/sandboxes/{made['sandboxID']}", f"docker-sandbox kill {made['sandboxID']}")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

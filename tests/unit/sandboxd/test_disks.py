@@ -349,3 +349,9 @@ def test_mounts_are_read_as_the_kernel_writes_them() -> None:
         "24 1 7:5 / /s\\040p/mounts/b/deeper rw shared:2 master:3 - ext4 /dev/loop5 rw\n"
     )
     assert disks.parse_mounts(text, below) == {below / "a": "/dev/loop3", below / "b": "/dev/loop4"}
+
+
+def test_usage_of_a_disk_that_is_being_removed_is_none(made: Disks) -> None:
+    """The double mounts without making a directory in the host's tree: as after the unmount, before we have looked."""
+    made.create(SLOT, "", 64, UID)
+    assert made.usage(SLOT) is None

@@ -342,3 +342,69 @@ def test_who_asks_for_one_that_has_ended_is_told_when_and_why(world: World) -> N
     world.reconciler.tick()
     with pytest.raises(NotFound, match="not found: it ended on 2027-01-15 08:00:00 UTC: cleanup"):
         world.sandboxes.find(f"{sandbox.id}-local")
+
+
+def volumes(world: World) -> list[tuple[str, int, str]]:
+    return [(found.name, found.size_mb, found.sandbox_id) for found in world.ledger.volumes()]
+
+
+def test_a_disk_of_its_own_size_and_a_volume(world: World) -> None:
+    template = world.config.templates["base"]
+    own = world.sandboxes.create(template, Claim(disk_mb=100))
+    world.now[0] += 1
+    shared = world.sandboxes.create(template, Claim(volume="data"))
+    assert (own.disk_mb, shared.disk_mb, shared.volume) == (100, template.disk_mb, "data")
+    mounts = [payload["HostConfig"]["Mounts"][0] for payload in world.engine.payloads]
+    assert mounts == [
+        {"Type": "bind", "Source": str(world.sandboxes.disks.path(one.slot)), "Target": "/code"}
+        for one in (own, shared)
+    ]
+    assert volumes(world) == [("data", template.disk_mb, shared.id)]
+    with pytest.raises(Conflict, match=f"in use by sandbox {shared.id}"):
+        world.sandboxes.create(template, Claim(volume="data"))
+    for sandbox in (own, shared):
+        world.sandboxes.remove(sandbox, "test")
+    nothing_is_left(world)
+    assert volumes(world) == [("data", template.disk_mb, "")] and world.sandboxes.disks.size_mb("data") is not None
+
+
+@pytest.mark.parametrize("step", ["mkfs.ext4", "mount"])
+def test_a_disk_that_cannot_be_made_leaves_nothing(world: World, step: str) -> None:
+    world.mounts.fail[step] = HostError("no space left on device")
+    with pytest.raises(HostError):
+        world.sandboxes.create(world.config.templates["base"], Claim())
+    nothing_is_left(world)
+
+
+def test_a_new_volume_that_cannot_be_made_is_none(world: World) -> None:
+    """Else the next one who wants it would be told that its file is gone."""
+    world.mounts.fail["mkfs.ext4"] = HostError("no space left on device")
+    with pytest.raises(HostError):
+        world.sandboxes.create(world.config.templates["base"], Claim(volume="data"))
+    nothing_is_left(world)
+    assert volumes(world) == [] and list((world.config.state_dir / "volumes").iterdir()) == []
+
+
+def test_a_volume_whose_file_is_gone_is_not_replaced(world: World) -> None:
+    template = world.config.templates["base"]
+    first = world.sandboxes.create(template, Claim(volume="data"))
+    world.sandboxes.disks.file("", "data").unlink()
+    world.sandboxes.remove(first, "test")
+    world.now[0] += 1
+    for _ in range(2):
+        with pytest.raises(Conflict, match="docker-sandbox volume rm data"):
+            world.sandboxes.create(template, Claim(volume="data"))
+        nothing_is_left(world)
+    world.ledger.remove_volume("data", lambda: world.sandboxes.disks.remove_volume("data"))
+    assert world.sandboxes.create(template, Claim(volume="data")).volume == "data"
+
+
+def test_the_file_of_a_volume_that_the_ledger_does_not_know_keeps_its_size(world: World) -> None:
+    """Somebody has put it back."""
+    file = world.sandboxes.disks.file("", "data")
+    file.parent.mkdir()
+    with file.open("wb") as opened:
+        opened.truncate(300 * 1024 * 1024)
+    sandbox = world.sandboxes.create(world.config.templates["base"], Claim(volume="data", disk_mb=100))
+    assert sandbox.disk_mb == 300 and volumes(world) == [("data", 300, sandbox.id)]
+    assert "mkfs.ext4" not in [command[0] for command in world.mounts.commands]
