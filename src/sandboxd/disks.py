@@ -1,30 +1,35 @@
 """The disks at /code: sparse ext4 files of a fixed size, each mounted through a loop device.
 
-A disk is called by its slot, or by the name of its volume. Commands are values; the runner that is handed in performs
-them. Mounts are made in the host's own mount namespace: systemd gives the daemon one of its own, and nobody else would
-see what is mounted there. Every method raises HostError when the host refuses.
+A disk is called by its slot, or by the name of its volume. The commands are in `diskcommands`; the runner that is
+handed in performs them. Every method raises HostError when the host refuses.
 """
 
 import fcntl
 import os
 import re
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandboxd.diskcommands import (
+    IN_HOST,
+    Runner,
+    check_command,
+    mkfs_command,
+    mount_command,
+    parse_mounts,
+    resize_command,
+    run,
+    unmount_command,
+)
 from sandboxd.errors import Conflict, HostError
 
-Runner = Callable[[list[str]], str]
-TIMEOUT_S = 900  # as long as a client waits; the end of a resize2fs half-way would cost the files
-DETACHED_S = 10.0  # how long what was unmounted may stay in use: by a container whose end is being cleaned up
-POLL_S = 0.05
-IN_HOST = ("nsenter", "--target", "1", "--mount", "--")
 HOST_ROOT = Path("/proc/1/root")  # the host's file tree, whatever our own mount namespace shows
 MIB = 1024 * 1024
-JOURNAL_MB = 16  # the default of 64 MB would be written at once: ten times the space of an empty disk
+DETACHED_S = 10.0  # how long what was unmounted may stay in use: by a container whose end is being cleaned up
+POLL_S = 0.05
 LOOP_SET_DIRECT_IO = 0x4C08  # linux/loop.h
 USER_UID = 1000  # `user` inside
 OWN = re.compile(r"([0-9a-f]{12})(\.img|\.new)?")  # of a slot: its mount point, its file, one that is being made
@@ -36,45 +41,6 @@ class Usage:
 
     used: int
     size: int
-
-
-def mkfs_command(file: Path, owner: int) -> list[str]:
-    """ext4 with everything for its owner (no reserved blocks), a small journal, nothing written that need not be."""
-    options = f"assume_storage_prezeroed=1,root_owner={owner}:{owner}"
-    return ["mkfs.ext4", "-q", "-F", "-m", "0", "-J", f"size={JOURNAL_MB}", "-E", options, str(file)]
-
-
-def mount_command(file: Path, directory: Path) -> list[str]:
-    """`discard` gives the space of deleted files back to the host at once."""
-    return [*IN_HOST, "mount", "-o", "loop,discard,nosuid,nodev", str(file), str(directory)]
-
-
-def unmount_command(directory: Path) -> list[str]:
-    """Lazily, since a container that is being removed may hold it a moment longer; the loop device goes with it."""
-    return [*IN_HOST, "umount", "--lazy", str(directory)]
-
-
-def check_command(file: Path) -> list[str]:
-    """resize2fs wants it; exit code 1 says that something was corrected, such as our missing lost+found."""
-    return ["sh", "-c", 'e2fsck -f -p "$0" >&2 || [ $? -eq 1 ]', str(file)]
-
-
-def resize_command(target: Path | str, size_mb: int) -> list[str]:
-    """To that size, and not to the file's, which an earlier attempt may have made larger than the ledger says."""
-    return ["resize2fs", str(target), f"{size_mb}M"]
-
-
-def run(command: list[str]) -> str:
-    """Runs a command and returns its output. Raises HostError with what it said when it fails."""
-    environment = os.environ | {"LC_ALL": "C"}  # what it says is compared
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"{' '.join(command)}: {error}") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
-        raise HostError(f"{' '.join(command)}: {said}")
-    return done.stdout
 
 
 class Disks:
@@ -287,17 +253,6 @@ class Disks:
                 fcntl.ioctl(opened, LOOP_SET_DIRECT_IO, 1)
         except OSError:  # not every file system below can do it, and everything works without
             return
-
-
-def parse_mounts(mountinfo: str, below: Path) -> dict[Path, str]:
-    """directory -> device of all mounts whose parent directory is `below`, from proc(5)'s mountinfo."""
-    found = {}
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        directory = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split(" ")[4]))
-        if directory.parent == below:
-            found[directory] = right.split(" ")[1]
-    return found
 
 
 def _unlink(file: Path) -> None:

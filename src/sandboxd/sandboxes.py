@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sandboxd import AGENT_PORT, agent, capacity, disks, netns, spec
+from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, spec
 from sandboxd.admission import Admission
 from sandboxd.capacity import Capacity
 from sandboxd.config import Config, Template
-from sandboxd.disks import Disks
+from sandboxd.disks import HOST_ROOT, Disks
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotReady, SandboxdError
 from sandboxd.gateway import Gateway
@@ -39,8 +39,8 @@ class Host:
 
     nofile: int = spec.NOFILE
     netns_run: netns.Runner = netns.run
-    disks_run: disks.Runner = disks.run
-    root: Path = disks.HOST_ROOT
+    disks_run: diskcommands.Runner = diskcommands.run
+    root: Path = HOST_ROOT
     alive: Callable[[str], bool] = agent.alive
     available_memory_mb: Callable[[], int] = capacity.available_memory_mb
     free_disk_mb: Callable[[Path], int] = capacity.free_disk_mb

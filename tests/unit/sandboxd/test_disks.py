@@ -1,4 +1,4 @@
-"""Disks: the commands as values; files, mounts and their removal over doubles; file systems made by the real tools."""
+"""Disks: files, mounts and their removal over doubles; file systems made and grown by the real tools."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd import disks
+from sandboxd import diskcommands, disks
 from sandboxd.disks import MIB, Disks, Usage
 from sandboxd.errors import Conflict, HostError
 from tests.unit.sandboxd.conftest import FakeMounts, refusal
@@ -30,7 +30,7 @@ class Tools(FakeMounts):
         done = super().run(command)
         words = command[command.index("--") + 1 :] if "--" in command else command
         if command[0] in FILE_TOOLS:
-            return disks.run(command)
+            return diskcommands.run(command)
         answers = self.answers.get(words[0], [])
         return answers.pop(0) if answers else done
 
@@ -71,30 +71,6 @@ def header(file: Path) -> dict[str, str]:
 def size_of_file_system(file: Path) -> int:
     found = header(file)
     return int(found["Block count"]) * int(found["Block size"])
-
-
-def test_the_commands() -> None:
-    file, directory = Path("/s/disks/a.img"), Path("/s/mounts/a")
-    assert disks.mkfs_command(file, 101000) == [
-        *("mkfs.ext4", "-q", "-F", "-m", "0", "-J", "size=16"),
-        *("-E", "assume_storage_prezeroed=1,root_owner=101000:101000", "/s/disks/a.img"),
-    ]
-    assert " ".join(disks.mount_command(file, directory)) == (
-        f"{IN_HOST} mount -o loop,discard,nosuid,nodev /s/disks/a.img /s/mounts/a"
-    )
-    assert " ".join(disks.unmount_command(directory)) == f"{IN_HOST} umount --lazy /s/mounts/a"
-    assert disks.resize_command("/dev/loop3", 20480) == ["resize2fs", "/dev/loop3", "20480M"]
-
-
-def test_what_a_command_says_comes_with_its_failure() -> None:
-    assert disks.run(["echo", "hello"]) == "hello\n"
-    with pytest.raises(HostError, match=r"^sh -c echo no >&2; exit 3: no$"):
-        disks.run(["sh", "-c", "echo no >&2; exit 3"])
-    with pytest.raises(HostError, match="exit code 3"):
-        disks.run(["sh", "-c", "exit 3"])
-    with pytest.raises(HostError, match="no-such-program"):
-        disks.run(["no-such-program"])
-    assert disks.run(["sh", "-c", "echo $LC_ALL"]) == "C\n", "what they say is compared"
 
 
 def test_a_new_disk_is_sparse_the_users_and_mounted(made: Disks, tools: Tools, state: Path) -> None:
@@ -338,17 +314,6 @@ def test_a_host_that_refuses_is_an_error_of_the_host(made: Disks, tools: Tools, 
     (state / "disks" / f"{OTHER}.img").mkdir()
     with pytest.raises(HostError, match=f"{OTHER}.img: Is a directory"):
         made.remove(OTHER)
-
-
-def test_mounts_are_read_as_the_kernel_writes_them() -> None:
-    below = Path("/s p/mounts")
-    text = (
-        "21 1 7:3 / /s\\040p/mounts/a rw,nosuid shared:9 - ext4 /dev/loop3 rw,discard\n"
-        "22 1 7:4 / /s\\040p/mounts/b rw - ext4 /dev/loop4 rw\n"
-        "23 1 8:1 / /s\\040p/mounts rw shared:1 - ext4 /dev/sda1 rw\n"
-        "24 1 7:5 / /s\\040p/mounts/b/deeper rw shared:2 master:3 - ext4 /dev/loop5 rw\n"
-    )
-    assert disks.parse_mounts(text, below) == {below / "a": "/dev/loop3", below / "b": "/dev/loop4"}
 
 
 def test_usage_of_a_disk_that_is_being_removed_is_none(made: Disks) -> None:
