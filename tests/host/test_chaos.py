@@ -1,7 +1,7 @@
 """What nobody planned: the daemon is killed at random under load, the clock jumps, somebody prunes containers.
 
-`make test-chaos` runs these, and `make test` does not: they take longer than five minutes. Afterwards nothing may be left of what was removed: no container, network, mount,
-loop device, route, directory or row.
+`make test-chaos` runs these, and `make test` does not: they take longer than five minutes. Afterwards nothing may be
+left of what was removed: no container, network, mount, loop device, route, directory or row.
 """
 
 from __future__ import annotations
