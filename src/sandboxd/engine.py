@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 
 import docker
@@ -187,11 +188,15 @@ class DockerEngine:
         """
         words = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
         command = ["docker", "build", "--progress=plain", *words, "--tag", image, "-"]
-        environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
         with (
+            TemporaryDirectory() as configuration,  # our home is closed to us, and nobody's credentials belong here
             context.open("rb") as archive,
             subprocess.Popen(
-                command, stdin=archive, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+                command,
+                stdin=archive,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": configuration},
             ) as process,
         ):
             try:

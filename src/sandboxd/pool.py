@@ -218,8 +218,8 @@ class Pool:
         return [self._sandboxes.template(template).name] if template else list(self._pools)
 
     def _size(self, name: str) -> int:
-        """How many members are wanted now."""
-        return self._settings.size(name) if self._settings.enabled(name) else 0
+        """How many members are wanted now; none of a template that was made on this host."""
+        return self._settings.size(name) if name in self._pools and self._settings.enabled(name) else 0
 
     def _members(self, name: str) -> list[Sandbox]:
         return [member for member in self._ledger.rows("warm") if member.template == name]

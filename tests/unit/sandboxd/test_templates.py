@@ -48,6 +48,13 @@ def test_a_snapshot_has_image_and_disk_and_can_be_used(world: World, templates: 
     assert again.template == "ready"
 
 
+def test_a_claimer_gets_a_made_template_though_it_has_no_pool(world: World, templates: Templates) -> None:
+    templates.snapshot(used(world), "ready")
+    world.pool.enable()
+    found = world.pool.obtain("ready", Claim())
+    assert (found.template, found.origin) == ("ready", "cold")
+
+
 @pytest.mark.parametrize("state", ["paused", "stopped"])
 def test_one_that_does_not_run_stays_so(world: World, templates: Templates, state: str) -> None:
     sandbox = used(world)
