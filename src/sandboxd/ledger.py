@@ -118,7 +118,7 @@ class Ledger:
                 return None
             if row.state == "removing":  # begun already, by us or before a crash
                 return row
-            return self._move(slot, "removing", "reason = ?", (row.reason or reason,), states)
+            return self._move(slot, "removing", "reason = ?", (reason,), states)
 
     def set_paused(self, slot: str) -> Sandbox:
         """running -> paused. Time that it is paused does not count: its end is set anew when it is resumed."""
