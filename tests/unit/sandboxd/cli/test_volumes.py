@@ -214,13 +214,12 @@ def test_an_export_that_breaks_off_leaves_no_file(
     assert list(here.iterdir()) == [] and world.engine.empty()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_import_leaves_no_sandbox_and_no_half_volume(cli: Cli, world: World, number: int) -> None:
+def test_an_interrupted_import_leaves_no_sandbox_and_no_half_volume(cli: Cli, world: World) -> None:
     """In a process of its own, whose /code is the real path: nothing is asked of the agent before the signal."""
     process = cli.start("volume", "import", "data", "-", "--force", stdin=subprocess.PIPE)
     eventually(lambda: world.ledger.rows("running"), "the sandbox is made")
-    code, err = cli.interrupt(process, number)
-    assert code == 128 + number and "Traceback" not in err
+    code, err = cli.interrupt(process, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM and "Traceback" not in err
     assert world.engine.empty() and names(world) == []
 
 
