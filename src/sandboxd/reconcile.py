@@ -8,6 +8,7 @@ are swept.
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sandboxd.engine import Found
@@ -117,28 +118,29 @@ class Reconciler:
             self._sandboxes.try_remove(row, f"left {row.state} by an interrupted daemon", (row.state,))
         elif container is None:
             self._sandboxes.try_remove(row, "its container was removed outside sandboxd", (row.state,))
-        elif row.state == "paused":
-            return container.state != "paused"
-        elif row.state == "stopped":
-            return container.state in ("running", "paused")
-        elif not (container.state == "running" and self._mend(row)):
+        elif row.state in ("paused", "stopped"):
+            return not self._looked(row, self._transitions.stays)
+        elif not (container.state == "running" and self._looked(row, self._sandboxes.mend)):
             if row.state == "running":
                 return True
             self._sandboxes.try_remove(row, "pool member stopped or was restarted", ("warm",))
         return False
 
-    def _mend(self, row: Sandbox) -> bool:
-        """False when the container stopped, or was started anew, since its network was prepared."""
+    def _looked(self, row: Sandbox, look: Callable[[Sandbox], bool]) -> bool:
+        """What `look` says about the container as it is now: whether it does what its row says.
+
+        The inventory alone will not do: Docker tells of an event before its list shows it.
+        """
         try:
-            as_prepared = self._sandboxes.mend(row)
+            good = look(row)
         except EngineDown:
             raise
         except SandboxdError as error:
             self._health.report(_source(row), str(error))
             return True
-        if as_prepared:
+        if good:
             self._health.report(_source(row), "")
-        return as_prepared
+        return good
 
     def _enforce(self, row: Sandbox) -> None:
         """Its trouble stays in the health report until it does what it shall, or is removed."""

@@ -136,7 +136,7 @@ class Sandboxes:
     def mend(self, sandbox: Sandbox) -> bool:
         """Puts the container's name and agent.json right.
 
-        False when the container stopped, or was started anew, since its network was prepared.
+        False when the container is frozen, stopped, or was started anew, since its network was prepared.
         """
         with self.locks.hold(sandbox.slot):
             row = self.ledger.get(sandbox.slot)  # anew: it may have been claimed since the caller looked
@@ -146,7 +146,8 @@ class Sandboxes:
             if container.name != row.container:
                 self.engine.rename(row.id, row.container)
             self.write_agent_file(row)
-            return (container.running, container.booted, container.address) == (True, row.booted, row.address)
+            runs = container.running and not container.paused
+            return (runs, container.booted, container.address) == (True, row.booted, row.address)
 
     def remove(
         self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN, ended_by: float | None = None

@@ -98,6 +98,13 @@ class Transitions:
             if row is not None and row.state in USED:
                 self._enforce(row)
 
+    def stays(self, sandbox: Sandbox) -> bool:
+        """Whether the container of a paused or stopped sandbox is just that, as far as it is there."""
+        container = self._engine.container(sandbox.id)
+        if container is None:
+            return True
+        return container.paused if sandbox.state == "paused" else not container.running
+
     def _enforce(self, row: Sandbox) -> None:
         container = self._sandboxes.inspect(row.id)
         if row.state == "running":

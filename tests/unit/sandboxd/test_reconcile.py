@@ -428,6 +428,19 @@ def test_what_docker_does_behind_our_back_is_put_right(world: World, state: str,
     assert (len(world.mounts.commands), dict(world.engine.containers)) == calls, "the next look finds all in order"
 
 
+@pytest.mark.parametrize(("state", "command"), BEHIND)
+def test_a_list_that_does_not_show_it_yet_is_not_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str, command: str
+) -> None:
+    """Docker tells of an event, which has us look, before it writes to the table that its list is read from."""
+    sandbox = in_state(world, state)
+    found = world.engine.inventory(world.config.project)
+    getattr(world.engine, command)(sandbox.id)
+    monkeypatch.setattr(world.engine, "inventory", lambda project: found)
+    world.reconciler.tick()
+    assert state_of(world.engine.containers[sandbox.id]) == BEHIND[state, command][1]
+
+
 def test_docker_unpausing_is_noticed_at_once(world: World, quick: None) -> None:
     world.reconciler.start()
     until(lambda: bool(world.ledger.setting("may_sweep")), "the first comparison")
