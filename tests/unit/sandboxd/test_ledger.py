@@ -74,6 +74,12 @@ def test_the_first_reason_is_kept(ledger: Ledger) -> None:
     assert again is not None and again.reason == "first"
 
 
+def test_why_it_ended_is_not_why_it_was_stopped(ledger: Ledger) -> None:
+    bring(ledger, "stopped")
+    row = ledger.set_removing("1", "removed by request")
+    assert row is not None and row.reason == "removed by request"
+
+
 def test_a_dead_member_is_no_hit(ledger: Ledger) -> None:
     warm(ledger, "1")
     ledger.claim("p", "base", IMAGE, Claim(), 1)
