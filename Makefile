@@ -45,10 +45,13 @@ test: $(READY) ## Everything: static, unit, plan, and the host suite on labs of 
 test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
 	@$(BIN)/pytest tests/static tests/unit tests/plan -q -n auto --dist loadgroup $(ARGS)
 
+test-chaos: $(READY) ## What nobody planned: kills, clock jumps, prunes under load, on labs
+	@$(BIN)/pytest tests/host/test_chaos.py -m chaos $(ARGS)
+
 lint: $(READY) ## Only the static checks
 	@$(BIN)/pytest tests/static -q $(ARGS)
 
-bench: $(READY) ## Measure a deployed host beside plain Docker
+bench: $(READY) ## Measure a deployed host, which nobody uses meanwhile, beside plain Docker; ARGS="--quick --only init"
 	@$(BIN)/python -m tools.bench $(ARGS)
 
 docs: $(READY) ## Make docs/settings.md from the settings and their comments
@@ -61,4 +64,4 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-.PHONY: help deploy plan verify destroy lab lab-down test test-fast lint bench docs lock
+.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos lint bench docs lock

@@ -85,6 +85,9 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
             raise SettingError("templates", name, "name a template with lower-case letters, digits and dashes")
         if not isinstance(given, dict):
             raise SettingError(where, given, "use a dictionary, as in group_data/all.py")
+        if name == values["default_template"] and "pool" in given:
+            remedy = "leave it out: pool_size says it for the default template"
+            raise SettingError(f"{where}['pool']", given["pool"], remedy)
         merged: dict[str, Any] = {
             "image": f"{values['project']}-{'sandbox' if name == values['default_template'] else name}",
             "context": "sandbox",
@@ -96,6 +99,9 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
             "memory_mb": values["sandbox_memory_mb"],
             "cpus": values["sandbox_cpus"],
             "pids": values["sandbox_pids"],
+            "disk_mb": values["sandbox_disk_mb"],
+            "layer_mb": values["sandbox_layer_mb"],
+            "pool": values["pool_size"] if name == values["default_template"] else 0,
             **given,
         }
         known = {field.name: str(field.type) for field in fields(Template) if field.name != "name"}

@@ -1,4 +1,4 @@
-"""The unit that turns the pool of warm sandboxes on and off; sandboxd keeps it full in between."""
+"""The unit that turns the pools of warm sandboxes on and off; sandboxd keeps them full in between."""
 
 from pyinfra.api import deploy
 
@@ -8,7 +8,7 @@ from deploys.preflight import settings
 
 @deploy("Pool")
 def warm() -> None:
-    """A unit of its own, so that the pool can be stopped without sandboxd."""
+    """A unit of its own, so that the pools can be stopped without sandboxd."""
     wanted = settings()
     name = f"{wanted.project}-container-pool.service"
     place("etc/systemd/system/project-container-pool.service", wanted)

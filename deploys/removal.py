@@ -29,6 +29,7 @@ def paths(wanted: Settings) -> list[str]:
     return [
         "/usr/local/bin/docker-sandbox",
         "/usr/local/bin/docker-sandbox-cli.sh",
+        "/usr/share/bash-completion/completions/docker-sandbox",
         f"/usr/local/lib/{name}",
         f"/opt/{name}",
         f"/etc/cron.d/{name}-cleanup",
@@ -80,6 +81,8 @@ def _sandboxes(wanted: Settings, with_data: bool) -> None:
     else:
         running = OURS.format(kind="container", all="", project=wanted.project)
         when(name="Stop sandboxes", condition=running, commands=[f"docker stop $({running})"])
+    mounts = f"findmnt --raw --noheadings --output TARGET | grep '^{wanted.state}/mounts/'"
+    when(name="Unmount disks", condition=mounts, commands=[f"{mounts} | xargs umount --lazy"])
     used = "docker ps --all --format '{{.Image}}'"
     tags = (
         f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -E '^({'|'.join(images.names(wanted))}):'"

@@ -27,6 +27,7 @@ def check(settings: Settings) -> None:
     _check_names(settings)
     _check_tls(settings)
     _check_docker(settings)
+    _between("pool_size", settings.pool_size, 0, 100, "members")
     for template in settings.templates.values():
         _check_template(template)
         if [other.image for other in settings.templates.values()].count(template.image) > 1:
@@ -36,8 +37,13 @@ def check(settings: Settings) -> None:
         raise SettingError(
             "default_template", settings.default_template, f"choose one of {', '.join(settings.templates)}"
         )
-    _between("pool_size", settings.pool_size, 0, 100, "members")
     _between("create_parallelism", settings.create_parallelism, 1, 32, "creates at a time")
+    _between("max_sandboxes", settings.max_sandboxes, 0, 1_000_000, "sandboxes; 0 for no limit")
+    if 0 < settings.max_sandboxes <= settings.pools:
+        remedy = f"the pools have {settings.pools} members: no sandbox could be made besides; use more, or 0 for none"
+        raise SettingError("max_sandboxes", settings.max_sandboxes, remedy)
+    _between("memory_reserve_mb", settings.memory_reserve_mb, 0, 1024 * 1024, "MiB")
+    _between("disk_reserve_mb", settings.disk_reserve_mb, 0, 16_777_216, "MiB")
     _matches("cleanup_schedule", settings.cleanup_schedule, SCHEDULE, "use five cron fields, such as '0 * * * *'")
     _matches(
         "cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'"
@@ -103,10 +109,9 @@ def _check_docker(settings: Settings) -> None:
     if not pool.prefixlen < settings.docker_network_prefix <= 29:
         remedy = f"use a prefix longer than /{pool.prefixlen} of docker_network_pool, and at most 29"
         raise SettingError("docker_network_prefix", settings.docker_network_prefix, remedy)
-    networks = 2 ** (settings.docker_network_prefix - pool.prefixlen)
-    if networks < settings.pool_size + 10:
-        needed = settings.pool_size + 10
-        remedy = f"holds {networks} networks; the pool and ten sandboxes need {needed}: take a larger one"
+    if settings.networks < settings.pools + 10:
+        needed = settings.pools + 10
+        remedy = f"holds {settings.networks} networks; the pools and ten sandboxes need {needed}: take a larger one"
         raise SettingError("docker_network_pool", settings.docker_network_pool, remedy)
     try:
         bridge = ipaddress.IPv4Interface(settings.docker_bridge)
@@ -141,6 +146,9 @@ def _check_template(template: Template) -> None:
     _between(f"{where}['memory_mb']", template.memory_mb, 64, 1024 * 1024, "MiB")
     _between(f"{where}['cpus']", template.cpus, 0.1, 256, "cores")
     _between(f"{where}['pids']", template.pids, 32, 65536, "tasks")
+    _between(f"{where}['disk_mb']", template.disk_mb, 64, 16_777_216, "MiB")
+    _between(f"{where}['layer_mb']", template.layer_mb, 64, 16_777_216, "MiB")
+    _between(f"{where}['pool']", template.pool, 0, 100, "members")
 
 
 def _matches(key: str, value: str, pattern: re.Pattern[str], remedy: str) -> None:

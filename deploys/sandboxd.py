@@ -12,10 +12,12 @@ from deploys import ROOT, facts
 from deploys.images import Tags, archive, digest
 from deploys.operations import Commands, place, unit, when
 from deploys.preflight import settings
+from deploys.settings import Settings
 from deploys.traefik import API, GATEWAY
 
 GROUP = "sandbox"
 LOCK = "requirements/sandboxd.txt"
+BROWSER_SCRIPTS = sorted((ROOT / "files/browser-test").glob("*.py"))
 
 
 def code() -> dict[str, tuple[bytes, bool]]:
@@ -24,6 +26,11 @@ def code() -> dict[str, tuple[bytes, bool]]:
         str(path.relative_to(ROOT)): (path.read_bytes(), False) for path in (ROOT / "src/sandboxd").rglob("*.py")
     }
     return sources | {LOCK: ((ROOT / LOCK).read_bytes(), False)}
+
+
+def browser_template(wanted: Settings) -> str:
+    """The name of the first template that has a browser, "" when there is none."""
+    return next((name for name, template in wanted.templates.items() if template.context == "playwright"), "")
 
 
 @operation()
@@ -76,15 +83,24 @@ def daemon() -> None:
     place(
         "etc/project-sandbox/config.toml",
         wanted,
+        browser_template=browser_template(wanted),
+        browser_scripts=f"{wanted.lib}/browser-test",
         templates={name: (tags.template(template), template) for name, template in wanted.templates.items()},
         gateway=GATEWAY,
         api=API,
         socket_group=GROUP,
+        # Each sandbox has a network of its own: where those end, a clear answer is better than Docker's refusal.
+        max_sandboxes=min(wanted.max_sandboxes or wanted.networks, wanted.networks),
     )
+    # Files of their own, and not a part of the package: people copy them, and `browser-test` uploads them.
+    for script in BROWSER_SCRIPTS:
+        dest = f"{wanted.lib}/browser-test/{script.name}"
+        files.put(name=f"Write {dest}", src=str(script), dest=dest, user="root", group="root", mode="644")
     link = f"{wanted.opt}/venv"
     environment(name="Install sandboxd", link=link, version=digest(code()))
     place("usr/local/bin/docker-sandbox", wanted, mode="755", python=f"{link}/bin/python")
     files.link(name="Link docker-sandbox-cli.sh", path="/usr/local/bin/docker-sandbox-cli.sh", target="docker-sandbox")
+    place("usr/share/bash-completion/completions/docker-sandbox", wanted)
     place("etc/systemd/system/project-sandboxd.service", wanted, python=f"{link}/bin/python")
     unit(
         name="Run sandboxd",

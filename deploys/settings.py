@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
 
 from pyinfra.api.exceptions import DeployError
 
@@ -20,7 +21,10 @@ class SettingError(DeployError):
 
 @dataclass(frozen=True)
 class Template:
-    """What one kind of sandbox is made from; `memory_mb` in MiB, `cpus` in cores, `pids` in tasks."""
+    """What one kind of sandbox is made from; memory and disk (/code) in MiB, `cpus` in cores, `pids` in tasks.
+
+    `pool` is the number of members of its warm pool.
+    """
 
     name: str
     image: str
@@ -33,6 +37,9 @@ class Template:
     memory_mb: int
     cpus: float
     pids: int
+    disk_mb: int
+    layer_mb: int
+    pool: int
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,14 @@ class Settings:
     sandbox_memory_mb: int
     sandbox_cpus: float
     sandbox_pids: int
+    sandbox_disk_mb: int
+    sandbox_layer_mb: int
     traefik_image: str
     pool_size: int
     create_parallelism: int
+    max_sandboxes: int
+    memory_reserve_mb: int
+    disk_reserve_mb: int
     cleanup_schedule: str
     cleanup_older_than: str
     sandbox_users: tuple[str, ...]
@@ -99,6 +111,16 @@ class Settings:
     @property
     def lib(self) -> str:
         return f"/usr/local/lib/{self.name}"
+
+    @property
+    def pools(self) -> int:
+        """Members of all warm pools together."""
+        return sum(template.pool for template in self.templates.values())
+
+    @property
+    def networks(self) -> int:
+        """How many sandboxes can have a network of their own; `deploys.rules` has checked that there are some."""
+        return int(2 ** (self.docker_network_prefix - IPv4Network(self.docker_network_pool).prefixlen))
 
     def on(self, suite: str) -> Settings:
         """The settings on a host of that Debian release: what is left to the host is filled in."""

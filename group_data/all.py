@@ -79,12 +79,15 @@ base_image = ""
 # What sandboxes are made from. Each template is an image plus its limits; the build adds the extra packages.
 #   image           name of the image, without tag (the tag is the hash of what goes into it); the default is
 #                   <project>-<template>, and <project>-sandbox for the default template
-#   context         "sandbox" or "playwright": the folder below files/images
+#   context         "sandbox" or "playwright": the folder below files/images. The first template with "playwright"
+#                   is where `docker-sandbox browser-test` runs its browser
 #   base_image      as above, for this template alone
 #   python_version  "" for the base image's own Python, or a version such as "3.12", installed by uv from
 #                   python-build-standalone (fetched from python_mirror, "" for GitHub)
 #   apt_packages, pip_packages, npm_packages   added to what the image has; pin them as `name==1.2` or `name@1.2`
-#   memory_mb, cpus, pids   limits of one sandbox (no swap)
+#   memory_mb, cpus, pids, disk_mb, layer_mb   limits of one sandbox (no swap)
+#   pool            started sandboxes that wait to be claimed; 0 if it is left out. That of the default template is
+#                   pool_size
 templates = {
     "base": {"context": "sandbox"},
     "playwright": {"context": "playwright", "pids": 2048},
@@ -93,9 +96,13 @@ default_template = "base"
 python_mirror = ""
 
 # Defaults of the limits above. 1024 tasks suffice for a dev server, its tests and an agent; a browser needs more.
+# sandbox_disk_mb is the size of /code, which takes space on the host only as it is written; sandbox_layer_mb is how
+# much a sandbox may write elsewhere, such as packages that it installs: beyond, it is stopped.
 sandbox_memory_mb = 2048
 sandbox_cpus = 2.0
 sandbox_pids = 1024
+sandbox_disk_mb = 10240
+sandbox_layer_mb = 10240
 
 # "" builds Traefik's image from the pinned wheel in files/images/traefik; or name an image of a registry.
 traefik_image = ""
@@ -103,10 +110,22 @@ traefik_image = ""
 # --- Sandboxes -------------------------------------------------------------------------------------------------------
 
 # Started sandboxes of the default template that wait to be claimed: a claim takes milliseconds, a cold create seconds.
+# Other templates say `pool` in `templates`. `docker-sandbox pool resize` changes a pool until its setting changes.
 pool_size = 3
 
 # How many sandboxes are created at the same time; more only makes each slower on a small host.
 create_parallelism = 2
+
+# A host that is full says so (exit code 5) and makes nothing, instead of running out of something.
+# The most sandboxes, those in use and pool members together; 0 for no limit but the number of networks in
+# docker_network_pool. With 300 a restart of Docker takes half a minute, and it grows with their number.
+max_sandboxes = 300
+# What must be available of the host's memory after one more has started. Limits of sandboxes may add up to more than
+# the host has: most use little. This is for those that begin to use theirs, and for the host itself.
+memory_reserve_mb = 1024
+# What must be free on the file systems of the sandboxes' disks and of Docker. The disks are sparse: a new one takes
+# next to nothing, and all that its sandbox writes later.
+disk_reserve_mb = 2048
 
 # The hourly cleanup removes sandboxes that were claimed longer ago than this, except those made with --keep.
 cleanup_schedule = "0 * * * *"

@@ -32,6 +32,11 @@ AUTHORIZE = """
 umask 077; mkdir -p /root/.ssh
 grep -qsxF "$1" /root/.ssh/authorized_keys || echo "$1" >>/root/.ssh/authorized_keys
 """
+# With cgroup v1 a frozen process cannot be killed, so a lab in which one container is paused could not be stopped.
+THAW = """
+[ ! -d /sys/fs/cgroup/freezer ] ||
+    find /sys/fs/cgroup/freezer -name freezer.state -exec sh -c 'echo THAWED >"$1"' sh {} ';' 2>/dev/null
+"""
 FAILED_UNITS = "systemctl --failed --no-legend --plain | cut -d' ' -f1"
 TERMINAL_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)|\x1bP[^\x1b]*\x1b\\|\r")
 
@@ -94,6 +99,7 @@ class Lab:
     def restart(self) -> "Lab":
         """Reboot: stop in order, start, and wait until it is up again. Returns it with its new address."""
         self.state.disconnect()
+        thaw(self.container)
         docker.docker("restart", self.container)
         return self.wait()
 
@@ -191,6 +197,11 @@ def find(name: str = DEFAULT_NAME) -> Lab:
     return lab.connect()
 
 
+def thaw(container: str) -> None:
+    """Let what is paused in a lab run again. One that is stopped has nothing that is paused."""
+    docker.run(["docker", "exec", container, "sh", "-c", THAW], check=False)
+
+
 def down(name: str = DEFAULT_NAME) -> None:
     """Remove lab `name`, or what is left of it where its container is gone already; raise NoSuchLab."""
     labels = (f"{LABEL_NAME}={name}", f"{LABEL_ROOT}={root_id()}")
@@ -202,6 +213,7 @@ def down(name: str = DEFAULT_NAME) -> None:
         get(name)  # raises NoSuchLab with the names that there are
     state.disconnect()
     if there:
+        thaw(container_name(name))
         docker.docker("rm", "--force", "--volumes", container_name(name))
     left = docker.volumes(*labels)
     if left:

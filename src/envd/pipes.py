@@ -5,21 +5,27 @@ import os
 from typing import IO
 
 
-async def read_piece(pipe: IO[bytes], size_bytes: int) -> bytes:
-    """Wait for output and return at most `size_bytes` of it; b"" at the end, also at the end of a terminal (EIO)."""
+async def read_piece(pipe: IO[bytes], size_bytes: int, until: asyncio.Future[None] | None = None) -> bytes:
+    """Wait for output and return at most `size_bytes` of it; b"" at the end, also at the end of a terminal (EIO).
+
+    Once `until` is done, b"" also as soon as there is nothing left, although others may hold the pipe open.
+    """
     loop = asyncio.get_running_loop()
     fd = pipe.fileno()
     while True:
-        ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(fd, _wake, ready)
-        try:
-            await ready
-        finally:
-            loop.remove_reader(fd)
+        last = until is not None and until.done()
+        if not last:
+            ready: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(fd, _wake, ready)
+            try:
+                await (ready if until is None else asyncio.wait({ready, until}, return_when=asyncio.FIRST_COMPLETED))
+            finally:
+                loop.remove_reader(fd)
         try:
             return os.read(fd, size_bytes)
         except BlockingIOError:
-            continue
+            if last:
+                return b""
         except OSError:
             return b""
 

@@ -15,6 +15,8 @@ from envd.spawn import Command, spawn
 SIGNALS: Mapping[object, signal.Signals] = {
     "SIGNAL_SIGKILL": signal.SIGKILL,
     "SIGNAL_SIGTERM": signal.SIGTERM,
+    "SIGNAL_SIGHUP": signal.SIGHUP,  # ours: E2B's clients cannot ask a shell to end, for it ignores SIGTERM
+    1: signal.SIGHUP,
     9: signal.SIGKILL,
     15: signal.SIGTERM,
 }

@@ -14,10 +14,12 @@ from typing import IO
 from envd.codec import JsonObject
 from envd.errors import EnvdError, not_found
 from envd.pipes import InputPipe, read_piece
-from envd.spawn import Child, Command, set_terminal_size
+from envd.spawn import Child, Command
+from envd.terminals import hang_up, resize
 
 CHUNK_BYTES = 32 * 1024
 TERMINAL_CHUNK_BYTES = 16 * 1024
+TERMINAL_REST_BYTES = 64 * 1024  # above what the kernel holds for a terminal: 8 KiB and a line discipline's 4
 QUEUE_EVENTS = 4  # per subscriber: 4 x 32 KiB, enough to keep a fast reader busy
 END_KEPT_S = 30.0  # for how long a late Connect still learns how the process ended
 
@@ -67,14 +69,17 @@ class Process:
         self.ended: JsonObject | None = None
         self._child = child
         self._input = InputPipe(child.input) if child.input is not None else None
-        self._exited = asyncio.Event()
+        self._exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._subscriptions: set[Subscription] = set()
 
     async def run(self) -> None:
-        """Carry the output until all of it is out and the leader has exited, then tell the end."""
-        size = TERMINAL_CHUNK_BYTES if self.has_terminal else CHUNK_BYTES
-        await asyncio.gather(*(self._carry(name, pipe, size) for name, pipe in self._child.outputs.items()))
-        await self._exited.wait()
+        """Carry the output until all of it is out and the leader has exited, then tell the end.
+
+        A terminal is hung up when its leader has exited: what that left in the background reads and writes no more.
+        """
+        carry = self._carry_terminal if self.has_terminal else self._carry
+        await asyncio.gather(*(carry(name, pipe) for name, pipe in self._child.outputs.items()))
+        await asyncio.wait({self._exited})
         self.close_input()
         self.ended = {"end": _end(self._child.popen.wait())}
         await self._publish(self.ended)
@@ -82,12 +87,12 @@ class Process:
     @property
     def exited(self) -> bool:
         """Whether the leader has exited; others of its group may go on."""
-        return self._exited.is_set()
+        return self._exited.done()
 
     def notice_exit(self) -> None:
         """Find out whether the leader has exited. It stays a zombie until `ended`, so that its pid stays its own."""
         if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            self._exited.set()
+            self._exited.set_result(None)
 
     def subscribe(self) -> Subscription:
         """Follow the process from now on; whoever subscribes must unsubscribe."""
@@ -100,7 +105,10 @@ class Process:
         subscription.close()
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the leader and all of its process group: the shell, and what it waits for. After the end, nobody."""
+        """Signal the leader and all of its process group: the shell, and what it waits for. After the end, nobody.
+
+        In a terminal each job of the shell is a group of its own: SIGKILL to the leader hangs them up.
+        """
         if self.ended is not None:
             return
         try:
@@ -109,6 +117,8 @@ class Process:
             os.kill(self.pid, number)
         except PermissionError as error:  # only where the agent is not root
             raise EnvdError("permission_denied", f"cannot signal process {self.pid}: {error.strerror}") from None
+        if self.has_terminal and number == signal.SIGKILL:
+            hang_up(self.pid)
 
     async def write(self, data: bytes, *, terminal: bool) -> None:
         """Write to stdin, or to the terminal; waits while the process does not read."""
@@ -137,13 +147,24 @@ class Process:
     def resize(self, columns: int, rows: int) -> None:
         if not self.has_terminal or self._input is None or self._input.closed:
             raise EnvdError("failed_precondition", f"process with pid {self.pid} has no terminal")
-        set_terminal_size(self._input.fileno(), columns, rows)
+        resize(self._input.fileno(), columns, rows)
 
-    async def _carry(self, name: str, pipe: IO[bytes], size_bytes: int) -> None:
+    async def _carry(self, name: str, pipe: IO[bytes]) -> None:
         with pipe:
-            while data := await read_piece(pipe, size_bytes):
-                if self._subscriptions:
-                    await self._publish({"data": {name: base64.b64encode(data).decode()}})
+            while data := await read_piece(pipe, CHUNK_BYTES):
+                await self._publish_data(name, data)
+
+    async def _carry_terminal(self, name: str, pipe: IO[bytes]) -> None:
+        rest_bytes = TERMINAL_REST_BYTES  # a job in the background may write faster than it is read, for ever
+        with pipe:
+            while rest_bytes > 0 and (data := await read_piece(pipe, TERMINAL_CHUNK_BYTES, until=self._exited)):
+                if self.exited:
+                    rest_bytes -= len(data)
+                await self._publish_data(name, data)
+
+    async def _publish_data(self, name: str, data: bytes) -> None:
+        if self._subscriptions:
+            await self._publish({"data": {name: base64.b64encode(data).decode()}})
 
     async def _publish(self, event: JsonObject) -> None:
         for subscription in tuple(self._subscriptions):

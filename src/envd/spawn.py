@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypedDict
@@ -14,6 +14,7 @@ from typing import IO, TypedDict
 from envd.config import OWN_VARIABLES, AgentConfig
 from envd.errors import EnvdError, invalid_argument, not_found
 from envd.identity import is_own
+from envd.terminals import TERMINAL_ENVIRONMENT, open_terminal
 from envd.users import User, expand_path
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -126,12 +127,6 @@ def expendable() -> Iterator[None]:
             log.warning("the agent is no more important than what it starts: %s", error)
 
 
-def set_terminal_size(fd: int, columns: int, rows: int) -> None:
-    import termios  # here, because few sandboxes ever open a terminal: it stays out of the idle agent's memory
-
-    termios.tcsetwinsize(fd, (rows, columns))
-
-
 def _spawn_with_pipes(command: Command, user: User, env: dict[str, str], cwd: str) -> Child:
     popen = subprocess.Popen(
         [command.cmd, *command.args],
@@ -152,24 +147,22 @@ def _spawn_with_pipes(command: Command, user: User, env: dict[str, str], cwd: st
 
 
 def _spawn_in_terminal(command: Command, size: tuple[int, int], user: User, env: dict[str, str], cwd: str) -> Child:
-    agent_end, process_end = os.openpty()
-    output = os.fdopen(agent_end, "rb", buffering=0)
-    try:
-        set_terminal_size(agent_end, *size)
-        os.fchown(process_end, user.uid, -1)
-        popen = subprocess.Popen(
-            [SETSID, "--ctty", command.cmd, *command.args],
-            stdin=process_end,
-            stdout=process_end,
-            stderr=process_end,
-            cwd=cwd,
-            env=env,
-            **credentials(user),
-        )
-    except BaseException:
-        output.close()
-        raise
-    finally:
-        os.close(process_end)
-    os.set_blocking(agent_end, False)  # holds for the duplicate too
-    return Child(popen, {"pty": output}, os.fdopen(os.dup(agent_end), "wb", buffering=0), has_terminal=True)
+    with ExitStack() as on_failure:
+        terminal, process_end = open_terminal(user, size)
+        on_failure.callback(terminal.close)
+        try:
+            keyboard = os.fdopen(os.dup(terminal.fileno()), "wb", buffering=0)  # the loop watches each of them apart
+            on_failure.callback(keyboard.close)
+            popen = subprocess.Popen(
+                [SETSID, "--ctty", command.cmd, *command.args],
+                stdin=process_end,
+                stdout=process_end,
+                stderr=process_end,
+                cwd=cwd,
+                env={**TERMINAL_ENVIRONMENT, **env},
+                **credentials(user),
+            )
+        finally:
+            os.close(process_end)
+        on_failure.pop_all()
+    return Child(popen, {"pty": terminal}, keyboard, has_terminal=True)

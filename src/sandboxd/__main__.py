@@ -24,6 +24,9 @@ from sandboxd.ledger import Ledger
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Host, Sandboxes
+from sandboxd.templates import Templates
+from sandboxd.transitions import Transitions
+from sandboxd.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +34,19 @@ SHUTDOWN_S = 20  # how long running requests may take to end after SIGTERM; the 
 
 
 class Server(uvicorn.Server):
-    """Tells systemd once the sockets are served, and lets its caller end what else runs."""
+    """Tells systemd once the sockets are served, ends streams first of all, and lets its caller end what else runs."""
 
-    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None], end_streams: Callable[[], None]) -> None:
         super().__init__(settings)
-        self._ready = ready
+        self._ready, self._end_streams = ready, end_streams
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._end_streams()  # a log that somebody follows would be waited for, and nobody served meanwhile
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,8 +69,16 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
     ledger, health = Ledger(settings.ledger), Health()
     gateway = Gateway(settings.gateway.admin_socket, settings.gateway.routes_map, ledger.routes)
     sandboxes = Sandboxes(settings, key, ledger, engine, gateway, host)
-    pool = Pool(sandboxes, health)
-    return api.Services(sandboxes, pool, Reconciler(sandboxes, pool, health), health)
+    pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
+    return api.Services(
+        sandboxes,
+        transitions,
+        Templates(sandboxes),
+        pool,
+        Reconciler(sandboxes, transitions, pool, health),
+        Watchdog(sandboxes, transitions, health),
+        health,
+    )
 
 
 def serve(settings: config.Config, parts: api.Services) -> None:
@@ -80,11 +95,13 @@ def serve(settings: config.Config, parts: api.Services) -> None:
     )
     parts.reconciler.start()
     parts.pool.start()
+    parts.watchdog.start()
     try:
-        asyncio.run(Server(options, notify_ready).serve(sockets))
+        asyncio.run(Server(options, notify_ready, parts.streams.end_all).serve(sockets))
     finally:
         parts.pool.stop()
         parts.reconciler.stop()
+        parts.watchdog.stop()
         parts.sandboxes.settle()
         parts.sandboxes.ledger.close()
 

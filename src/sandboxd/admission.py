@@ -1,7 +1,8 @@
 """How many containers are made at the same time on this host, and who waits.
 
 Creating is the one dear thing here; a hundred at once take minutes and fail in odd ways. Requests go before pool fills,
-and when too many requests wait, the next one is refused at once instead of timing out.
+and when too many requests wait, the next one is refused at once instead of timing out. Whether the host has room for
+what is made is another question: `capacity`.
 """
 
 import threading
@@ -17,9 +18,16 @@ class Admission:
     """At most `parallel` holders. Claimers wait in `for_claim`, the pool in `for_pool`."""
 
     def __init__(self, parallel: int, max_waiting: int = MAX_WAITING) -> None:
-        self._free, self._max_waiting = parallel, max_waiting
+        self._parallel = self._free = parallel
+        self._max_waiting = max_waiting
         self._waiting = 0
         self._changed = threading.Condition()
+
+    @property
+    def inside(self) -> int:
+        """How many hold a place now."""
+        with self._changed:
+            return self._parallel - self._free
 
     @contextmanager
     def for_claim(self) -> Iterator[None]:

@@ -14,6 +14,8 @@ from sandboxd.errors import ConfigError
 
 REMEDY = "The file is rendered by the deploy: correct the setting there and deploy again."
 MISSING = object()
+DISK_MIN_MB, DISK_MAX_MB = 64, 16_777_216  # of ext4 with its journal
+POOL_MAX = 1000
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,22 @@ class Template:
     memory_mb: int
     cpus: float
     pids: int
+    disk_mb: int
+    layer_mb: int
+    pool: int = 0  # members of its warm pool, unless `pool resize` says otherwise
     seccomp: str = ""
     apparmor: str = ""
     runtime: str = ""
+    disk: Path | None = None  # files that /code has from the beginning: the image of a disk
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the deploy set up what is not sandboxd's own; `doctor` compares it with what is in effect."""
+
+    runtime: str = "crun"
+    userns_remap: bool = True
+    tls_mode: str = "internal"
 
 
 @dataclass(frozen=True)
@@ -51,9 +66,12 @@ class Config:
     default_template: str
     default_port: int
     create_parallelism: int
-    pool_size: int
+    max_sandboxes: int  # 0: no limit
+    memory_reserve_mb: int
+    disk_reserve_mb: int
     gateway: Gateway
     templates: dict[str, Template]
+    wanted: Wanted = Wanted()
 
     @property
     def ledger(self) -> Path:
@@ -91,6 +109,9 @@ class _Table:
         rule = f"must be a number from {low} to {high}"
         return float(self._take(key, lambda v: type(v) in (int, float) and low <= v <= high, rule))
 
+    def switch(self, key: str) -> bool:
+        return bool(self._take(key, lambda v: isinstance(v, bool), "must be true or false"))
+
     def address(self, key: str) -> tuple[str, int]:
         rule = 'must look like "127.0.0.1:8090", with a port from 1 to 65535'
         host, _, port = self.text(key, r"[^:]+:\d{1,5}", rule).rpartition(":")
@@ -100,6 +121,10 @@ class _Table:
 
     def table(self, key: str) -> "_Table":
         return _Table(self._file, self._take(key, lambda v: True, "must be a table"), f"{self._prefix}{key}.")
+
+    def pass_over(self, key: str) -> None:
+        """A table that somebody else reads; it need not be there."""
+        self._read.add(key)
 
     def keys(self) -> list[str]:
         return list(self._values)
@@ -134,7 +159,8 @@ def load(file: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}. {REMEDY}") from error
     top = _Table(file, values)
-    gateway, pool, templates = top.table("gateway"), top.table("pool"), top.table("templates")
+    gateway, templates = top.table("gateway"), top.table("templates")
+    wanted = top.table("wanted")
     config = Config(
         project=top.text(
             "project", r"[a-z][a-z0-9-]{0,30}", "must be 1 to 31 of a-z, 0-9 and -, beginning with a letter"
@@ -148,11 +174,19 @@ def load(file: Path) -> Config:
         default_template=top.text("default_template"),
         default_port=top.whole("default_port", 1, 65535),
         create_parallelism=top.whole("create_parallelism", 1, 64),
-        pool_size=pool.whole("size", 0, 1000),
+        max_sandboxes=top.whole("max_sandboxes", 0, 1_000_000),
+        memory_reserve_mb=top.whole("memory_reserve_mb", 0, DISK_MAX_MB),
+        disk_reserve_mb=top.whole("disk_reserve_mb", 0, DISK_MAX_MB),
         gateway=Gateway(gateway.address("address"), gateway.path("admin_socket"), gateway.path("routes_map")),
         templates={name: _template(name, templates.table(name)) for name in templates.keys()},  # noqa: SIM118
+        wanted=Wanted(
+            runtime=wanted.text("runtime"),
+            userns_remap=wanted.switch("userns_remap"),
+            tls_mode=wanted.text("tls_mode", r"internal|files|acme", "must be internal, files or acme"),
+        ),
     )
-    for table in (top, gateway, pool):
+    top.pass_over("browser")  # the command line's
+    for table in (top, gateway, wanted):
         table.refuse_unknown()
     if config.default_template not in config.templates:
         known = ", ".join(config.templates) or "none"
@@ -167,6 +201,9 @@ def _template(name: str, table: _Table) -> Template:
         memory_mb=table.whole("memory_mb", 16, 4_194_304),
         cpus=table.number("cpus", 0.01, 1024),
         pids=table.whole("pids", 16, 4_194_304),
+        disk_mb=table.whole("disk_mb", DISK_MIN_MB, DISK_MAX_MB),
+        layer_mb=table.whole("layer_mb", 1, DISK_MAX_MB),
+        pool=table.whole("pool", 0, POOL_MAX),
         seccomp=table.text("seccomp", r"(/.+)?", "must be the absolute path of a JSON profile, or empty", ""),
         apparmor=table.text("apparmor", r".*", "must be the name of a loaded AppArmor profile, or empty", ""),
         runtime=table.text("runtime", r".*", "must be a runtime that Docker knows, or empty", ""),

@@ -5,12 +5,16 @@ the same methods. `DockerEngine` uses docker-py's low-level client, which negoti
 Removing something that is not there is no error anywhere here.
 """
 
+import os
 import re
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 
 import docker
@@ -18,10 +22,14 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 from urllib3.exceptions import HTTPError
 
-from sandboxd import errors
+from sandboxd import description, errors
+from sandboxd.description import Description
+from sandboxd.dockerlog import DockerFrames, Frames, NoFrames
 
 T = TypeVar("T")
 TIMEOUT_S = 60
+STOP_S = 10
+DU = ("du", "--summarize", "--one-file-system", "--block-size=1")
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Container:
     name: str
     image_id: str
     running: bool
+    paused: bool  # frozen; `running` holds too
     pid: int
     address: str
     gateway: str
@@ -41,13 +50,16 @@ class Container:
 
 @dataclass(frozen=True)
 class Found:
-    """A labelled object: `kind` is container, network or volume; `ref` what removes it; `created` Unix seconds."""
+    """A labelled object: `kind` is container, network or volume; `ref` what removes it; `created` Unix seconds.
+
+    `state` is Docker's word for a container: created, running, paused, exited ...
+    """
 
     kind: str
     ref: str
     slot: str
     created: float
-    running: bool = False
+    state: str = ""
 
 
 class Engine(Protocol):
@@ -55,18 +67,29 @@ class Engine(Protocol):
 
     def version(self) -> str: ...
     def userns_uid(self) -> int: ...
+    def data_root(self) -> Path: ...
     def image_id(self, image: str) -> str: ...
     def create_network(self, payload: dict[str, Any]) -> None: ...
     def create_container(self, name: str, payload: dict[str, Any]) -> str: ...
     def start(self, container: str) -> None: ...
+    def stop(self, container: str) -> None: ...
+    def pause(self, container: str) -> None: ...
+    def unpause(self, container: str) -> None: ...
     def container(self, container: str) -> Container | None: ...
+    def layer_bytes(self, container: str) -> int: ...
     def rename(self, container: str, name: str) -> None: ...
+    def commit(self, container: str, image: str) -> None: ...
+    def remove_image(self, image: str) -> None: ...
+    def build(self, context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]: ...
     def logs(self, container: str, lines: int) -> str: ...
+    def log(self, container: str, lines: int | None, since: float, follow: bool) -> Frames: ...
     def remove_container(self, container: str) -> None: ...
     def remove_network(self, network: str) -> None: ...
     def remove_volume(self, volume: str) -> None: ...
     def inventory(self, project: str) -> list[Found]: ...
     def changes(self, project: str) -> Iterator[str]: ...
+    def describe(self) -> Description: ...
+    def subnets(self) -> list[str]: ...
 
 
 class DockerEngine:
@@ -74,17 +97,35 @@ class DockerEngine:
 
     def __init__(self) -> None:
         self._client: docker.APIClient | None = None
-        self._userns_uid: int | None = None
+        self._known_info: dict[str, Any] | None = None
         self._lock = threading.Lock()
 
     def version(self) -> str:
         return str(self._call("version", lambda api: api.version())["Version"])
 
     def userns_uid(self) -> int:
-        """The uid on the host that is root inside: 0 without userns-remap. Asked once a connection: `info` is slow."""
-        if self._userns_uid is None:
-            self._userns_uid = base_uid(self._call("info", lambda api: api.info()))
-        return self._userns_uid
+        """The uid on the host that is root inside: 0 without userns-remap."""
+        return description.base_uid(self._info())
+
+    def data_root(self) -> Path:
+        """Where the engine keeps images and layers."""
+        return Path(self._info()["DockerRootDir"])
+
+    def layer_bytes(self, container: str) -> int:
+        """What a container has written outside its mounts: allocated space, so that holes do not count; 0 for none.
+
+        Counted by du, which follows no links, in the directory of the overlay; other storage drivers count themselves.
+        """
+        found = self._call(f"inspect {container}", lambda api: api.inspect_container(container), lambda: None)
+        if found is None:
+            return 0
+        upper = ((found.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
+        if upper:
+            done = subprocess.run([*DU, upper], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+            if done.stdout:  # it complains of files that vanish while it counts, and counts the rest
+                return int(done.stdout.split()[0])
+        listed = self._call("list", lambda api: api.containers(all=True, size=True, filters={"id": container}))
+        return int(listed[0].get("SizeRw") or 0) if listed else 0
 
     def image_id(self, image: str) -> str:
         def absent() -> str:
@@ -115,6 +156,16 @@ class DockerEngine:
     def start(self, container: str) -> None:
         self._call(f"start {container}", lambda api: api.start(container))
 
+    def stop(self, container: str) -> None:
+        """SIGTERM, and SIGKILL to what is left after STOP_S. One that does not run is fine."""
+        self._call(f"stop {container}", lambda api: api.stop(container, timeout=STOP_S))
+
+    def pause(self, container: str) -> None:
+        self._call(f"pause {container}", lambda api: api.pause(container))
+
+    def unpause(self, container: str) -> None:
+        self._call(f"unpause {container}", lambda api: api.unpause(container))
+
     def container(self, container: str) -> Container | None:
         found = self._call(f"inspect {container}", lambda api: api.inspect_container(container), lambda: None)
         return None if found is None else parse_container(found)
@@ -122,9 +173,55 @@ class DockerEngine:
     def rename(self, container: str, name: str) -> None:
         self._call(f"rename {container} to {name}", lambda api: api.rename(container, name))
 
+    def commit(self, container: str, image: str) -> None:
+        """Makes an image, `repository:tag`, of what a container has outside its mounts. It should be frozen."""
+        repository, _, tag = image.rpartition(":")
+        self._call(f"commit {container}", lambda api: api.commit(container, repository, tag, pause=False))
+
+    def remove_image(self, image: str) -> None:
+        self._call(f"remove image {image}", lambda api: api.remove_image(image), lambda: None)
+
+    def build(self, context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]:
+        """Builds an image from a tar archive; yields the lines of the build. Raises EngineError when it fails.
+
+        By Docker's own command: the API alone builds without BuildKit. Ends the build when nobody takes the lines.
+        """
+        words = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+        command = ["docker", "build", "--progress=plain", *words, "--tag", image, "-"]
+        with (
+            TemporaryDirectory() as configuration,  # our home is closed to us, and nobody's credentials belong here
+            context.open("rb") as archive,
+            subprocess.Popen(
+                command,
+                stdin=archive,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": configuration},
+            ) as process,
+        ):
+            try:
+                yield from process.stdout or ()
+            finally:
+                process.terminate()
+        if process.returncode:
+            raise errors.EngineError(f"the build of {image} failed: its last lines say why.")
+
     def logs(self, container: str, lines: int) -> str:
         text = self._call(f"logs of {container}", lambda api: api.logs(container, tail=lines), lambda: b"")
         return bytes(text).decode(errors="replace")
+
+    def log(self, container: str, lines: int | None, since: float, follow: bool) -> Frames:
+        """What the main process wrote: of all since that time (Unix seconds; 0: ever) the last `lines` (None: all).
+
+        With `follow` it goes on until the container stops. Nothing of a container that is not there.
+        """
+        tail: Any = "all" if lines is None else lines
+
+        def read(api: docker.APIClient) -> Frames:
+            stream = api.logs(container, stream=True, follow=follow, timestamps=True, tail=tail, since=since or None)
+            return DockerFrames(stream)
+
+        return self._call(f"log of {container}", read, NoFrames)
 
     def remove_container(self, container: str) -> None:
         self._call(f"remove {container}", lambda api: api.remove_container(container, v=True, force=True), lambda: None)
@@ -139,7 +236,7 @@ class DockerEngine:
         """Every container, network and volume that carries the project's label, running or not."""
         chosen = {"label": f"sandbox.project={project}"}
         found = [
-            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"] == "running")
+            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"])
             for one in self._call("list containers", lambda api: api.containers(all=True, filters=chosen))
         ]
         for one in self._call("list networks", lambda api: api.networks(filters=chosen)):
@@ -149,8 +246,12 @@ class DockerEngine:
         return found
 
     def changes(self, project: str) -> Iterator[str]:
-        """The slots whose containers start or die, as it happens. Ends when Docker goes away."""
-        chosen = {"type": "container", "event": ["start", "die"], "label": f"sandbox.project={project}"}
+        """The slots whose containers start, die, freeze or thaw, as it happens. Ends when Docker goes away."""
+        chosen = {
+            "type": "container",
+            "event": ["start", "die", "pause", "unpause"],
+            "label": f"sandbox.project={project}",
+        }
         events = self._call("listen to events", lambda api: api.events(filters=chosen, decode=True))
         try:
             for event in events:
@@ -158,6 +259,21 @@ class DockerEngine:
         except (OSError, DockerException, HTTPError, HTTPException) as error:
             # Each layer below has a word of its own for a connection that breaks in the middle of a stream.
             raise errors.EngineDown(f"Docker has hung up: {error}.") from error
+
+    def _info(self) -> dict[str, Any]:
+        """Asked once a connection, for it is slow."""
+        if self._known_info is None:
+            self._known_info = self._call("info", lambda api: api.info())
+        return self._known_info
+
+    def describe(self) -> Description:
+        """How the engine is configured in effect. Takes some hundredths of a second."""
+        info = self._call("info", lambda api: api.info())
+        return description.parse(info, self._call("version", lambda api: api.version()))
+
+    def subnets(self) -> list[str]:
+        """Of all networks on this host, whoever made them."""
+        return description.subnets(self._call("list networks", lambda api: api.networks()))
 
     def _call(self, what: str, function: Callable[[Any], T], absent: Callable[[], T] | None = None) -> T:
         """Runs one call, and turns what docker-py raises into our errors. `absent` answers instead of a 404."""
@@ -170,7 +286,7 @@ class DockerEngine:
         except APIError as error:
             raise errors.EngineError(f"Docker refuses: {what}: {error.explanation}") from error
         except (DockerException, requests.RequestException) as error:
-            self._client = self._userns_uid = None  # it may come back as another version, or otherwise configured
+            self._client = self._known_info = None  # it may come back as another version, or otherwise configured
             raise errors.EngineDown(
                 f"Docker does not answer ({what}: {error}). Look with: systemctl status docker; journalctl -u docker."
             ) from error
@@ -180,13 +296,6 @@ class DockerEngine:
             if self._client is None:
                 self._client = docker.APIClient(version="auto", timeout=TIMEOUT_S)
             return self._client
-
-
-def base_uid(info: dict[str, Any]) -> int:
-    """From the engine's effective root directory, `/var/lib/docker/100000.100000` under userns-remap."""
-    remapped = any("name=userns" in option for option in info.get("SecurityOptions") or [])
-    match = re.search(r"/(\d+)\.\d+$", info.get("DockerRootDir", ""))
-    return int(match.group(1)) if remapped and match else 0
 
 
 def parse_container(found: dict[str, Any]) -> Container:
@@ -200,6 +309,7 @@ def parse_container(found: dict[str, Any]) -> Container:
         name=found["Name"].lstrip("/"),
         image_id=found["Image"],
         running=bool(state["Running"]) and not state.get("Restarting", False),
+        paused=bool(state.get("Paused", False)),
         pid=int(state.get("Pid") or 0),
         address=network.get("IPAddress") or "",
         gateway=network.get("Gateway") or "",

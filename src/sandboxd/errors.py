@@ -50,6 +50,17 @@ class HostBusy(SandboxdError):
     retry_after_s = 5
 
 
+class HostFull(SandboxdError):
+    """The host has no room for one more sandbox. Nothing was made. `limit` is the setting that says so."""
+
+    status = 503
+    retry_after_s = 30
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class EngineDown(SandboxdError):
     """Docker does not answer. Nothing can be said about its objects."""
 

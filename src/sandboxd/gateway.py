@@ -14,6 +14,8 @@ from pathlib import Path
 from sandboxd.errors import GatewayError
 
 TIMEOUT_S = 5.0
+# HAProxy serves 10 connections to its admin socket, and has as many wait; whoever comes then is turned away at once.
+TALKS = 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Gateway:
     def __init__(self, admin_socket: Path, routes_map: Path, routes: Callable[[], dict[str, str]]) -> None:
         self._admin_socket, self._map, self._routes = admin_socket, routes_map, routes
         self._lock = threading.Lock()
+        self._talks = threading.Semaphore(TALKS)
 
     def check(self) -> None:
         """Raises GatewayError when HAProxy does not answer or does not know our map."""
@@ -123,7 +126,7 @@ class Gateway:
 
     def _ask(self, command: str) -> str:
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            with self._talks, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(TIMEOUT_S)
                 connection.connect(str(self._admin_socket))
                 connection.sendall(command.encode() + b"\n")

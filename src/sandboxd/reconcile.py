@@ -1,20 +1,23 @@
 """Makes the world agree with the ledger: at start, every 30 seconds, and as soon as Docker or the clock gives cause.
 
 Expiry is decided here, by the clock and the ledger, never by a timer in memory: it survives restarts and clock jumps.
-Rows without a container are closed, half-made ones removed, stopped sandboxes started again, unknown objects swept.
+Rows without a container end, half-made ones are removed, containers are made to do what their row says, unknown objects
+are swept.
 """
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, GatewayError, SandboxdError
 from sandboxd.health import Health
 from sandboxd.pool import Pool
-from sandboxd.records import Sandbox
+from sandboxd.records import USED, Sandbox
 from sandboxd.sandboxes import Sandboxes
+from sandboxd.transitions import Transitions
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +30,8 @@ SOURCE = "sandbox "  # how the troubles of single sandboxes are called in the he
 
 
 class Reconciler:
-    def __init__(self, sandboxes: Sandboxes, pool: Pool, health: Health) -> None:
-        self._sandboxes, self._pool, self._health = sandboxes, pool, health
+    def __init__(self, sandboxes: Sandboxes, transitions: Transitions, pool: Pool, health: Health) -> None:
+        self._sandboxes, self._transitions, self._pool, self._health = sandboxes, transitions, pool, health
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self._stopped = threading.Event()
         self._wake = threading.Event()
@@ -63,20 +66,21 @@ class Reconciler:
             rows = [row for row in self._ledger.rows() if not self._sandboxes.locks.held(row.slot)]
             found = self._engine.inventory(self._sandboxes.config.project)
             containers = {one.slot: one for one in found if one.kind == "container"}
-            stopped = [row for row in rows if self._settle(row, containers.get(row.slot))]
+            astray = [row for row in rows if self._settle(row, containers.get(row.slot))]
             self._forget_troubles()
-            with ThreadPoolExecutor(self._sandboxes.config.create_parallelism, "restart") as several:
-                list(several.map(self._restart, stopped))
+            with ThreadPoolExecutor(self._sandboxes.config.create_parallelism, "enforce") as several:
+                list(several.map(self._enforce, astray))
             self.sync_routes()
             self._sweep(found)
             self._pool.discard_outdated()
             self._pool.wake()
-            self._ledger.forget_closed(self._now() - TOMBSTONES_S)
+            self._ledger.forget_gone(self._now() - TOMBSTONES_S)
 
     def expire(self) -> None:
         """Removes the sandboxes whose end has come."""
-        for row in self._ledger.expired(self._now()):
-            self._sandboxes.try_remove(row, "timeout reached", ("running",))
+        now = self._now()
+        for row in self._ledger.expired(now):
+            self._sandboxes.try_remove(row, "timeout reached", ("running",), ended_by=now)
 
     def cleanup(self, older_than_s: float) -> tuple[list[str], list[str]]:
         """Removes sandboxes claimed longer ago than that. Returns the ids removed and kept.
@@ -84,9 +88,9 @@ class Reconciler:
         Age counts from the claim. Pool members are nobody's sandbox yet, and those claimed with `keep` stay.
         """
         removed, kept = [], []
-        for row in self._ledger.rows("running"):
+        for row in self._ledger.rows(*USED):
             old = row.claimed_at is not None and row.claimed_at < self._now() - older_than_s
-            if old and not row.keep and self._sandboxes.try_remove(row, "cleanup", ("running",)):
+            if old and not row.keep and self._sandboxes.try_remove(row, "cleanup", USED):
                 removed.append(row.id)
             else:
                 kept.append(row.id)
@@ -106,7 +110,7 @@ class Reconciler:
             self._health.report("gateway", str(error))
 
     def _settle(self, row: Sandbox, container: Found | None) -> bool:
-        """Decides about one row that nobody works on. True when its container must be started or prepared again."""
+        """Decides about one row that nobody works on. True when its container does not do what the row says."""
         present = self._ledger.get(row.slot)
         if present is None or present.state != row.state:
             return False  # somebody was faster
@@ -114,49 +118,55 @@ class Reconciler:
             self._sandboxes.try_remove(row, f"left {row.state} by an interrupted daemon", (row.state,))
         elif container is None:
             self._sandboxes.try_remove(row, "its container was removed outside sandboxd", (row.state,))
-        elif not (container.running and self._mend(row)):
+        elif row.state in ("paused", "stopped"):
+            return not self._looked(row, self._transitions.stays)
+        elif not (container.state == "running" and self._looked(row, self._sandboxes.mend)):
             if row.state == "running":
                 return True
             self._sandboxes.try_remove(row, "pool member stopped or was restarted", ("warm",))
         return False
 
-    def _mend(self, row: Sandbox) -> bool:
-        """False when the container stopped, or was started anew, since its network was prepared."""
+    def _looked(self, row: Sandbox, look: Callable[[Sandbox], bool]) -> bool:
+        """What `look` says about the container as it is now: whether it does what its row says.
+
+        The inventory alone will not do: Docker tells of an event before its list shows it.
+        """
         try:
-            as_prepared = self._sandboxes.mend(row)
+            good = look(row)
         except EngineDown:
             raise
         except SandboxdError as error:
             self._health.report(_source(row), str(error))
             return True
-        if as_prepared:
+        if good:
             self._health.report(_source(row), "")
-        return as_prepared
+        return good
 
-    def _restart(self, row: Sandbox) -> None:
-        """Its trouble stays in the health report until it runs, or is removed."""
+    def _enforce(self, row: Sandbox) -> None:
+        """Its trouble stays in the health report until it does what it shall, or is removed."""
         try:
-            self._sandboxes.restart(row)
+            self._transitions.enforce(row)
             self._health.report(_source(row), "")
         except SandboxdError as error:
-            self._health.report(_source(row), f"cannot be started again: {error}")
+            self._health.report(_source(row), f"cannot be made to be {row.state} again: {error}")
 
     def _forget_troubles(self) -> None:
         """Of sandboxes that were removed."""
-        present = {_source(row) for row in self._ledger.rows("warm", "running")}
+        present = {_source(row) for row in self._ledger.rows("warm", *USED)}
         for source in self._health.troubles():
             if source.startswith(SOURCE) and source not in present:
                 self._health.forget(source)
 
     def _sweep(self, found: list[Found], grace_s: float = GRACE_S) -> None:
-        known = {row.slot for row in self._ledger.rows()}
+        found = [*found, *self._files()]
+        known = {row.slot for row in self._ledger.rows()}  # after what was found: whatever has a row now is spared
         unknown = [one for one in found if one.slot not in known]
         if not self._ledger.setting(MAY_SWEEP):
             # A ledger that has never seen this host in order: is it really this host's ledger?
             if unknown:
                 self._health.report(
                     "sweep",
-                    f"{len(unknown)} containers, networks or volumes carry this project's label, but the ledger is new"
+                    f"{len(unknown)} containers, networks, volumes or disks are this project's, but the ledger is new"
                     " and knows none of them, so nothing is removed."
                     f" Is state_dir right ({self._sandboxes.config.state_dir})?"
                     " If they may go: docker-sandbox cleanup --unknown",
@@ -164,19 +174,27 @@ class Reconciler:
                 return
             self._ledger.set_setting(MAY_SWEEP, "yes")
         self._health.report("sweep", "")
-        order = {"container": 0, "network": 1, "volume": 2}  # a network or volume in use cannot be removed
-        removers = {
+        removers = {  # in this order: what a container uses cannot be removed before it
             "container": self._engine.remove_container,
             "network": self._engine.remove_network,
             "volume": self._engine.remove_volume,
+            "disk": self._sandboxes.disks.remove,
+            "directory": self._sandboxes.dirs.remove,
         }
-        for one in sorted(unknown, key=lambda one: order[one.kind]):
+        order = list(removers)
+        for one in sorted(unknown, key=lambda one: order.index(one.kind)):
             if self._now() - one.created >= grace_s and not self._sandboxes.locks.held(one.slot):
                 log.warning("removing %s %s of slot %s: unknown to the ledger", one.kind, one.ref, one.slot or "-")
                 try:
                     removers[one.kind](one.ref)
                 except SandboxdError as error:
                     log.warning("%s", error)
+
+    def _files(self) -> list[Found]:
+        """What slots have on the host itself."""
+        disks, directories = self._sandboxes.disks.slots(), self._sandboxes.dirs.slots()
+        found = [Found("disk", slot, slot, touched) for slot, touched in disks.items()]
+        return found + [Found("directory", slot, slot, touched) for slot, touched in directories.items()]
 
     def _now(self) -> float:
         return self._sandboxes.host.now()

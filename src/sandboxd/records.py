@@ -4,7 +4,18 @@ import json
 import sqlite3
 from dataclasses import dataclass, field
 
-OPEN = ("creating", "warm", "running", "removing")
+# The states of a sandbox, and which may follow which. Nothing else decides that.
+TRANSITIONS = {
+    "creating": ("warm", "running", "removing"),
+    "warm": ("running", "removing"),  # a member of the pool, claimed by nobody
+    "running": ("paused", "stopped", "removing"),
+    "paused": ("running", "stopped", "removing"),  # frozen: processes and memory stay
+    "stopped": ("running", "removing"),  # files stay
+    "removing": ("gone",),
+    "gone": (),  # a tombstone, which says for a week why and when
+}
+OPEN = tuple(state for state in TRANSITIONS if state != "gone")
+USED = ("running", "paused", "stopped")  # somebody's: claimed, and not given back
 
 
 @dataclass(frozen=True)
@@ -16,6 +27,8 @@ class Claim:
     name: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     envs: dict[str, str] = field(default_factory=dict)
+    disk_mb: int = 0  # 0: the template's
+    volume: str = ""  # a named disk in place of one of its own
 
     def ends_at(self, now: float) -> float | None:
         return None if self.timeout_s is None else now + self.timeout_s
@@ -33,6 +46,8 @@ class Sandbox:
     image_id: str
     memory_mb: int
     cpus: float
+    disk_mb: int  # 0: made by a release without disks
+    volume: str  # the named volume that is its disk, empty for one of its own
     container: str
     address: str
     booted: str
@@ -40,9 +55,11 @@ class Sandbox:
     keep: bool
     metadata: dict[str, str]
     envs: dict[str, str]
+    timeout_s: float | None
     created_at: float
     claimed_at: float | None
     ends_at: float | None
+    gone_at: float | None
     reason: str
 
 
@@ -56,6 +73,8 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         image_id=row["image_id"],
         memory_mb=row["memory_mb"],
         cpus=row["cpus"],
+        disk_mb=row["disk_mb"],
+        volume=row["volume"],
         container=row["container"] or "",
         address=row["address"] or "",
         booted=row["booted"] or "",
@@ -63,8 +82,33 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         keep=bool(row["keep"]),
         metadata=json.loads(row["metadata"]),
         envs=json.loads(row["envs"]),
+        timeout_s=row["timeout_s"],
         created_at=row["created_at"],
         claimed_at=row["claimed_at"],
         ends_at=row["ends_at"],
+        gone_at=row["gone_at"],
         reason=row["reason"],
     )
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A named disk that outlives its sandboxes. `slot` and `sandbox_id` are of the one that has it now, or empty."""
+
+    name: str
+    size_mb: int
+    created_at: float
+    slot: str
+    sandbox_id: str
+
+
+@dataclass(frozen=True)
+class MadeTemplate:
+    """A template that was made on this host. Its limits are those of the template `base`, and so is its disk, unless
+    `disk_mb` says that there is a disk with files to begin with."""
+
+    name: str
+    image: str
+    base: str
+    disk_mb: int
+    created_at: float

@@ -1,4 +1,4 @@
-"""The life cycle of one sandbox: create, claim, restart, remove.
+"""How a sandbox begins and ends: create, claim, remove. What happens to it between is in `transitions`.
 
 The ledger's row comes first and goes last, so that whatever a crash leaves behind has a row that says so;
 `reconcile` cleans it. While a thread of ours works on a slot it holds its lock, and nobody else touches it.
@@ -6,21 +6,24 @@ The ledger's row comes first and goes last, so that whatever a crash leaves behi
 
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sandboxd import AGENT_PORT, agent, netns, spec
+from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, spec
 from sandboxd.admission import Admission
+from sandboxd.capacity import Capacity
 from sandboxd.config import Config, Template
+from sandboxd.disks import HOST_ROOT, Disks
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotReady, SandboxdError
 from sandboxd.gateway import Gateway
 from sandboxd.ledger import Ledger
-from sandboxd.records import OPEN, Claim, Sandbox
+from sandboxd.records import OPEN, USED, Claim, Sandbox
 from sandboxd.slotdir import SlotDirs, agent_text
 from sandboxd.slotlocks import SlotLocks
 
@@ -36,7 +39,11 @@ class Host:
 
     nofile: int = spec.NOFILE
     netns_run: netns.Runner = netns.run
+    disks_run: diskcommands.Runner = diskcommands.run
+    root: Path = HOST_ROOT
     alive: Callable[[str], bool] = agent.alive
+    available_memory_mb: Callable[[], int] = capacity.available_memory_mb
+    free_disk_mb: Callable[[Path], int] = capacity.free_disk_mb
     now: Callable[[], float] = time.time
     ready_deadline_s: float = READY_DEADLINE_S
 
@@ -48,22 +55,31 @@ class Sandboxes:
         self.config, self.key, self.ledger = config, key, ledger
         self.engine, self.gateway, self.host = engine, gateway, host
         self.dirs = SlotDirs(config.state_dir)
+        self.disks = Disks(config.state_dir, host.disks_run, host.root)
         self.admission = Admission(config.create_parallelism)
+        self._capacity = Capacity(config, host.available_memory_mb, host.free_disk_mb)
+        self._taking_room = threading.Lock()
         self.locks = SlotLocks()
         self._later = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rename")
 
     def template(self, name: str) -> Template:
-        try:
+        """One of the configuration, or one that was made on this host. Raises NotFound, which names those there are."""
+        if name in self.config.templates:
             return self.config.templates[name]
-        except KeyError:
-            known = ", ".join(sorted(self.config.templates))
-            raise NotFound(f"template '{name}' not found. This host has: {known}") from None
+        made = self.ledger.templates()
+        if name not in made:
+            known = ", ".join(sorted([*self.config.templates, *made]))
+            raise NotFound(f"template '{name}' not found. This host has: {known}")
+        found = made[name]
+        base = self.config.templates.get(found.base) or self.config.templates[self.config.default_template]
+        disk = self.disks.snapshot(name) if found.disk_mb else None
+        return replace(base, name=name, image=found.image, disk_mb=max(base.disk_mb, found.disk_mb), disk=disk)
 
     def find(self, prefix: str) -> Sandbox:
         """The sandbox in use whose id is, or uniquely begins with, `prefix`. `<id>-<clientID>` is read as `<id>`."""
         rows = self.ledger.find(prefix.partition("-")[0]) if prefix else []
         if not rows:
-            raise NotFound(f"sandbox '{prefix}' not found")
+            raise NotFound(f"sandbox '{prefix}' not found{self._obituary(prefix)}")
         if len(rows) > 1:
             raise Conflict(
                 f"sandbox '{prefix}' is ambiguous: {', '.join(row.id for row in rows)}. Give more characters."
@@ -73,9 +89,9 @@ class Sandboxes:
     def create(self, template: Template, claim: Claim) -> Sandbox:
         """A sandbox from nothing. When it fails, everything made so far is removed and the error says why."""
         self.gateway.check()
-        with self.admission.for_claim(), self._making(template, "cold") as slot:
-            self._start_new(slot, template, claim.envs)
-            sandbox = self.ledger.set_running(self.config.project, slot, claim, self.host.now())
+        with self.admission.for_claim(), self._making(template, "cold", claim) as new:
+            self._start_new(new, template, claim.envs)
+            sandbox = self.ledger.set_running(self.config.project, new.slot, claim, self.host.now())
             self.gateway.add(sandbox.id, sandbox.address)
         self._later.submit(self._try_rename, sandbox)
         log.info("sandbox %s is in use: origin %s, template %s", sandbox.id, sandbox.origin, sandbox.template)
@@ -86,11 +102,11 @@ class Sandboxes:
         with self.admission.for_pool():
             if not wanted():
                 return False
-            with self._making(template, "pool") as slot:
-                sandbox_id = self._start_new(slot, template, {})
+            with self._making(template, "pool", Claim()) as new:
+                sandbox_id = self._start_new(new, template, {})
                 name = spec.pool_name(self.config.project, sandbox_id)
                 self.engine.rename(sandbox_id, name)
-                self.ledger.set_warm(slot, name)
+                self.ledger.set_warm(new.slot, name)
             return True
 
     def claim(self, template: Template, claim: Claim) -> Sandbox | None:
@@ -120,7 +136,7 @@ class Sandboxes:
     def mend(self, sandbox: Sandbox) -> bool:
         """Puts the container's name and agent.json right.
 
-        False when the container stopped, or was started anew, since its network was prepared.
+        False when the container is frozen, stopped, or was started anew, since its network was prepared.
         """
         with self.locks.hold(sandbox.slot):
             row = self.ledger.get(sandbox.slot)  # anew: it may have been claimed since the caller looked
@@ -130,43 +146,31 @@ class Sandboxes:
             if container.name != row.container:
                 self.engine.rename(row.id, row.container)
             self.write_agent_file(row)
-            return (container.running, container.booted, container.address) == (True, row.booted, row.address)
+            runs = container.running and not container.paused
+            return (runs, container.booted, container.address) == (True, row.booted, row.address)
 
-    def restart(self, sandbox: Sandbox) -> None:
-        """Brings a sandbox in use back after its container stopped, or was started again by somebody else.
-
-        Files survive: the container's layer and the volume at /code are those that it had.
-        """
-        with self.locks.hold(sandbox.slot):
-            row = self.ledger.get(sandbox.slot)
-            if row is None or row.state != "running":
-                return
-            container = self._inspect(row.id)
-            if not container.running:
-                log.info("starting sandbox %s again: it had stopped with %s", row.id, container.exit)
-                self.engine.start(row.id)
-                container = self._inspect(row.id)
-            self._prepare(container)
-            self.ledger.set_boot(row.slot, container.address, container.booted, container.image_id)
-            self.gateway.add(row.id, container.address)
-
-    def remove(self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN) -> bool:
+    def remove(
+        self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN, ended_by: float | None = None
+    ) -> bool:
         """Removes all that a sandbox has. False when it is in none of `states` any more: nothing was done.
 
+        With `ended_by` only if its end lies before that, whatever the caller has read.
         Raises EngineDown or EngineError half-way; the row then stays `removing`, and reconcile goes on with it.
         """
         with self.locks.hold(sandbox.slot):
-            row = self.ledger.set_removing(sandbox.slot, reason, states)
+            row = self.ledger.set_removing(sandbox.slot, reason, states, ended_by)
             if row is None:
                 return False
             log.info("removing sandbox %s (slot %s): %s", row.id or "-", row.slot, row.reason)
             self._remove_objects(row)
             return True
 
-    def try_remove(self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN) -> bool:
+    def try_remove(
+        self, sandbox: Sandbox, reason: str, states: tuple[str, ...] = OPEN, ended_by: float | None = None
+    ) -> bool:
         """The same, where nobody can do anything about a failure but try again later, which reconcile does."""
         try:
-            return self.remove(sandbox, reason, states)
+            return self.remove(sandbox, reason, states, ended_by)
         except SandboxdError as error:
             log.warning("removing slot %s is not finished: %s", sandbox.slot, error)
             return True
@@ -177,39 +181,63 @@ class Sandboxes:
         if self.dirs.read(sandbox.slot) != text:
             self.dirs.write(sandbox.slot, text)
 
+    def _obituary(self, prefix: str) -> str:
+        """What became of a sandbox that has ended, as long as the ledger remembers it."""
+        ended = self.ledger.find(prefix.partition("-")[0], ("removing", "gone")) if prefix else []
+        if len(ended) != 1:
+            return ""
+        if ended[0].gone_at is None:
+            return f": it is being removed: {ended[0].reason}"
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(ended[0].gone_at))
+        return f": it ended on {when}: {ended[0].reason}"
+
     def settle(self) -> None:
         """Waits until the renames and removals of the background are done."""
         self._later.submit(lambda: None).result()
 
-    def _start_new(self, slot: str, template: Template, envs: dict[str, str]) -> str:
-        """Network, directory and container; started, reachable, its agent answering. Returns the id."""
-        project = self.config.project
-        self.engine.create_network(spec.network_payload(project, slot, template.name))
-        self.dirs.create(slot, self.engine.userns_uid())
+    def unroute(self, sandbox_id: str) -> None:
+        """Takes its route away. A gateway that is down is told by the file, which it reads when it comes up."""
+        try:
+            self.gateway.remove(sandbox_id)
+        except GatewayError as error:
+            log.warning("%s", error)
+
+    def _start_new(self, new: Sandbox, template: Template, envs: dict[str, str]) -> str:
+        """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
+        project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
+        known = bool(new.volume) and not self.ledger.made_for(new)
+        with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as the network: at the same time
+            disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, known, template.disk)
+            self.engine.create_network(spec.network_payload(project, slot, template.name))
+            self.dirs.create(slot, base_uid)
+        disk.result()
+        directory, profile = self.dirs.path(slot), _read_profile(template)
         payload = spec.container_payload(
-            project, slot, template, self.dirs.path(slot), self.host.nofile, _read_profile(template)
+            project, slot, template, directory, self.disks.path(slot), self.host.nofile, profile
         )
         sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
         self.ledger.set_id(slot, sandbox_id)
         self.dirs.write(slot, agent_text(sandbox_id, template.name, envs, self.key))
         self.engine.start(sandbox_id)
-        container = self._inspect(sandbox_id)
-        self._prepare(container)
-        self.ledger.set_boot(slot, container.address, container.booted, container.image_id)
+        self.prepare(self.inspect(sandbox_id), slot)
         return sandbox_id
 
-    def _prepare(self, container: Container) -> None:
-        """Network rules of a running container, then waits for its agent. Raises NotReady with its last log lines."""
+    def prepare(self, container: Container, slot: str) -> None:
+        """What a container needs each time it was started: its network rules, its row up to date, its agent answering.
+
+        Raises NotReady, with the last lines of its log.
+        """
         sandbox_id = container.id
         if container.running:
             netns.ensure_dnat(container.pid, container.gateway, self.host.netns_run)
             if agent.wait_alive(
                 lambda: self.host.alive(container.address),
-                lambda: self._inspect(sandbox_id).running,
+                lambda: self.inspect(sandbox_id).running,
                 self.host.ready_deadline_s,
             ):
+                self.ledger.set_boot(slot, container.address, container.booted, container.image_id)
                 return
-        container = self._inspect(sandbox_id)
+        container = self.inspect(sandbox_id)
         state = "runs" if container.running else f"stopped with {container.exit}"
         lines = self.engine.logs(sandbox_id, LOG_LINES).strip() or "(it logged nothing)"
         raise NotReady(
@@ -217,11 +245,18 @@ class Sandboxes:
             f" Its last log lines:\n{lines}"
         )
 
-    def _inspect(self, sandbox_id: str) -> Container:
+    def inspect(self, sandbox_id: str) -> Container:
         container = self.engine.container(sandbox_id)
         if container is None:
             raise EngineError(f"the container of sandbox {sandbox_id} is gone: somebody removed it by hand.")
         return container
+
+    def check_room(self, new: bool = False) -> None:
+        """Raises HostFull unless one more may be started; a `new` one must be made before, and counts then."""
+        if new:
+            self._capacity.check_number(self.ledger.count("creating", "warm", *USED))
+        self._capacity.check_memory(self.admission.inside)
+        self._capacity.check_disks([self.config.state_dir, self.engine.data_root()], self.host.root)
 
     def _try_rename(self, sandbox: Sandbox) -> None:
         try:
@@ -232,24 +267,32 @@ class Sandboxes:
     def _remove_objects(self, row: Sandbox) -> None:
         project = self.config.project
         if row.id:
-            try:
-                self.gateway.remove(row.id)
-            except GatewayError as error:  # the file is right already, and that is what HAProxy will read
-                log.warning("%s", error)
+            self.unroute(row.id)
         self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
         self.engine.remove_network(spec.network_name(project, row.slot))
-        self.engine.remove_volume(spec.volume_name(project, row.slot))
+        if row.disk_mb:
+            self.disks.remove(row.slot)
+        else:
+            self.engine.remove_volume(spec.volume_name(project, row.slot))
         self.dirs.remove(row.slot)
-        self.ledger.set_closed(row.slot, self.host.now())
+        lost = bool(row.volume) and row.claimed_at is None and self.ledger.made_for(row)
+        lost = lost and self.disks.size_mb(row.volume) is None
+        if lost:
+            self.disks.remove_volume(row.volume)  # what was begun of it
+        self.ledger.set_gone(row.slot, self.host.now(), lost)
 
     @contextmanager
-    def _making(self, template: Template, origin: str) -> Iterator[str]:
-        """A new slot with its row; when the body fails, all of it is removed again."""
+    def _making(self, template: Template, origin: str, claim: Claim) -> Iterator[Sandbox]:
+        """A new row; when the body fails, all that it made is removed again."""
         slot, image_id = secrets.token_hex(6), self.engine.image_id(template.image)
+        # A file that the ledger does not know, such as one from a copy of the host, keeps its size.
+        disk_mb = (self.disks.size_mb(claim.volume) if claim.volume else None) or claim.disk_mb or template.disk_mb
         with self.locks.hold(slot):
-            self.ledger.create(slot, origin, template, image_id, self.host.now())
+            with self._taking_room:  # until the row counts, nobody else may take the same place
+                self.check_room(new=True)
+                new = self.ledger.create(slot, origin, template, image_id, self.host.now(), disk_mb, claim.volume)
             try:
-                yield slot
+                yield new
             except BaseException as error:
                 row = self.ledger.set_removing(slot, f"create failed: {error}")
                 if row is not None:

@@ -34,6 +34,58 @@ MIGRATIONS = (
     CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE TABLE counters (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
     """,
+    # Paused and stopped sandboxes, disks, volumes; counters for each pool. A CHECK cannot be altered, so the table is
+    # made anew. `disk_mb` 0 is a sandbox of an older release, whose /code is a Docker volume.
+    """
+    ALTER TABLE sandboxes RENAME TO old;
+    CREATE TABLE sandboxes (
+        slot TEXT PRIMARY KEY,
+        id TEXT UNIQUE,
+        state TEXT NOT NULL
+            CHECK (state IN ('creating', 'warm', 'running', 'paused', 'stopped', 'removing', 'gone')),
+        origin TEXT NOT NULL CHECK (origin IN ('pool', 'cold')),
+        template TEXT NOT NULL,
+        image_id TEXT NOT NULL,
+        memory_mb INTEGER NOT NULL,
+        cpus REAL NOT NULL,
+        disk_mb INTEGER NOT NULL DEFAULT 0,
+        volume TEXT NOT NULL DEFAULT '',
+        container TEXT UNIQUE,
+        address TEXT,
+        booted TEXT,
+        name TEXT NOT NULL DEFAULT '',
+        keep INTEGER NOT NULL DEFAULT 0,
+        metadata TEXT NOT NULL DEFAULT '{}',
+        envs TEXT NOT NULL DEFAULT '{}',
+        timeout_s REAL,
+        created_at REAL NOT NULL,
+        claimed_at REAL,
+        ends_at REAL,
+        gone_at REAL,
+        reason TEXT NOT NULL DEFAULT ''
+    );
+    INSERT INTO sandboxes
+            (slot, id, state, origin, template, image_id, memory_mb, cpus, container, address, booted,
+            name, keep, metadata, envs, timeout_s, created_at, claimed_at, ends_at, gone_at, reason)
+        SELECT slot, id, iif(state = 'closed', 'gone', state), origin, template, image_id, memory_mb, cpus, container,
+            address, booted,
+            name, keep, metadata, envs, ends_at - claimed_at, created_at, claimed_at, ends_at, closed_at, reason
+        FROM old;
+    DROP TABLE old;
+    CREATE INDEX sandboxes_by_state ON sandboxes (state, template, created_at);
+    CREATE TABLE volumes (name TEXT PRIMARY KEY, size_mb INTEGER NOT NULL, created_at REAL NOT NULL);
+    UPDATE counters SET key = key || ':base';
+    """,
+    # Templates that were made on this host, beside those of the configuration. `base` names one of those.
+    """
+    CREATE TABLE templates (
+        name TEXT PRIMARY KEY,
+        image TEXT NOT NULL,
+        base TEXT NOT NULL,
+        disk_mb INTEGER NOT NULL DEFAULT 0,
+        created_at REAL NOT NULL
+    );
+    """,
 )
 
 
@@ -46,4 +98,9 @@ def migrate(db: sqlite3.Connection, file: Path) -> None:
             " Deploy the newer release again, or move the file away."
         )
     for number in range(version, len(MIGRATIONS)):
-        db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+        try:
+            db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+        except sqlite3.Error:
+            if db.in_transaction:  # else the file stays locked as long as somebody holds the error
+                db.execute("ROLLBACK")
+            raise

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sandboxd.errors import HostError
@@ -70,6 +70,15 @@ class SlotDirs:
         path = self.path(slot) / AGENT_FILE
         with _told(path):
             return path.read_text(errors="replace") if path.exists() else ""
+
+    def slots(self) -> dict[str, float]:
+        """Of which slots there is a directory, and when it was touched last, in Unix seconds."""
+        with _told(self._root):
+            found = {}
+            for path in self._root.iterdir() if self._root.exists() else ():
+                with suppress(FileNotFoundError):  # removed since the directory was read
+                    found[path.name] = path.lstat().st_mtime
+            return found
 
     def remove(self, slot: str) -> None:
         path = self.path(slot)

@@ -14,6 +14,7 @@ SLOT_MOUNT = "/run/sandbox"
 CODE_MOUNT = "/code"
 LOG_FILE_MB = 10
 NOFILE = 65536
+OOM_SCORE_ADJ = 500  # when the host itself runs out of memory, sandboxes go before its daemons
 
 # Everything is dropped, then the least that sudo, apt-get, dpkg and the agent need is given back. Each line was taken
 # out and tried. Under userns-remap these hold over the sandbox's own uids only.
@@ -43,6 +44,7 @@ def network_name(project: str, slot: str) -> str:
 
 
 def volume_name(project: str, slot: str) -> str:
+    """The Docker volume that was the /code of sandboxes before there were disks."""
     return f"{project}-code-{slot}"
 
 
@@ -78,9 +80,9 @@ def network_payload(project: str, slot: str, template: str) -> dict[str, Any]:
 
 
 def container_payload(
-    project: str, slot: str, template: Template, slot_dir: Path, nofile: int, seccomp_json: str = ""
+    project: str, slot: str, template: Template, slot_dir: Path, disk: Path, nofile: int, seccomp_json: str = ""
 ) -> dict[str, Any]:
-    """The container of a sandbox.
+    """The container of a sandbox, `disk` mounted at /code.
 
     `nofile` is the limit of open files that the host allows, at most NOFILE; `seccomp_json` the text of the
     template's profile. No restart policy: after a reboot `reconcile` starts the container, because the DNAT rule and
@@ -96,6 +98,7 @@ def container_payload(
         "Init": True,
         "Memory": memory_bytes,
         "MemorySwap": memory_bytes,  # equal to Memory: no swap
+        "OomScoreAdj": OOM_SCORE_ADJ,
         "NanoCpus": int(template.cpus * 1_000_000_000),
         "PidsLimit": template.pids,
         "CapDrop": ["ALL"],
@@ -108,12 +111,7 @@ def container_payload(
         ],
         "LogConfig": {"Type": "local", "Config": {"max-size": f"{LOG_FILE_MB}m", "max-file": "2"}},
         "Mounts": [
-            {
-                "Type": "volume",
-                "Source": volume_name(project, slot),
-                "Target": CODE_MOUNT,
-                "VolumeOptions": {"Labels": own},
-            },
+            {"Type": "bind", "Source": str(disk), "Target": CODE_MOUNT},
             {"Type": "bind", "Source": str(slot_dir), "Target": SLOT_MOUNT, "ReadOnly": True},
         ],
     }

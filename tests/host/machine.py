@@ -106,6 +106,10 @@ class Machine(Remote):
         """`docker-sandbox list --json`."""
         return list(json.loads(self.out("docker-sandbox list --json")))
 
+    def info(self, sandbox: str) -> dict[str, Any]:
+        """`docker-sandbox info --json`."""
+        return dict(json.loads(self.out(f"docker-sandbox info {sandbox} --json")))
+
     def gateway(self, command: str) -> str:
         """The answer of HAProxy's admin socket."""
         program = (
@@ -115,13 +119,19 @@ class Machine(Remote):
         return self.out(f"python3 -c {shlex.quote(program)} {shlex.quote(command)}")
 
     def pool(self) -> dict[str, Any]:
-        """`docker-sandbox pool status --json`."""
+        """`docker-sandbox pool status --json`: sums, and in `pools` each one for itself."""
         return dict(json.loads(self.out("docker-sandbox pool status --json")))
 
     def wait_for_full_pool(self) -> dict[str, Any]:
-        """The pool's status once as many members are warm as the settings say."""
-        size = self.settings.pool_size
-        return eventually(self.pool, lambda pool: pool["warm"] == size and pool["starting"] == 0, 90, "a full pool")
+        """The status of the pools once they are full."""
+        return eventually(
+            self.pool, lambda pool: pool["warm"] == pool["size"] and pool["starting"] == 0, 90, "full pools"
+        )
+
+    def members(self, template: str = "") -> list[str]:
+        """Ids of the members of the pool of a template, the default one if it is not said."""
+        label = f"sandbox.template={template or self.settings.default_template}"
+        return self.out(f"docker ps --quiet --filter name={self.project}-pool- --filter label={label}").split()
 
     def running_ours(self) -> dict[str, str]:
         """Name -> StartedAt of every running container, to compare before and after."""

@@ -59,6 +59,7 @@ def test_with_data_nothing_is_left(machine: Machine) -> None:
         "/etc/docker",
         "/etc/haproxy/haproxy.cfg",
         "/usr/local/bin/docker-sandbox",
+        "/usr/share/bash-completion/completions/docker-sandbox",
     ):
         assert not machine.host.file(path).exists, path
     assert not machine.host.package("docker.io").is_installed and not machine.host.package("haproxy").is_installed

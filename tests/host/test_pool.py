@@ -12,16 +12,25 @@ from tests.host.machine import Machine, Sandbox, eventually
 
 def test_the_pool_is_full(machine: Machine) -> None:
     pool = machine.wait_for_full_pool()
-    assert pool["enabled"] and pool["size"] == machine.settings.pool_size
+    wanted = {name: template.pool for name, template in machine.settings.templates.items() if template.pool}
+    assert pool["enabled"] and {one["template"]: one["configured"] for one in pool["pools"]} == wanted
     names = machine.out("docker ps --format '{{.Names}}'").splitlines()
-    assert len([name for name in names if name.startswith(f"{machine.project}-pool-")]) == machine.settings.pool_size
+    assert len([name for name in names if name.startswith(f"{machine.project}-pool-")]) == pool["size"]
+
+
+def test_the_status_says_everything_of_each_pool(machine: Machine) -> None:
+    machine.wait_for_full_pool()
+    with machine.sandbox():
+        pass
+    pool = next(one for one in machine.pool()["pools"] if one["template"] == machine.settings.default_template)
+    assert pool["enabled"] and pool["hits"] > 0 and not pool["trouble"] and not pool["limit"]
+    assert 0 < pool["p50_ms"] <= pool["p95_ms"]
+    assert machine.settings.default_template in machine.out("docker-sandbox pool status")
 
 
 def test_members_are_limited_and_reachable_before_they_are_claimed(machine: Machine) -> None:
     machine.wait_for_full_pool()
-    found = json.loads(
-        machine.out(f"docker inspect $(docker ps --quiet --filter name={machine.project}-pool- | head -n1)")
-    )[0]
+    found = json.loads(machine.out(f"docker inspect {machine.members()[0]}"))[0]
     assert found["HostConfig"]["Memory"] == machine.settings.sandbox_memory_mb * 1024 * 1024
     assert found["HostConfig"]["MemorySwap"] == found["HostConfig"]["Memory"]
     assert found["HostConfig"]["PidsLimit"] == machine.settings.sandbox_pids
@@ -31,10 +40,8 @@ def test_members_are_limited_and_reachable_before_they_are_claimed(machine: Mach
 
 def test_claims_are_hits_and_the_pool_is_filled_again(machine: Machine) -> None:
     before = machine.wait_for_full_pool()
-    count = before["size"]
-    members = set(
-        machine.out(f"docker ps --no-trunc --quiet --filter name={machine.project}-pool- | cut -c1-12").splitlines()
-    )
+    members = set(machine.members())
+    count = len(members)
     ids = [machine.out("docker-sandbox init") for _ in range(count)]
     try:
         assert set(ids) == members
@@ -47,10 +54,49 @@ def test_claims_are_hits_and_the_pool_is_filled_again(machine: Machine) -> None:
             20,
             f"new names; before: {names}",
         )
-        assert not set(ids) & set(machine.out(f"docker ps --quiet --filter name={machine.project}-pool-").splitlines())
+        assert not set(ids) & set(machine.members())
         machine.wait_for_full_pool()
     finally:
         machine.run(f"docker-sandbox kill {' '.join(ids)}")
+
+
+@pytest.mark.disruptive
+def test_a_second_pool_is_made_claimed_from_and_given_up(machine: Machine) -> None:
+    """Nothing of it touches the pool of the default template."""
+    machine.wait_for_full_pool()
+    template = next(name for name, one in machine.settings.templates.items() if not one.pool)
+    members = machine.members()
+    try:
+        machine.run(f"docker-sandbox pool resize 1 --template {template}")
+        machine.run(f"docker-sandbox pool start --template {template} --wait")
+        (member,) = machine.members(template)
+        with machine.sandbox(f"--template {template}") as sandbox:
+            assert sandbox.id == member and sandbox.out("echo warm") == "warm"
+            machine.wait_for_full_pool()
+            machine.run(f"systemctl restart {machine.unit('sandboxd')}")
+            found = next(one for one in machine.wait_for_full_pool()["pools"] if one["template"] == template)
+            assert (found["size"], found["configured"], found["warm"], found["hits"] > 0) == (1, 0, 1, True)
+        machine.run(f"docker-sandbox pool drain --template {template}")
+        assert machine.members(template) == []
+    finally:
+        machine.run(f"docker-sandbox pool resize 0 --template {template} && docker-sandbox pool start")
+    assert machine.members() == members
+
+
+@pytest.mark.disruptive
+def test_a_pool_grows_and_shrinks_at_run_time(machine: Machine) -> None:
+    machine.wait_for_full_pool()
+    size = len(machine.members())
+    try:
+        machine.run(f"docker-sandbox pool resize {size + 2}")
+        machine.wait_for_full_pool()
+        assert len(machine.members()) == size + 2
+        machine.run("docker-sandbox pool resize 1")
+        assert len(machine.members()) == 1
+    finally:
+        machine.run(f"docker-sandbox pool resize {size}")
+    machine.wait_for_full_pool()
+    assert len(machine.members()) == size
 
 
 @pytest.mark.disruptive
@@ -68,12 +114,12 @@ def test_an_empty_pool_falls_back_to_a_cold_create(machine: Machine) -> None:
 
 @pytest.mark.disruptive
 def test_the_unit_drains_the_pool_at_stop_and_fills_it_at_start(machine: Machine) -> None:
-    machine.wait_for_full_pool()
+    full = machine.wait_for_full_pool()
     unit = machine.unit("container-pool")
     machine.run(f"systemctl stop {unit}")
     assert machine.out(f"docker ps --all --quiet --filter name={machine.project}-pool-") == ""
     machine.run(f"systemctl start {unit}")
-    assert machine.pool()["warm"] == machine.settings.pool_size
+    assert machine.pool()["warm"] == full["size"]
 
 
 @contextmanager
@@ -92,7 +138,8 @@ def test_a_restart_of_sandboxd_disturbs_no_sandbox(machine: Machine) -> None:
     with machine.sandbox() as sandbox:
         with undisturbed(machine, sandbox):
             machine.run(f"systemctl restart {machine.unit('sandboxd')}")
-        assert machine.pool()["warm"] == machine.settings.pool_size
+        pool = machine.pool()
+        assert pool["warm"] == pool["size"]
 
 
 @pytest.mark.disruptive

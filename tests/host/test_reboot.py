@@ -1,7 +1,9 @@
 """A reboot: everything comes back by itself, and `make verify` passes."""
 
+import json
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,31 +12,54 @@ from tests.host.machine import REPORTS, Machine, Sandbox, eventually
 
 pytestmark = pytest.mark.disruptive
 
+VOLUME = "test-reboot-volume"
+FILES = "cat /code/file /home/user/file"
+
+
+def state(machine: Machine, sandbox: Sandbox) -> str:
+    done = machine.run(f"docker-sandbox info {sandbox.id} --json", check=False)
+    return "" if done.returncode else str(json.loads(done.stdout)["state"])
+
 
 def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
     if machine.lab is None:
         raise AssertionError("only labs are rebooted")
-    sandbox = Sandbox(machine, machine.out("docker-sandbox init --keep"))
-    try:
-        sandbox.run("echo kept >/code/file; echo kept >/home/user/file")
+    machine.run(f"docker-sandbox volume rm {VOLUME}", check=False)
+    with ExitStack() as made:
+        made.callback(lambda: machine.run(f"docker-sandbox volume rm {VOLUME}", check=False))
+        running, paused, stopped, with_volume = (
+            made.enter_context(machine.sandbox(f"--keep {options}"))
+            for options in ("", "", "", f"--volume {VOLUME} --disk 128m")
+        )
+        for sandbox in (running, paused, stopped, with_volume):
+            sandbox.run(f"echo {sandbox.id} >/code/file; echo kept >/home/user/file")
+        machine.run(f"docker-sandbox pause {paused.id}; docker-sandbox stop {stopped.id}")
         machine.reboot()
-        state = eventually(
+        seen = eventually(
             lambda: machine.run("systemctl is-system-running", check=False).stdout.strip(),
-            lambda state: state in ("running", "degraded"),
+            lambda seen: seen in ("running", "degraded"),
             120,
             "running system",
         )
-        assert state == "running", machine.out("systemctl --failed --no-legend --plain")
+        assert seen == "running", machine.out("systemctl --failed --no-legend --plain")
         machine.wait_for_full_pool()
-        answer = eventually(
-            lambda: (
-                machine.run(f"docker-sandbox exec {sandbox.id} 'cat /code/file /home/user/file'", check=False).stdout
-            ),
-            bool,
-            60,
-            "sandbox that answers after the reboot",
-        )
-        assert answer == "kept\nkept\n"
+        for sandbox in (running, with_volume):
+            answer = eventually(
+                lambda one=sandbox: one.run(FILES, check=False).stdout,  # type: ignore[misc]
+                bool,
+                60,
+                "sandbox that answers after the reboot",
+            )
+            assert answer == f"{sandbox.id}\nkept\n"
+        for sandbox in (paused, stopped):
+            eventually(
+                lambda one=sandbox: state(machine, one),  # type: ignore[misc]
+                lambda seen: seen == "stopped",
+                60,
+                "sandbox that stays stopped after the reboot",
+            )
+            machine.run(f"docker-sandbox resume {sandbox.id}")
+            assert sandbox.run(FILES).stdout == f"{sandbox.id}\nkept\n"
         done = subprocess.run(
             ["make", "verify"],
             cwd=ROOT,
@@ -47,5 +72,3 @@ def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
         suite = next(ElementTree.parse(REPORTS / "verify.xml").getroot().iter("testsuite"))
         assert int(suite.attrib["tests"]) > 50
         assert (suite.attrib["failures"], suite.attrib["errors"], suite.attrib["skipped"]) == ("0", "0", "0")
-    finally:
-        machine.run(f"docker-sandbox kill {sandbox.id}", check=False)

@@ -21,7 +21,7 @@ def test_init_prints_the_id_and_nothing_else(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("option", ["", "--cold"])
-def test_it_has_a_network_a_volume_labels_and_a_url_of_its_own(machine: Machine, option: str) -> None:
+def test_it_has_a_network_a_disk_labels_and_a_url_of_its_own(machine: Machine, option: str) -> None:
     with machine.sandbox(option) as sandbox:
         found = sandbox.inspect()
         labels = found["Config"]["Labels"]
@@ -29,8 +29,8 @@ def test_it_has_a_network_a_volume_labels_and_a_url_of_its_own(machine: Machine,
         assert labels["sandbox.project"] == machine.project
         assert labels["sandbox.template"] == machine.settings.default_template
         assert list(found["NetworkSettings"]["Networks"]) == [f"{machine.project}-net-{slot}"]
-        volumes = {mount["Destination"]: mount.get("Name") for mount in found["Mounts"] if mount["Type"] == "volume"}
-        assert volumes == {"/code": f"{machine.project}-code-{slot}"}
+        mounts = {mount["Destination"]: mount["Source"] for mount in found["Mounts"]}
+        assert mounts["/code"] == f"{machine.settings.state}/mounts/{slot}"
         assert found["HostConfig"]["Init"]
         assert sandbox.url() == f"https://qa-{sandbox.id}.{machine.settings.domain}"
         assert sandbox.url(5173) == f"https://5173-{sandbox.id}.{machine.settings.domain}"

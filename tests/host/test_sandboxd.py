@@ -23,6 +23,7 @@ def test_the_socket_is_for_root_and_the_group(machine: Machine) -> None:
         ("{state}/ledger.sqlite", 0o600),
         ("{state}/routes.map", 0o644),
         ("/usr/local/bin/docker-sandbox", 0o755),
+        ("/usr/share/bash-completion/completions/docker-sandbox", 0o644),
     ],
 )
 def test_permissions(machine: Machine, path: str, mode: int) -> None:

@@ -73,6 +73,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"sha256sum <\S+ .*", []),
     (r"docker-sandbox routes status .*", []),
     # What `make destroy` looks for.
+    (r"findmnt .*", []),
     (r"(systemctl cat|ls -d|getent group) \S+.*", []),
     (r"docker (ps|container ls|network ls|volume ls) .*", []),
     (r"\{ docker ps .*", []),

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from sandboxd.cli.completion import bash
+from sandboxd.cli.completion.model import of_all_verbs
 from tests.plan.process import placed, rendered
 from tests.static.tree import check, files, first_line, tool
 
@@ -35,6 +37,10 @@ def test_rendered_script(path: str, case: str) -> None:
         # SC1091: /etc/os-release is the host's, and not here on every workstation.
         check([tool("shellcheck"), "--exclude", "SC1091", "-"], stdin=text)
         check(["bash", "-n"], stdin=text)
+
+
+def test_completion_script() -> None:
+    check([tool("shellcheck"), "--shell", "bash", "-"], stdin=bash.script(of_all_verbs(["base"])))
 
 
 @pytest.mark.xdist_group("plan")

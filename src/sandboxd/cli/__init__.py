@@ -8,9 +8,11 @@ import os
 import sys
 from importlib import import_module
 
-from sandboxd.cli.arguments import PROGRAM, VERBS, parse
+from sandboxd.cli import verbs
+from sandboxd.cli.arguments import parse
 from sandboxd.cli.exits import FAILED, SIGNALLED, CliError
 from sandboxd.cli.output import ReaderGone
+from sandboxd.cli.verbs import PROGRAM
 
 SIGINT, SIGPIPE = 2, 13
 
@@ -20,7 +22,7 @@ def main(arguments: list[str] | None = None, *, config: str) -> int:
     open_standard_streams()
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        code: int = import_module(f"sandboxd.cli.{VERBS[options.verb].module}").run(options, config)
+        code: int = import_module(f"sandboxd.cli.{verbs.find(options.verb).module}").run(options, config)
         sys.stdout.flush()
         return code
     except CliError as error:

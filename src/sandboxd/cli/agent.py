@@ -23,18 +23,29 @@ KEEPALIVE_S = 50  # the agent says so often that it is still there
 
 
 class AgentError(CliError):
-    """The agent refused. `code` is Connect's, such as not_found; empty when the refusal came from elsewhere."""
+    """The agent refused. `code` is Connect's, such as not_found; empty when the refusal came from elsewhere.
 
-    def __init__(self, message: str, code: str = "", exit_code: int = FAILED) -> None:
+    `status` is that of HTTP, 0 when the refusal came at the end of a stream.
+    """
+
+    def __init__(self, message: str, code: str = "", exit_code: int = FAILED, status: int = 0) -> None:
         super().__init__(message, exit_code)
-        self.code = code
+        self.code, self.status = code, status
 
 
 class Agent:
-    """The agent of one sandbox. Each connection is the caller's to close."""
+    """The agent of one sandbox. Each connection is the caller's to close. `patience_s`: how long it may be silent.
+
+    Raises CliError when the sandbox does not run.
+    """
 
     def __init__(self, gateway: tuple[str, int], sandbox: dict[str, Any], user: str = "") -> None:
         self.id: str = sandbox["sandboxID"]
+        self.patience_s = ANSWER_S
+        state = sandbox.get("state", "running")  # the answer to a create has none
+        if state != "running":
+            remedy = f"docker-sandbox {'resume' if state == 'paused' else 'start'} {self.id}"
+            raise CliError(f"sandbox {self.id} is {state}. Let it run again with: {remedy}")
         self._gateway, self._user = gateway, user
         self._token: str = sandbox["envdAccessToken"]
         self._host = f"{AGENT_PORT}-{self.id}.{sandbox['domain']}"
@@ -48,7 +59,7 @@ class Agent:
             look = "Look with: systemctl status haproxy; start it with: systemctl restart haproxy."
             raise CliError(f"the gateway does not answer on {host}:{port}: {error}. {look}", UNREACHABLE) from error
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.settimeout(ANSWER_S)
+        connected.settimeout(self.patience_s)
         return Connection(connected, self._host)
 
     def headers(self, content_type: str, user: str | None = None) -> dict[str, str]:
@@ -79,11 +90,20 @@ class Agent:
         self, connection: Connection, message: dict[str, Any], timeout_s: float | None = None, user: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Starts a process; yields its events. Ends after the trailer; raises AgentError when that is an error."""
+        return self._events(connection, "Start", message, timeout_s, user)
+
+    def follow(self, connection: Connection, pid: int, timeout_s: float) -> Iterator[dict[str, Any]]:
+        """The events of a running process, or one that has just ended; as `start` does it."""
+        return self._events(connection, "Connect", {"process": {"pid": pid}}, timeout_s, None)
+
+    def _events(
+        self, connection: Connection, method: str, message: dict[str, Any], timeout_s: float | None, user: str | None
+    ) -> Iterator[dict[str, Any]]:
         headers = self.headers("application/connect+json", user)
         headers["Keepalive-Ping-Interval"] = str(KEEPALIVE_S)
         if timeout_s is not None:
             headers["Connect-Timeout-Ms"] = str(max(1, int(timeout_s * 1000)))
-        response = connection.request("POST", "/process.Process/Start", headers, envelope(message))
+        response = connection.request("POST", f"/process.Process/{method}", headers, envelope(message))
         if response.status != 200:
             raise self.refused(response.status, response.read_all())
         while True:
@@ -119,7 +139,7 @@ class Agent:
                 f"the gateway does not reach the agent of sandbox {self.id}: {message}."
                 " Was it removed? Look with: docker-sandbox list; docker-sandbox routes status."
             )
-        return AgentError(message, code)
+        return AgentError(message, code, status=status)
 
     def broken(self, error: OSError) -> CliError:
         return CliError(f"the connection to sandbox {self.id} broke: {str(error) or type(error).__name__}.")

@@ -4,10 +4,12 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sandboxd.cli.exits import BUSY, FAILED, NOT_FOUND, UNREACHABLE, CliError
-from sandboxd.cli.http1 import Connection, quote
+from sandboxd.cli.http1 import Connection, Response, quote
 
 ANSWER_S = 900.0  # a drain or a cleanup of many sandboxes takes minutes
 RESTART_S = 3.0  # a restart of the daemon refuses connections for a moment: that long it is tried again
@@ -34,12 +36,40 @@ class ControlPlane:
 
     def call(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
         """The decoded answer, None when it has no body. Raises CliError."""
-        connection = Connection(self._connect(), "localhost")
+        with self._asked(method, target, body, ANSWER_S) as response:
+            content = response.read_all()
+        return decoded(content, f"{method} {target}") if content else None
+
+    def stream(
+        self, method: str, target: str, body: dict[str, Any] | None = None, patience_s: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The lines of an answer that goes on, each as it comes; between two of them it waits so long, None: for ever.
+
+        Raises CliError, also for a refusal in the middle.
+        """
+        with self._asked(method, target, body, patience_s) as response:
+            for line in response.lines():
+                value: dict[str, Any] = decoded(line, f"{method} {target}")
+                if "code" in value:
+                    raise CliError(refusal(value["code"], line), EXIT_CODES.get(value["code"], FAILED))
+                yield value
+
+    @contextmanager
+    def _asked(
+        self, method: str, target: str, body: dict[str, Any] | None, patience_s: float | None
+    ) -> Iterator[Response]:
+        """An answer of success, its body not yet read. What goes wrong while it is read is told here, too."""
+        connected = self.connect()
+        connection = Connection(connected, "localhost")
         payload = b"" if body is None else json.dumps(body).encode()
         headers = {"Connection": "close", "Content-Type": "application/json"}
         try:
             response = connection.request(method, target, headers, payload)
-            content = response.read_all()
+            connected.settimeout(patience_s)
+            if not 200 <= response.status < 300:
+                content = response.read_all()
+                raise CliError(refusal(response.status, content), EXIT_CODES.get(response.status, FAILED))
+            yield response
         except TimeoutError as error:
             raise CliError(
                 f"sandboxd has not answered for {ANSWER_S:.0f} s ({method} {target}). {self._look()}"
@@ -49,11 +79,9 @@ class ControlPlane:
             raise CliError(f"sandboxd hung up on {method} {target}: {error}. {self._look()}", UNREACHABLE) from error
         finally:
             connection.close()
-        if 200 <= response.status < 300:
-            return decoded(content, f"{method} {target}") if content else None
-        raise CliError(refusal(response.status, content), EXIT_CODES.get(response.status, FAILED))
 
-    def _connect(self) -> socket.socket:
+    def connect(self) -> socket.socket:
+        """A connection, which is the caller's to close. Raises CliError when nobody answers."""
         give_up = time.monotonic() + RESTART_S
         while True:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -39,12 +39,7 @@ def run(options: Namespace, config: str) -> int:
     if options.background:
         return start_background(agent, options)
     with Interrupts() as interrupts:
-        try:
-            return Execution(agent, options, interrupts).run()
-        except AgentError:
-            raise
-        except OSError as error:
-            raise lost(control, agent, error) from error
+        return in_foreground(control, agent, options, interrupts, stdin=feeding.wanted(STDIN))
 
 
 def start_background(agent: Agent, options: Namespace) -> int:
@@ -61,6 +56,18 @@ def start_background(agent: Agent, options: Namespace) -> int:
     return OK
 
 
+def in_foreground(
+    control: ControlPlane, agent: Agent, options: Namespace, interrupts: Interrupts, *, stdin: bool
+) -> int:
+    """Runs `options.command` to its end and returns its exit code. `stdin`: ours is passed on. Raises CliError."""
+    try:
+        return Execution(agent, options, interrupts, stdin).run()
+    except AgentError:
+        raise
+    except OSError as error:
+        raise lost(control, agent, error) from error
+
+
 def start_message(options: Namespace, stdin: bool) -> dict[str, Any]:
     process: dict[str, Any] = {"cmd": "/bin/bash", "args": ["-l", "-c", options.command], "envs": dict(options.env)}
     if options.cwd:
@@ -71,8 +78,8 @@ def start_message(options: Namespace, stdin: bool) -> dict[str, Any]:
 class Execution:
     """One command in the foreground, from its start to its end."""
 
-    def __init__(self, agent: Agent, options: Namespace, interrupts: Interrupts) -> None:
-        self._agent, self._options, self._interrupts = agent, options, interrupts
+    def __init__(self, agent: Agent, options: Namespace, interrupts: Interrupts, stdin: bool) -> None:
+        self._agent, self._options, self._interrupts, self._stdin = agent, options, interrupts, stdin
         self._pid = 0
         self._feeder: feeding.Feeder | None = None
         self._deadline = None if options.timeout is None else time.monotonic() + options.timeout + LATE_S
@@ -109,14 +116,13 @@ class Execution:
         return code
 
     def _follow(self) -> int:
-        stdin = feeding.wanted(STDIN)
         connection = self._agent.connect()
         connection.wait = lambda: self._interrupts.wait_readable(connection.socket, self._look)
         try:
-            message = start_message(self._options, stdin)
+            message = start_message(self._options, self._stdin)
             for event in self._agent.start(connection, message, self._options.timeout):
                 if start := event.get("start"):
-                    self._started(start["pid"], stdin)
+                    self._started(start["pid"])
                 elif data := event.get("data"):
                     self._pass_on(data)
                 elif (end := event.get("end")) is not None:
@@ -130,11 +136,11 @@ class Execution:
             connection.close()
         raise CliError("the agent ended the stream without the end of the command.")
 
-    def _started(self, pid: int, stdin: bool) -> None:
+    def _started(self, pid: int) -> None:
         self._pid = pid
         if self._signals:  # one came before we knew whom to pass it on to
             self._next_signal = time.monotonic()
-        if stdin:
+        if self._stdin:
             self._feeder = feeding.Feeder(self._agent, STDIN, pid, self._interrupts.wake)
             self._feeder.start()
 
@@ -204,11 +210,13 @@ def exit_code(end: dict[str, Any]) -> int:
     raise CliError(f"the command ended in a way that is not known here: {end}.")
 
 
-def lost(control: ControlPlane, agent: Agent, error: OSError) -> CliError:
+def lost(
+    control: ControlPlane, agent: Agent, error: OSError, aftermath: str = "The command may still run."
+) -> CliError:
     """The connection broke while the command ran: because the sandbox is gone, or for another reason?"""
     try:
         control.get(sandbox_path(agent.id))
     except CliError as refused:
         if refused.exit_code == NOT_FOUND:
             return CliError(f"sandbox {agent.id} was removed while the command ran.", NOT_FOUND)
-    return CliError(f"{agent.broken(error)} The command may still run.", FAILED)
+    return CliError(f"{agent.broken(error)} {aftermath}", FAILED)

@@ -26,6 +26,11 @@ EXEC_LEGEND = f"""{LEGEND}
 A command may end with 1 to 5 itself; then there is no message that begins with "docker-sandbox: error:"."""
 
 
+SHELL_LEGEND = f"""{LEGEND}
+  129  left with Enter ~ . or by closing the terminal
+  n    otherwise the program's own exit code; 128 + n when signal n ended it"""
+
+
 class CliError(SandboxdError):
     """What the user gets to read, and the exit code that goes with it."""
 

@@ -3,16 +3,15 @@
 The agent takes no more while the process does not read, so the connection fills, and this thread waits in `send`.
 """
 
-import binascii
 import os
 import select
 import stat
 import threading
 from collections.abc import Callable
 
-from sandboxd.cli.agent import KEEPALIVE_S, Agent, AgentError, check_trailer, envelope, read_envelope
+from sandboxd.cli.agent import KEEPALIVE_S, Agent, AgentError
 from sandboxd.cli.exits import CliError
-from sandboxd.cli.http1 import Connection
+from sandboxd.cli.inputs import KEEPALIVE, InputStream, takes_no_more
 
 PIECE_BYTES = 64 * 1024
 
@@ -43,8 +42,7 @@ class Feeder:
         try:
             self._feed()
         except AgentError as error:
-            # The process, or its standard input, is gone: a writer to a pipe learns it by SIGPIPE.
-            if error.code != "not_found" and not str(error).startswith("error writing to stdin"):
+            if not takes_no_more(error):
                 self.failure = str(error)
         except (CliError, OSError) as error:
             self.failure = str(error)
@@ -52,53 +50,34 @@ class Feeder:
             self._failed()
 
     def _feed(self) -> None:
-        connection: Connection | None = None
+        stream: InputStream | None = None
         try:
             while True:
                 readable = select.select([self._fd], [], [], KEEPALIVE_S)[0]
                 if not readable:
-                    if connection is not None:
-                        connection.send_chunk(envelope({"keepalive": {}}))
+                    if stream is not None:
+                        stream.connection.socket.sendall(KEEPALIVE)
                     continue
                 piece = os.read(self._fd, PIECE_BYTES)
                 if not piece:
                     break
-                if connection is None:  # not before there is input: many commands never get any
-                    connection = self._open()
-                self._send(connection, piece)
-            if connection is not None:
-                connection.end_chunks()
-                self._finish(connection)
+                if stream is None:  # not before there is input: many commands never get any
+                    stream = InputStream(self._agent, self._pid, "stdin")
+                _send(stream, piece)
+            if stream is not None:
+                stream.connection.end_chunks()
+                stream.answer()
         finally:
-            if connection is not None:
-                connection.close()
+            if stream is not None:
+                stream.close()
         self._agent.call("process.Process/CloseStdin", {"process": {"pid": self._pid}})
 
-    def _open(self) -> Connection:
-        connection = self._agent.connect()
-        connection.socket.settimeout(None)  # a process may take its time
-        connection.begin(
-            "POST", "/process.Process/StreamInput", self._agent.headers("application/connect+json"), length=None
-        )
-        connection.send_chunk(envelope({"start": {"process": {"pid": self._pid}}}))
-        return connection
 
-    def _send(self, connection: Connection, piece: bytes) -> None:
-        data = binascii.b2a_base64(piece, newline=False).decode()
-        try:
-            connection.send_chunk(envelope({"data": {"input": {"stdin": data}}}))
-        except OSError:
-            self._finish(connection)  # it says why, if it can still be read
-            raise
-        if connection.answered():
-            self._finish(connection)
-
-    def _finish(self, connection: Connection) -> None:
-        """Reads the answer to the stream: once everything was written to the process, or when it refuses more."""
-        response = connection.response()
-        if response.status != 200:
-            raise self._agent.refused(response.status, response.read_all())
-        flags, message = read_envelope(response)
-        if flags == 0:
-            flags, message = read_envelope(response)
-        check_trailer(message)
+def _send(stream: InputStream, piece: bytes) -> None:
+    try:
+        stream.connection.socket.sendall(stream.message(piece))
+    except OSError:
+        stream.answer()  # it says why, if it can still be read
+        raise
+    if stream.connection.answered():
+        stream.answer()

@@ -6,11 +6,17 @@ command, a third of what a whole `exec` may take. Touches the socket that it is 
 
 import select
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 RECEIVE_BYTES = 256 * 1024
 MAX_HEAD_LINE_BYTES = 64 * 1024
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986, section 2.3
+
+
+def chunk(*pieces: bytes) -> bytes:
+    """A piece of a body of unknown length; nothing for no bytes, since an empty chunk would end the body."""
+    size = sum(len(piece) for piece in pieces)
+    return b"".join((b"%x\r\n" % size, *pieces, b"\r\n")) if size else b""
 
 
 def quote(text: str) -> str:
@@ -82,6 +88,15 @@ class Response:
     def read_all(self) -> bytes:
         return b"".join(iter(lambda: self.read(RECEIVE_BYTES), b""))
 
+    def lines(self) -> Iterator[bytes]:
+        """Each line of the body as soon as it is there, without its end."""
+        rest = b""
+        while piece := self.read(RECEIVE_BYTES):
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
+        if rest:
+            yield rest
+
     def _read_chunked(self, size: int) -> bytes:
         if self._chunk_left == 0:
             self._chunk_left = _whole(self._source.receive_line().partition(b";")[0].decode("latin-1"), 16)
@@ -123,10 +138,8 @@ class Connection:
         self.socket.sendall(self._head(method, target, {**headers, **framing}))
 
     def send_chunk(self, *pieces: bytes) -> None:
-        """One chunk of a body of unknown length; nothing for no bytes, since an empty chunk would end the body."""
-        size = sum(len(piece) for piece in pieces)
-        if size:
-            self.socket.sendall(b"".join((b"%x\r\n" % size, *pieces, b"\r\n")))
+        """One chunk of a body of unknown length; see `chunk`."""
+        self.socket.sendall(chunk(*pieces))
 
     def end_chunks(self) -> None:
         self.socket.sendall(b"0\r\n\r\n")

@@ -1,6 +1,7 @@
 """Signals to the command while something remote runs: noted by the handler, acted upon where it is safe.
 
-The first one is a request: `wait_readable` hands it to the caller between two reads. The second one raises at once.
+The first one is a request: `wait_readable` hands it to the caller between two reads. The second one raises at once,
+unless whoever asks has patience.
 """
 
 import select
@@ -15,10 +16,14 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Use it in a `with` statement, in the main thread. `received` is the first signal, None so far."""
+    """Use it in a `with` statement, in the main thread. `received` is the first signal, None so far.
 
-    def __init__(self) -> None:
+    It can be waited for, as for a file that has something to read; `clear` after that.
+    """
+
+    def __init__(self, *, patient: bool = False) -> None:
         self.received: int | None = None
+        self._patient = patient
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -41,21 +46,29 @@ class Interrupts:
         with suppress(OSError):
             self._writer.send(b"\0")
 
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def clear(self) -> None:
+        self._reader.recv(4096)
+
     def wait_readable(self, connected: socket.socket, look: Callable[[], float]) -> None:
         """Returns when there is input. `look` is called first and after each wake; it may raise, and says how many
         seconds it wants to wait at most before it is called again."""
         while True:
             timeout_s = look()
-            readable, _, _ = select.select([connected, self._reader], [], [], timeout_s)
-            if self._reader in readable:
-                self._reader.recv(4096)
+            sources: list[Any] = [connected, self]
+            readable, _, _ = select.select(sources, [], [], timeout_s)
+            if self in readable:
+                self.clear()
             elif connected in readable:
                 return
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is None:
+            self.received = number
+        elif not self._patient:
             raise KeyboardInterrupt
-        self.received = number
         self.wake()
 
 

@@ -1,4 +1,4 @@
-"""The verbs that only ask the control plane: init, kill, get-host, list, info, pool, cleanup, routes, version."""
+"""The verbs that only ask the control plane: init, kill, get-host, list, info, cleanup, routes, version."""
 
 import time
 from argparse import Namespace
@@ -8,9 +8,6 @@ from sandboxd import __version__
 from sandboxd.cli import place, printing
 from sandboxd.cli.control import ControlPlane, sandbox_path
 from sandboxd.cli.exits import FAILED, OK, CliError
-
-POOL_FULL_S = 240.0  # its unit gives up after 300 s
-POLL_S = 0.2
 
 
 def run(options: Namespace, config: str) -> int:
@@ -28,6 +25,8 @@ def init(options: Namespace, control: ControlPlane) -> int:
         "envVars": dict(options.env),
         "metadata": dict(options.metadata),
         "cold": options.cold,
+        "diskMB": options.disk,
+        "volume": options.volume,
     }
     made = control.post("/v2/sandboxes", wanted)
     printing.show(options, printing.public(made), lambda: made["sandboxID"])
@@ -49,10 +48,14 @@ def kill(options: Namespace, control: ControlPlane) -> int:
 
 
 def get_host(options: Namespace, control: ControlPlane) -> int:
-    found = control.sandbox(options.id)
-    url = found["url"] if options.port is None else f"https://{options.port}-{found['sandboxID']}.{found['domain']}"
+    url = url_of(control.sandbox(options.id), options.port)
     printing.show(options, {"url": url}, lambda: url)
     return OK
+
+
+def url_of(sandbox: dict[str, Any], port: int | None) -> str:
+    """Where a port of a sandbox is reached from outside; None is the host's default port."""
+    return str(sandbox["url"]) if port is None else f"https://{port}-{sandbox['sandboxID']}.{sandbox['domain']}"
 
 
 def list_all(options: Namespace, control: ControlPlane) -> int:
@@ -67,31 +70,6 @@ def info(options: Namespace, control: ControlPlane) -> int:
     return OK
 
 
-def pool(options: Namespace, control: ControlPlane) -> int:
-    if options.action == "status":
-        state = control.get("/pool")
-    else:
-        state = control.post("/pool", {"enabled": options.action == "start"})
-    code = OK
-    if options.action == "start" and options.wait:
-        state = _filled(control, state)
-        code = OK if state["warm"] >= state["size"] else FAILED
-    printing.show(options, state, lambda: printing.fields(printing.pool_lines(state)))
-    if code != OK:
-        reason = state["trouble"] or ("filling is slow" if state["enabled"] else "it was turned off meanwhile")
-        raise CliError(f"the pool has {state['warm']} of {state['size']} members: {reason}.")
-    return code
-
-
-def _filled(control: ControlPlane, state: dict[str, Any]) -> dict[str, Any]:
-    """The state once the pool is full, turned off by somebody else, or too slow."""
-    give_up = time.monotonic() + POOL_FULL_S
-    while state["enabled"] and state["warm"] < state["size"] and time.monotonic() < give_up:
-        time.sleep(POLL_S)
-        state = control.get("/pool")
-    return state
-
-
 def cleanup(options: Namespace, control: ControlPlane) -> int:
     done = control.post("/cleanup", {"olderThan": options.older_than, "unknown": options.unknown})
     removed = " ".join(done["removed"])
@@ -100,9 +78,16 @@ def cleanup(options: Namespace, control: ControlPlane) -> int:
     return OK
 
 
-def routes(options: Namespace, control: ControlPlane) -> int:
+def routes_status(options: Namespace, control: ControlPlane) -> int:
+    return _show_routes(options, control.get("/routes"))
+
+
+def routes_sync(options: Namespace, control: ControlPlane) -> int:
+    return _show_routes(options, control.post("/routes/sync", {}))
+
+
+def _show_routes(options: Namespace, state: dict[str, Any]) -> int:
     """Ends with 1 when the routes are not in step."""
-    state = control.get("/routes") if options.action == "status" else control.post("/routes/sync", {})
     if not options.quiet:
         printing.show(options, state, lambda: printing.fields(printing.route_lines(state)))
     return OK if state["in_step"] else FAILED
@@ -119,7 +104,7 @@ ACTIONS = {
     "get-host": get_host,
     "list": list_all,
     "info": info,
-    "pool": pool,
     "cleanup": cleanup,
-    "routes": routes,
+    "routes status": routes_status,
+    "routes sync": routes_sync,
 }

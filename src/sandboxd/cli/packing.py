@@ -13,12 +13,9 @@ from sandboxd.cli.exits import CliError
 from sandboxd.cli.http1 import Connection
 from sandboxd.cli.printing import warn
 from sandboxd.cli.progress import Progress
+from sandboxd.cli.streams import Refused
 
 SLICE_BYTES = 1024 * 1024  # between two slices we look whether the other side has refused already
-
-
-class Refused(Exception):
-    """The other side answered before it had all: the answer says why."""
 
 
 def walk(directory: str, name: str) -> Iterator[tuple[str, str]]:

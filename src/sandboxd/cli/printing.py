@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sandboxd.cli.arguments import PROGRAM
+from sandboxd.cli.verbs import PROGRAM
 
 SECRET = "envdAccessToken"  # opens the agent; transcripts of agents are logs, and secrets stay out of logs
 
@@ -30,6 +30,13 @@ def public(sandbox: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in sandbox.items() if key != SECRET}
 
 
+def visible(text: str) -> str:
+    """For a terminal: control characters, such as a sandbox may put into its log, are seen and do not act."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
     if not rows:
         return "no sandboxes in use; make one with: docker-sandbox init"
@@ -38,43 +45,54 @@ def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
             row["sandboxID"],
             row["name"] or "-",
             row["templateID"],
+            row["state"],
             _age(row, now),
-            _end(row, now),
+            end(row, now),
             _kept(row),
             row["url"],
         )
         for row in rows
     ]
-    return table(("ID", "NAME", "TEMPLATE", "AGE", "ENDS", "CLEANUP", "URL"), lines)
+    return table(("ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "URL"), lines)
 
 
 def sandbox_details(row: dict[str, Any], now: float) -> str:
     lines = [
         ("id", row["sandboxID"]),
         ("name", row["name"] or "-"),
+        ("state", row["state"] + (f" ({row['reason']})" if row["reason"] else "")),
         ("url", row["url"]),
         ("template", row["templateID"]),
         ("container", row["container"]),
         ("address", row["address"]),
-        ("limits", f"{row['memoryMB']} MB of memory, {row['cpuCount']} CPUs"),
+        ("limits", f"{row['memoryMB']} MB of memory, {row['cpuCount']} CPUs, {row['diskSizeMB']} MB at /code"),
+        *([("volume", row["volume"])] if row["volume"] else []),
         ("origin", row["origin"]),
         ("started", f"{row['startedAt']} ({_age(row, now)} ago)"),
-        ("ends", _end(row, now)),
+        ("ends", end(row, now)),
         ("cleanup", _kept(row)),
         *((f"metadata {key}", value) for key, value in sorted(row["metadata"].items())),
     ]
     return fields(lines)
 
 
-def pool_lines(state: dict[str, Any]) -> list[tuple[str, str]]:
+def pool_table(pools: list[dict[str, Any]]) -> str:
+    """One line for each pool, and below the table what is wrong with them."""
+    if not pools:
+        return "no template has a pool; make one with: docker-sandbox pool resize N"
+    head = ("TEMPLATE", "ON", "SIZE", "WARM", "STARTING", "HITS", "MISSES", "P50 MS", "P95 MS")
     lines = [
-        ("enabled", _yes(state["enabled"])),
-        ("warm", f"{state['warm']} of {state['size']}"),
-        ("starting", str(state["starting"])),
-        ("hits", str(state["hits"])),
-        ("misses", str(state["misses"])),
+        (
+            pool["template"],
+            _yes(pool["enabled"]),
+            f"{pool['size']}" + (f" (set: {pool['configured']})" if pool["size"] != pool["configured"] else ""),
+            *(str(pool[key]) for key in ("warm", "starting", "hits", "misses")),
+            *("-" if pool[key] is None else f"{pool[key]:.1f}" for key in ("p50_ms", "p95_ms")),
+        )
+        for pool in pools
     ]
-    return lines + ([("trouble", state["trouble"])] if state["trouble"] else [])
+    troubles = [f"{pool['template']}: {pool['trouble']}" for pool in pools if pool["trouble"]]
+    return "\n".join([table(head, lines), *troubles])
 
 
 def route_lines(state: dict[str, Any]) -> list[tuple[str, str]]:
@@ -85,6 +103,11 @@ def route_lines(state: dict[str, Any]) -> list[tuple[str, str]]:
         ("stale", " ".join(state["stale"]) or "-"),
     ]
     return lines + ([("gateway", state["gateway"])] if state["gateway"] else [])
+
+
+def plain(text: str) -> str:
+    """For a terminal: what a sandbox says has no control characters any more, which could rewrite what is shown."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -119,7 +142,7 @@ def _age(row: dict[str, Any], now: float) -> str:
     return span(now - seconds(row["startedAt"]))
 
 
-def _end(row: dict[str, Any], now: float) -> str:
+def end(row: dict[str, Any], now: float) -> str:
     return "never" if row["unlimited"] else f"in {span(seconds(row['endAt']) - now)}"
 
 

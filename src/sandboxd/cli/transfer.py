@@ -8,21 +8,17 @@ import stat
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import BinaryIO
 
-from sandboxd.cli import packing, place, unpacking
-from sandboxd.cli.agent import Agent, AgentError
+from sandboxd.cli import packing, place, remote, streams, unpacking
+from sandboxd.cli.agent import Agent
 from sandboxd.cli.control import ControlPlane
 from sandboxd.cli.exits import OK, CliError
-from sandboxd.cli.http1 import Connection, ConnectionBroken, Response
 from sandboxd.cli.interrupts import terminable
 from sandboxd.cli.output import write_all
 from sandboxd.cli.progress import Progress
+from sandboxd.cli.streams import BYTES, accepted, connected, refusable
 
-PIECE_BYTES = 256 * 1024
-TAR, BYTES = "application/x-tar", "application/octet-stream"
+TAR = "application/x-tar"
 DEFAULT_MODE = 0o644  # what a new file gets in a sandbox
 
 
@@ -37,12 +33,12 @@ def run(options: Namespace, config: str) -> int:
 
 
 def upload(agent: Agent, source: str, target: str) -> None:
-    found = remote_type(agent, target)
+    found = remote.kind(agent, target)
     into = found == "directory" or (target.endswith("/") and not found)
     if source == "-":
         if into:
             raise CliError(f"{target}: is a directory in the sandbox. Name the file that standard input becomes.")
-        upload_stream(agent, sys.stdin.buffer, target)
+        streams.write(agent, target, streams.pieces_of(sys.stdin.fileno()), timeout_s=None)
     elif os.path.isfile(source):
         upload_file(agent, source, posixpath.join(target, os.path.basename(source)) if into else target, bool(found))
     elif not os.path.isdir(source):
@@ -51,17 +47,6 @@ def upload(agent: Agent, source: str, target: str) -> None:
         raise CliError(f"{target}: is a file in the sandbox, and a directory would take its place. Remove it first.")
     else:
         upload_directory(agent, source, posixpath.join(target, own_name(source)) if found else target)
-
-
-def remote_type(agent: Agent, path: str) -> str:
-    """What is at that path in the sandbox: "directory", "file", or "" for nothing."""
-    try:
-        entry = agent.call("filesystem.Filesystem/Stat", {"path": path})["entry"]
-    except AgentError as error:
-        if error.code == "not_found":
-            return ""
-        raise
-    return "directory" if entry.get("type") == "FILE_TYPE_DIRECTORY" else "file"
 
 
 def own_name(source: str) -> str:
@@ -84,20 +69,6 @@ def upload_file(agent: Agent, source: str, target: str, may_exist: bool) -> None
         run_quietly(agent, "/bin/chmod", [f"{mode:o}", "--", written[0]["path"]])
 
 
-def upload_stream(agent: Agent, source: BinaryIO, target: str) -> None:
-    with connected(agent) as connection, Progress("uploaded") as progress:
-        connection.socket.settimeout(None)  # whoever feeds us may take his time
-        connection.begin("POST", agent.file_target(target), agent.file_headers(Content_Type=BYTES), None)
-        with refusable():
-            while piece := os.read(source.fileno(), PIECE_BYTES):
-                connection.send_chunk(piece)
-                progress.add(len(piece))
-                if connection.answered():
-                    raise packing.Refused
-            connection.end_chunks()
-        accepted(agent, connection.response())
-
-
 def upload_directory(agent: Agent, source: str, target: str) -> None:
     with connected(agent) as connection, Progress("uploaded") as progress:
         connection.begin("POST", agent.file_target(target), agent.file_headers(Content_Type=TAR), None)
@@ -107,17 +78,15 @@ def upload_directory(agent: Agent, source: str, target: str) -> None:
 
 
 def download(agent: Agent, source: str, target: str) -> None:
+    if target == "-":
+        for piece in streams.read(agent, source):
+            write_all(sys.stdout.fileno(), piece)
+        return
     with connected(agent) as connection, Progress("downloaded") as progress:
-        accept = BYTES if target == "-" else TAR
-        response = connection.request("GET", agent.file_target(source), agent.file_headers(Accept=accept))
+        response = connection.request("GET", agent.file_target(source), agent.file_headers(Accept=TAR))
         if response.status != 200:
             accepted(agent, response)
-        if target != "-":
-            keep(unpacking.Body(response, progress), source, target)
-            return
-        while piece := response.read(PIECE_BYTES):
-            write_all(sys.stdout.fileno(), piece)
-            progress.add(len(piece))
+        keep(unpacking.Body(response, progress), source, target)
 
 
 def keep(body: unpacking.Body, source: str, target: str) -> None:
@@ -147,33 +116,6 @@ def keep(body: unpacking.Body, source: str, target: str) -> None:
         unpacking.put_in_place(os.path.join(work, name), final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-@contextmanager
-def connected(agent: Agent) -> Iterator[Connection]:
-    """A connection to the agent; when it breaks, that is a CliError."""
-    connection = agent.connect()
-    try:
-        yield connection
-    except (ConnectionError, ConnectionBroken, TimeoutError) as error:
-        raise agent.broken(error) from error
-    finally:
-        connection.close()
-
-
-@contextmanager
-def refusable() -> Iterator[None]:
-    """Ends early when the other side has answered, or hung up, before it had all: its answer says why."""
-    with suppress(packing.Refused, BrokenPipeError, ConnectionResetError):
-        yield
-
-
-def accepted(agent: Agent, response: Response) -> bytes:
-    """The content of an answer of success. Raises AgentError for another one."""
-    content = response.read_all()
-    if response.status != 200:
-        raise agent.refused(response.status, content)
-    return content
 
 
 def run_quietly(agent: Agent, program: str, arguments: list[str]) -> None:

@@ -34,8 +34,24 @@ def test_a_dictionary_may_come_from_the_command_line_as_json(data: dict[str, Any
     assert settings.sysctls == {"vm.swappiness": 10}
 
 
+def test_each_template_says_its_pool_but_that_of_the_default_is_pool_size(data: dict[str, Any]) -> None:
+    data |= {"pool_size": 4, "templates": {"base": {}, "more": {"pool": "2"}, "none": {}}}
+    settings = load(data)
+    assert {name: template.pool for name, template in settings.templates.items()} == {"base": 4, "more": 2, "none": 0}
+    assert settings.pools == 6
+    data["templates"]["base"] = {"pool": 5}
+    assert refusal(data) == ("templates['base']['pool'] = 5: leave it out: pool_size says it for the default template")
+
+
 def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, Any]) -> None:
-    data |= {"sandbox_memory_mb": 512, "sandbox_cpus": 1, "sandbox_pids": 100, "templates": {"base": {}}}
+    data |= {
+        "sandbox_memory_mb": 512,
+        "sandbox_cpus": 1,
+        "sandbox_pids": 100,
+        "sandbox_disk_mb": 512,
+        "sandbox_layer_mb": 256,
+        "templates": {"base": {}},
+    }
     assert load(data).templates["base"] == Template(
         name="base",
         image="flourisha-sandbox",
@@ -48,6 +64,9 @@ def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, A
         memory_mb=512,
         cpus=1.0,
         pids=100,
+        disk_mb=512,
+        layer_mb=256,
+        pool=3,
     )
 
 
@@ -76,6 +95,8 @@ def test_images_are_named_after_project_and_template(data: dict[str, Any]) -> No
         ("cpus", float("nan"), "between 0.1 and 256"),
         ("pids", 31, "between 32 and 65536"),
         ("pids", 65537, "between 32 and 65536"),
+        ("layer_mb", 63, "between 64 and 16777216"),
+        ("disk_mb", 63, "between 64 and 16777216"),
     ],
 )
 def test_a_template_is_refused(key: str, value: Any, remedy: str, data: dict[str, Any]) -> None:

@@ -38,10 +38,16 @@ ACCEPTED: list[tuple[str, Any, Any]] = [
     ("sandbox_cpus", "0.5", 0.5),
     ("sandbox_cpus", 4, 4.0),
     ("sandbox_pids", 65536, 65536),
+    ("sandbox_disk_mb", 64, 64),
+    ("sandbox_layer_mb", 64, 64),
     ("traefik_image", "traefik:v3.5", "traefik:v3.5"),
     ("pool_size", 0, 0),
     ("pool_size", "100", 100),
     ("create_parallelism", 32, 32),
+    ("max_sandboxes", 0, 0),
+    ("max_sandboxes", "4", 4),
+    ("memory_reserve_mb", 0, 0),
+    ("disk_reserve_mb", 0, 0),
     ("cleanup_schedule", "@daily", "@daily"),
     ("cleanup_schedule", "*/5 0-23 1,15 * 1-5", ...),
     ("cleanup_older_than", "90d", "90d"),
@@ -92,7 +98,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("docker_userns_remap", 2, "use True or False"),
     ("docker_network_pool", "10.200.0.1/16", "use a network like 10.200.0.0/16"),
     ("docker_network_pool", "fd00::/16", "use a network like 10.200.0.0/16"),
-    ("docker_network_pool", "10.200.0.0/25", "the pool and ten sandboxes need 13"),
+    ("docker_network_pool", "10.200.0.0/25", "the pools and ten sandboxes need 13"),
     ("docker_network_prefix", 16, "longer than /16"),
     ("docker_network_prefix", 30, "at most 29"),
     ("docker_bridge", "10.200.5.1/24", "overlaps docker_network_pool 10.200.0.0/16"),
@@ -112,10 +118,16 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("sandbox_cpus", "two", "use a number"),
     ("sandbox_cpus", True, "use a number"),
     ("sandbox_pids", None, "use a whole number"),
+    ("sandbox_disk_mb", "10g", "use a whole number"),
+    ("sandbox_layer_mb", "10g", "use a whole number"),
     ("traefik_image", "traefik v3", "image reference"),
     ("pool_size", -1, "between 0 and 100"),
     ("pool_size", 101, "between 0 and 100"),
     ("pool_size", 2.5, "use a whole number"),
+    ("max_sandboxes", -1, "between 0 and 1000000"),
+    ("max_sandboxes", 3, "the pools have 3 members: no sandbox could be made besides"),
+    ("memory_reserve_mb", -1, "between 0 and 1048576"),
+    ("disk_reserve_mb", -1, "between 0 and 16777216"),
     ("create_parallelism", 0, "between 1 and 32"),
     ("create_parallelism", 33, "between 1 and 32"),
     ("cleanup_schedule", "hourly", "five cron fields"),
@@ -155,7 +167,7 @@ def test_every_setting_is_refused_somewhere() -> None:
 def test_the_pool_must_fit_its_networks(data: dict[str, Any]) -> None:
     data |= {"docker_network_pool": "10.200.0.0/24", "docker_network_prefix": 28}  # 16 networks
     assert load({**data, "pool_size": 6}).pool_size == 6
-    assert "holds 16 networks; the pool and ten sandboxes need 17" in refusal({**data, "pool_size": 7})
+    assert "holds 16 networks; the pools and ten sandboxes need 17" in refusal({**data, "pool_size": 7})
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from sandboxd import config
+from sandboxd.cli import place
 from tests.plan.process import ROOT, placed, rendered
 from tests.plan.scenarios import CASES, DOMAIN
 
@@ -77,10 +78,10 @@ def test_sandboxd_accepts_its_configuration(case: str, tmp_path: Path) -> None:
     settings = CASES[case].settings
     project = settings.get("project", "flourisha")
     assert (loaded.project, loaded.domain) == (project, DOMAIN)
-    assert loaded.pool_size == settings.get("pool_size", 3)
+    assert loaded.templates[loaded.default_template].pool == settings.get("pool_size", 3)
     assert str(loaded.state_dir) == f"/var/lib/{project}-sandbox"
     assert set(loaded.templates) == set(settings.get("templates", {"base", "playwright"}))
-    assert set(values) >= {"gateway", "pool", "templates"}
+    assert set(values) >= {"gateway", "templates"}
 
 
 def test_limits_of_templates_reach_sandboxd(tmp_path: Path) -> None:
@@ -90,6 +91,25 @@ def test_limits_of_templates_reach_sandboxd(tmp_path: Path) -> None:
     assert (browser.memory_mb, browser.cpus, browser.pids) == (4096, 4.0, 4096)
     assert (templates["base"].memory_mb, templates["base"].cpus, templates["base"].pids) == (2048, 2.0, 1024)
     assert re.fullmatch(r"team/old:[0-9a-f]{12}", templates["old"].image)
+
+
+@pytest.mark.parametrize(
+    ("case", "template", "authority"),
+    [
+        ("default", "playwright", "/etc/flourisha-sandbox/ca/ca.pem"),
+        ("tls-acme", "playwright", ""),
+        ("tls-files", "playwright", ""),
+        ("templates", "browser", "/etc/flourisha-sandbox/ca/ca.pem"),
+        ("minimal", "", "/etc/flourisha-sandbox/ca/ca.pem"),
+    ],
+)
+def test_the_command_line_learns_which_template_has_a_browser_and_whom_it_trusts(
+    case: str, template: str, authority: str, tmp_path: Path
+) -> None:
+    """The host's own authority is trusted only where it issued the certificate that is served."""
+    (tmp_path / "config.toml").write_text(one("etc/project-sandbox/config.toml", case))
+    found = place.read_browser(str(tmp_path / "config.toml"))
+    assert found == (template, "/usr/local/lib/flourisha-sandbox/browser-test", authority)
 
 
 @pytest.mark.parametrize("template", [name for name in TEMPLATES if name.endswith((".yml", ".yaml"))])

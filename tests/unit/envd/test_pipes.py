@@ -29,6 +29,25 @@ def test_reading_waits_for_a_piece_and_ends() -> None:
     asyncio.run(scenario())
 
 
+def test_reading_ends_before_the_pipe_does_when_its_time_is_over() -> None:
+    async def scenario() -> None:
+        reading, writing = pipe()
+        until: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with reading, writing:
+            waiting = asyncio.ensure_future(read_piece(reading, 3, until=until))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            writing.write(b"hel")
+            assert await waiting == b"hel"
+            waiting = asyncio.ensure_future(read_piece(reading, 3, until=until))
+            await asyncio.sleep(0)
+            writing.write(b"lo")
+            until.set_result(None)
+            assert [await waiting, await read_piece(reading, 3, until=until)] == [b"lo", b""]
+
+    asyncio.run(scenario())
+
+
 def test_writes_are_whole_and_in_order() -> None:
     async def scenario() -> None:
         reading, writing = pipe()

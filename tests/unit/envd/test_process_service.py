@@ -145,7 +145,7 @@ def test_unknown_processes_signals_and_selectors(client: Client) -> None:
         assert list(messages) == [{"error": error}]
     with client.stream(START, bash("sleep 60")) as messages:
         process = {"pid": next(messages)["event"]["start"]["pid"]}
-        message = {"process": process, "signal": "SIGNAL_SIGHUP"}
+        message = {"process": process, "signal": "SIGNAL_SIGUSR1"}
         assert client.error("process.Process/SendSignal", message) == "unimplemented"
         client.ok("process.Process/SendSignal", {"process": process, "signal": 9})
         assert [list(m["event"]) for m in messages if m][-1] == ["end"]

@@ -12,13 +12,18 @@ async def pieces(*contents: bytes) -> AsyncIterator[bytes]:
         yield content
 
 
+async def output(tool: Tool) -> AsyncIterator[bytes]:
+    while piece := await tool.read():
+        yield piece
+
+
 def test_input_output_complaints_and_status(myself: User) -> None:
     async def scenario() -> None:
         tool = Tool(["sh", "-c", "cat; echo one >&2; echo two >&2; exit 3"], myself, reads=True, writes=True)
         try:
             assert await tool.feed(pieces(b"hello ", b"world"), tail_bytes=7) == b"o world"
-            assert await tool.read() == b"hello world"
-            assert (await tool.read(), await tool.finish()) == (b"", 3)
+            assert b"".join([piece async for piece in output(tool)]) == b"hello world"
+            assert await tool.finish() == 3
             assert tool.diagnostics == "one; two"
         finally:
             tool.close()

@@ -66,6 +66,9 @@ def test_a_restart_waits_and_returns_the_lab_at_its_new_address(engine_with: Eng
     machine.answer("docker", "restart")
     assert host.get("web").restart().address == "203.0.113.7"
     words = [" ".join(command) for command in machine.ran]
+    assert machine.ran.index(["docker", "exec", "sandbox-lab-web", "sh", "-c", host.THAW]) < words.index(
+        "docker restart sandbox-lab-web"
+    ), "what is paused in it could not be stopped"
     assert words.index("docker restart sandbox-lab-web") < words.index(
         "docker exec sandbox-lab-web systemctl is-system-running"
     )
@@ -102,6 +105,7 @@ def test_down_removes_container_volumes_and_keys(engine_with: EngineWith, tmp_pa
     machine.answer("docker", "volume", "rm")
     machine.answer("docker", "rm")
     host.down("web")
+    assert machine.ran_with("docker", "exec") == [["docker", "exec", "sandbox-lab-web", "sh", "-c", host.THAW]]
     assert machine.ran_with("docker", "rm") == [["docker", "rm", "--force", "--volumes", "sandbox-lab-web"]]
     assert machine.ran_with("docker", "volume", "rm") == [["docker", "volume", "rm", "left-over"]]
     assert [path.name for path in tmp_path.iterdir()] == ["old"]

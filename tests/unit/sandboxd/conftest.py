@@ -1,6 +1,7 @@
 """Doubles of what the daemon touches: a container engine in memory, HAProxy's admin socket, the host."""
 
 import grp
+import ipaddress
 import itertools
 import os
 import queue
@@ -10,14 +11,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sandboxd.api import Services
 from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
+from sandboxd.description import Description
 from sandboxd.engine import Container, Found
 from sandboxd.errors import EngineDown, EngineError
 from sandboxd.gateway import Gateway
@@ -26,10 +31,73 @@ from sandboxd.ledger import Ledger
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Host, Sandboxes
+from sandboxd.templates import Templates
+from sandboxd.transitions import Transitions
+from sandboxd.watchdog import Watchdog
 
 KEY = b"k" * 32
 START = 1_800_000_000.0
 OWN_GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+DESCRIPTION = Description(
+    version="26.1.5",
+    api_version="1.45",
+    root_dir="/var/lib/docker/100000.100000",
+    runtime="crun",
+    userns_uid=100000,
+    live_restore=True,
+    apparmor=True,
+    pools=((ipaddress.IPv4Network("10.200.0.0/16"), 28),),
+    limits=frozenset({"memory", "swap", "cpu", "pids"}),
+)
+
+
+@dataclass
+class FakeLog:
+    """What a container wrote: (Unix seconds, text). At the end of each boot, readings that follow it end."""
+
+    lines: list[tuple[float, str]] = field(default_factory=list)
+    boot: int = 1
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def write(self, at: float, text: str) -> None:
+        with self.changed:
+            self.lines.append((at, text))
+            self.changed.notify_all()
+
+    def end(self) -> None:
+        with self.changed:
+            self.boot += 1
+            self.changed.notify_all()
+
+
+class FakeFrames:
+    """Docker's answer to one reading of a log."""
+
+    def __init__(self, log: FakeLog, lines: int | None, since: float, follow: bool) -> None:
+        self._log, self._since, self._follow, self._boot = log, since, follow, log.boot
+        self._seen = 0 if lines is None else max(0, len(log.lines) - lines)
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            with self._log.changed:
+                if self._seen == len(self._log.lines):
+                    if not self._follow or self._log.boot != self._boot or self.closed:
+                        return
+                    self._log.changed.wait(5)
+                    continue
+                at, text = self._log.lines[self._seen]
+                self._seen += 1
+            if at >= self._since:
+                stamp = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+                yield f"{stamp} {text}\n".encode()
+
+    def close(self) -> None:
+        with self._log.changed:
+            self.closed = True
+            self._log.changed.notify_all()
 
 
 @dataclass
@@ -46,7 +114,10 @@ class FakeEngine:
     payloads: list[dict[str, Any]] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     lock: Any = field(default_factory=threading.RLock)
+    layers: dict[str, int] = field(default_factory=dict)
     events: "queue.Queue[str | Exception]" = field(default_factory=queue.Queue)
+    logged: dict[str, "FakeLog"] = field(default_factory=dict)
+    description: Description = field(default_factory=lambda: DESCRIPTION)
 
     def _enter(self, method: str) -> None:
         if error := self.fail.pop(method, None):
@@ -56,9 +127,17 @@ class FakeEngine:
         self._enter("version")
         return "1"
 
+    def layer_bytes(self, container: str) -> int:
+        self._enter("layer_bytes")
+        return self.layers.get(container, 0)
+
     def userns_uid(self) -> int:
         self._enter("userns_uid")
         return os.getuid()
+
+    def data_root(self) -> Path:
+        self._enter("data_root")
+        return Path("/var/lib/docker")
 
     def image_id(self, image: str) -> str:
         self._enter("image_id")
@@ -77,10 +156,8 @@ class FakeEngine:
             number = next(self.numbers)
             found = f"{number:012x}"
             image_id = self.images[payload["Image"]]
-            self.containers[found] = Container(found, name, image_id, False, 0, "", "", "", "exit code 0")
-            slot = self.slots[found] = payload["Labels"]["sandbox.slot"]
-            volume = payload["HostConfig"]["Mounts"][0]["Source"]
-            self.volumes[volume] = Found("volume", volume, slot, self.clock())
+            self.containers[found] = Container(found, name, image_id, False, False, 0, "", "", "", "exit code 0")
+            self.slots[found] = payload["Labels"]["sandbox.slot"]
             self.payloads.append(payload)
             return found
 
@@ -91,14 +168,28 @@ class FakeEngine:
             self.containers[container] = replace(
                 self.containers[container],
                 running=True,
+                paused=False,
                 pid=1000 + number,
                 address=f"10.200.0.{number}",
                 gateway="10.200.0.1",
-                booted=f"boot {boot}",
+                booted=f"2027-01-15T07:59:59.{boot:09d}Z",  # a second before START
             )
 
     def stop(self, container: str) -> None:
-        self.containers[container] = replace(self.containers[container], running=False, exit="exit code 1")
+        self._enter("stop")
+        self._set(container, running=False, paused=False, exit="exit code 1")
+
+    def pause(self, container: str) -> None:
+        self._enter("pause")
+        self._set(container, paused=True)
+
+    def unpause(self, container: str) -> None:
+        self._enter("unpause")
+        self._set(container, paused=False)
+
+    def _set(self, container: str, **changes: Any) -> None:
+        with self.lock:
+            self.containers[container] = replace(self.containers[container], **changes)
 
     def container(self, container: str) -> Container | None:
         self._enter("container")
@@ -106,15 +197,34 @@ class FakeEngine:
 
     def rename(self, container: str, name: str) -> None:
         self._enter("rename")
-        self.containers[container] = replace(self.containers[container], name=name)
+        self._set(container, name=name)
+
+    def commit(self, container: str, image: str) -> None:
+        self._enter("commit")
+        assert self.containers[container].paused or not self.containers[container].running
+        self.images[image] = f"sha256:{next(self.numbers)}"
+
+    def remove_image(self, image: str) -> None:
+        self._enter("remove_image")
+        self.images.pop(image, None)
+
+    def build(self, context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]:
+        yield f"building from {arguments['BASE']}: {context.read_text()}\n".encode()
+        self._enter("build")
+        self.images[image] = f"sha256:{next(self.numbers)}"
 
     def logs(self, container: str, lines: int) -> str:
         return "the last line"
 
+    def log(self, container: str, lines: int | None, since: float, follow: bool) -> "FakeFrames":
+        self._enter("log")
+        return FakeFrames(self.logged.setdefault(container, FakeLog()), lines, since, follow)
+
     def remove_container(self, container: str) -> None:
         self._enter("remove_container")
-        for found in [key for key, value in self.containers.items() if container in (key, value.name)]:
-            del self.containers[found]
+        with self.lock:
+            for found in [key for key, value in self.containers.items() if container in (key, value.name)]:
+                del self.containers[found]
 
     def remove_network(self, network: str) -> None:
         self._enter("remove_network")
@@ -128,7 +238,7 @@ class FakeEngine:
         self._enter("inventory")
         with self.lock:
             made = [
-                Found("container", key, self.slots[key], self.clock(), value.running)
+                Found("container", key, self.slots[key], self.clock(), state_of(value))
                 for key, value in self.containers.items()
             ]
             return [*made, *self.networks.values(), *self.volumes.values()]
@@ -142,9 +252,66 @@ class FakeEngine:
                 raise event
             yield event
 
+    def describe(self) -> Description:
+        self._enter("describe")
+        return self.description
+
+    def subnets(self) -> list[str]:
+        self._enter("subnets")
+        return ["10.200.0.0/28"] * len(self.networks)
+
     def empty(self) -> bool:
         """Whether nothing at all is left."""
         return not (self.containers or self.networks or self.volumes)
+
+
+def state_of(container: Container) -> str:
+    """Docker's word for it."""
+    return "paused" if container.paused else "running" if container.running else "exited"
+
+
+class FakeMounts:
+    """The host's mounts: a mount or unmount changes the file that lists them. `fail[command]` is as in FakeEngine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.commands: list[list[str]] = []
+        self.fail: dict[str, Exception] = {}
+        self._mountinfo = root / "proc/1/mountinfo"
+        self._mountinfo.parent.mkdir(parents=True, exist_ok=True)
+        if not self._mountinfo.exists():  # else another daemon on the same host
+            self._mountinfo.write_text("1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n")
+        self._lock = threading.Lock()
+
+    def run(self, command: list[str]) -> str:
+        self.commands.append(command)
+        words = command[command.index("--") + 1 :] if "--" in command else command
+        if error := self.fail.pop(words[0], None):
+            raise error
+        with self._lock:
+            lines = self._mountinfo.read_text().splitlines()
+            if words[0] == "mount":
+                lines.append(f"{len(lines) + 9} 1 7:0 / {words[-1]} rw shared:2 - ext4 /dev/loop{len(lines)} rw")
+            elif words[0] == "cp":
+                source, target = Path(words[-2]), Path(words[-1])
+                with (
+                    source.open("rb") as opened,
+                    target.open("wb") as made,
+                ):  # the rest is empty
+                    made.write(opened.read(4096))
+                    made.truncate(source.stat().st_size)
+            elif words[0] == "umount":
+                lines = [line for line in lines if line.split()[4] != words[-1]]
+            self._mountinfo.write_text("\n".join(lines) + "\n")
+        return ""
+
+    def mounted(self) -> list[str]:
+        """The slots whose disks are mounted."""
+        return [Path(line.split()[4]).name for line in self._mountinfo.read_text().splitlines()[1:]]
+
+    def reboot(self) -> None:
+        """Nothing is mounted any more."""
+        self._mountinfo.write_text(self._mountinfo.read_text().splitlines()[0] + "\n")
 
 
 class FakeHaproxy:
@@ -216,16 +383,23 @@ class World:
     gateway: Gateway
     sandboxes: Sandboxes
     pool: Pool
+    transitions: Transitions
     reconciler: Reconciler
+    watchdog: Watchdog
+    mounts: FakeMounts
     now: list[float]
     dead: set[str]
     commands: list[list[str]]
+    memory_mb: list[int]  # one figure: what is available on the host
+    disk_mb: dict[str, int]  # what is free, by the last name of a path; plenty where it is not said
     exit_codes: dict[str, int]  # of the commands in network namespaces, by the verb that they contain
 
     def leftovers(self) -> list[str]:
-        """Slot directories that are still there."""
-        root = self.config.state_dir / "sandboxes"
-        return sorted(path.name for path in root.iterdir()) if root.exists() else []
+        """Slot directories, disks and mounts that are still there."""
+        found = {
+            path.stem for name in ("sandboxes", "disks", "mounts") for path in (self.config.state_dir / name).glob("*")
+        }
+        return sorted(found | set(self.mounts.mounted()))
 
 
 @pytest.fixture
@@ -243,8 +417,8 @@ def directory() -> Iterator[Path]:
 @pytest.fixture
 def config(directory: Path) -> Config:
     templates = {
-        "base": Template("base", "base:1", 2048, 2.0, 1024),
-        "large": Template("large", "large:1", 8192, 4.0, 2048),
+        "base": Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240, pool=2),
+        "large": Template("large", "large:1", 8192, 4.0, 2048, 20480, 10240),
     }
     state = directory / "state"
     state.mkdir()
@@ -259,7 +433,9 @@ def config(directory: Path) -> Config:
         default_template="base",
         default_port=8000,
         create_parallelism=2,
-        pool_size=2,
+        max_sandboxes=100,
+        memory_reserve_mb=1024,
+        disk_reserve_mb=2048,
         gateway=GatewayConfig(("127.0.0.1", 8081), directory / "admin.sock", state / "routes.map"),
         templates=templates,
     )
@@ -267,6 +443,13 @@ def config(directory: Path) -> Config:
 
 @pytest.fixture
 def world(config: Config) -> Iterator[World]:
+    with living(config) as made:
+        yield made
+
+
+@contextmanager
+def living(config: Config) -> Iterator[World]:
+    """A world whose threads end with the block."""
     made = make_world(config)
     yield made
     made.pool.stop()
@@ -276,9 +459,16 @@ def world(config: Config) -> Iterator[World]:
     made.haproxy.stop()
 
 
-def make_world(config: Config, engine: FakeEngine | None = None, haproxy: FakeHaproxy | None = None) -> World:
+def make_world(
+    config: Config,
+    engine: FakeEngine | None = None,
+    haproxy: FakeHaproxy | None = None,
+    mounts: FakeMounts | None = None,
+) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
     now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0}
+
+    memory_mb, disk_mb = [8192], dict[str, int]()
 
     def run(command: list[str]) -> int:
         commands.append(command)
@@ -286,20 +476,55 @@ def make_world(config: Config, engine: FakeEngine | None = None, haproxy: FakeHa
 
     engine = engine or FakeEngine(lambda: now[0])
     haproxy = haproxy or FakeHaproxy(config.gateway.admin_socket, config.gateway.routes_map)
+    mounts = mounts or FakeMounts(config.state_dir.parent / "root")
     ledger, health = Ledger(config.ledger), Health()
     gateway = Gateway(config.gateway.admin_socket, config.gateway.routes_map, ledger.routes)
     host = Host(
         nofile=1024,
         netns_run=run,
+        disks_run=mounts.run,
+        root=mounts.root,
         alive=lambda address: address not in dead,
+        available_memory_mb=lambda: memory_mb[0],
+        free_disk_mb=lambda path: disk_mb.get(path.name, 100_000),
         now=lambda: now[0],
         ready_deadline_s=0.05,
     )
     sandboxes = Sandboxes(config, KEY, ledger, engine, gateway, host)
-    pool = Pool(sandboxes, health)
-    reconciler = Reconciler(sandboxes, pool, health)
+    pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
+    reconciler = Reconciler(sandboxes, transitions, pool, health)
     return World(
-        config, engine, haproxy, ledger, health, gateway, sandboxes, pool, reconciler, now, dead, commands, exit_codes
+        config,
+        engine,
+        haproxy,
+        ledger,
+        health,
+        gateway,
+        sandboxes,
+        pool,
+        transitions,
+        reconciler,
+        Watchdog(sandboxes, transitions, health),
+        mounts,
+        now,
+        dead,
+        commands,
+        memory_mb,
+        disk_mb,
+        exit_codes,
+    )
+
+
+def services_of(world: World) -> Services:
+    templates = Templates(world.sandboxes)
+    return Services(
+        world.sandboxes,
+        world.transitions,
+        templates,
+        world.pool,
+        world.reconciler,
+        world.watchdog,
+        world.health,
     )
 
 

@@ -1,13 +1,17 @@
-"""How many are made at the same time, and who goes first."""
+"""How many are made at the same time, who goes first, and what a full host refuses."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from sandboxd.admission import Admission
-from sandboxd.errors import HostBusy
-from tests.unit.sandboxd.conftest import until
+from sandboxd.config import Config
+from sandboxd.errors import HostBusy, HostFull
+from sandboxd.records import Claim, Sandbox
+from tests.unit.sandboxd.conftest import World, living, until
 
 
 def test_never_more_than_allowed_at_once() -> None:
@@ -106,3 +110,87 @@ def test_a_failure_inside_gives_the_place_back() -> None:
     for _ in range(3):
         with pytest.raises(RuntimeError), admission.for_claim():
             raise RuntimeError
+
+
+def test_how_many_are_inside() -> None:
+    admission = Admission(3)
+    with admission.for_claim(), admission.for_pool():
+        assert admission.inside == 2
+    assert admission.inside == 0
+
+
+def create(world: World) -> Sandbox:
+    return world.sandboxes.create(world.config.templates["base"], Claim())
+
+
+def fill_up(world: World, limit: str) -> None:
+    if limit == "memory_reserve_mb":
+        world.memory_mb[0] = 1024
+    else:
+        world.disk_mb["docker" if limit == "docker" else "state"] = 2047
+
+
+@pytest.mark.parametrize("limit", ["memory_reserve_mb", "state", "docker"])
+def test_a_full_host_makes_nothing(world: World, limit: str) -> None:
+    """`state` and `docker` are the file systems that disk_reserve_mb looks at."""
+    fill_up(world, limit)
+    with pytest.raises(HostFull) as error:
+        create(world)
+    assert error.value.limit == (limit if limit == "memory_reserve_mb" else "disk_reserve_mb")
+    assert world.engine.empty() and world.leftovers() == [] and world.ledger.rows() == []
+    world.memory_mb[0] = 8192
+    world.disk_mb.clear()
+    create(world)
+
+
+def test_exactly_as_many_as_allowed_are_made(config: Config) -> None:
+    with living(replace(config, max_sandboxes=5, create_parallelism=4)) as world:
+
+        def attempt(_: int) -> str:
+            try:
+                return create(world).id
+            except HostFull as error:
+                return error.limit
+
+        with ThreadPoolExecutor(12) as several:
+            answers = list(several.map(attempt, range(12)))
+        assert answers.count("max_sandboxes") == 7 and len(set(answers)) == 6
+        world.sandboxes.remove(world.ledger.rows("running")[0], "test")
+        assert create(world).state == "running", "there is room again"
+
+
+@pytest.mark.parametrize("limit", ["memory_reserve_mb", "state", "docker"])
+def test_a_stopped_one_is_not_started_on_a_full_host(world: World, limit: str) -> None:
+    stopped = world.transitions.stop(create(world), "test")
+    fill_up(world, limit)
+    with pytest.raises(HostFull):
+        world.transitions.resume(stopped)
+    assert world.ledger.rows("stopped") == [stopped] and not world.engine.containers[stopped.id].running
+    world.memory_mb[0] = 8192
+    world.disk_mb.clear()
+    assert world.transitions.resume(stopped).state == "running"
+
+
+def test_one_that_was_stopped_counts_already(config: Config) -> None:
+    with living(replace(config, max_sandboxes=1)) as world:
+        stopped = world.transitions.stop(create(world), "test")
+        with pytest.raises(HostFull, match="1 in use"):
+            create(world)
+        assert world.transitions.resume(stopped).state == "running"
+
+
+def test_a_paused_one_has_its_memory_already(world: World) -> None:
+    paused = world.transitions.pause(create(world))
+    world.memory_mb[0] = 0
+    assert world.transitions.resume(paused).state == "running"
+
+
+def test_starts_wait_for_a_place_as_creates_do(world: World) -> None:
+    stopped = world.transitions.stop(create(world), "test")
+    with world.sandboxes.admission.for_pool(), world.sandboxes.admission.for_pool():
+        starting = threading.Thread(target=world.transitions.resume, args=(stopped,))
+        starting.start()
+        until(lambda: world.sandboxes.admission._waiting == 1, "it waits")
+        assert world.ledger.rows("stopped") == [stopped]
+    starting.join(5)
+    assert [row.id for row in world.ledger.rows("running")] == [stopped.id]

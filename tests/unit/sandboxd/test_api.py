@@ -6,30 +6,41 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
-from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from sandboxd import api
 from sandboxd.__main__ import open_tcp, open_unix
 from sandboxd.admission import Admission
+from sandboxd.api.sandboxes import ENVD_VERSION
 from sandboxd.bodies import MAX_BODY_BYTES
+from sandboxd.config import Config
+from sandboxd.disks import Usage
+from sandboxd.doctor.effects import Effects
 from sandboxd.engine import Found
 from sandboxd.slotdir import access_token
-from tests.unit.sandboxd.conftest import KEY, World, down
+from tests.unit.sandboxd.conftest import KEY, World, down, living, services_of, until
+
+REAL = Effects()
+
+
+def services(world: World, effects: Effects) -> api.Services:
+    return replace(services_of(world), effects=effects)
 
 
 class Client:
     """Requests over the daemon's real Unix socket, served by uvicorn as in the daemon."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, effects: Effects = REAL) -> None:
         self.world = world
-        self.app = api.build(api.Services(world.sandboxes, world.pool, world.reconciler, world.health))
+        self.app = api.build(services(world, effects))
         self.sockets = [open_unix(world.config.socket, world.config.socket_group), open_tcp(world.config.listen)]
         options = uvicorn.Config(self.app, log_config=None, access_log=False, server_header=False)
         self.server = uvicorn.Server(options)
@@ -67,9 +78,9 @@ def served(world: World) -> Iterator[Client]:
 class Direct:
     """Requests straight into the app, as if they had come by the Unix socket, or by TCP."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, effects: Effects = REAL) -> None:
         self.world = world
-        app = api.build(api.Services(world.sandboxes, world.pool, world.reconciler, world.health))
+        app = api.build(services(world, effects))
 
         async def by_unix(scope: Scope, receive: Receive, send: Send) -> None:
             await app({**scope, "server": ("/run/sandboxd.sock", None)}, receive, send)
@@ -97,7 +108,7 @@ def test_create_answers_in_e2bs_words(client: Direct) -> None:
         "templateID": "base",
         "sandboxID": found,
         "clientID": "local",
-        "envdVersion": api.ENVD_VERSION,
+        "envdVersion": ENVD_VERSION,
         "url": f"https://qa-{found}.example.com",
         "envdAccessToken": access_token(KEY, found),
         "trafficAccessToken": None,
@@ -131,7 +142,9 @@ def test_remove_once(client: Direct, world: World) -> None:
     found = client.create()["sandboxID"]
     assert client.unix.delete(f"/sandboxes/{found}").status_code == 204
     again = client.unix.delete(f"/sandboxes/{found}")
-    assert (again.status_code, again.json()) == (404, {"code": 404, "message": f"sandbox '{found}' not found"})
+    assert (again.status_code, again.json()["code"]) == (404, 404)
+    message = again.json()["message"]
+    assert message.startswith(f"sandbox '{found}' not found: it ended on 2027-01-15 08:00:00 UTC: removed by request")
     assert world.engine.empty()
 
 
@@ -181,8 +194,8 @@ def test_an_error_of_ours_is_not_shown_but_can_be_found(
 
 def test_every_route_but_health_is_refused_by_tcp_without_a_key(served: Client) -> None:
     """Over real sockets: what uvicorn says of its own end of the connection is what decides."""
-    routes = [route for route in served.app.routes if isinstance(route, APIRoute)]
-    calls = {(method, route.path) for route in routes for method in route.methods or ()} - {("GET", "/health")}
+    paths = served.app.openapi()["paths"]
+    calls = {(method.upper(), path) for path, methods in paths.items() for method in methods} - {("GET", "/health")}
     assert len(calls) >= 9
     for method, path in sorted(calls):
         answer = served.tcp.request(method, path, json={}, headers={"X-API-KEY": "guess"})
@@ -238,6 +251,42 @@ def test_a_full_host_says_when_to_try_again(client: Direct, world: World, monkey
     assert "Try again" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("path", ["/v2/sandboxes", "/sandboxes/{}/start"])
+def test_a_host_without_memory_says_so(client: Direct, world: World, path: str) -> None:
+    found = client.create()["sandboxID"]
+    assert client.unix.post(f"/sandboxes/{found}/stop").status_code == 204
+    world.memory_mb[0] = 1000
+    answer = client.unix.post(path.format(found), json={})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    assert answer.json()["message"].startswith("this host is full: 1000 MB of memory are available")
+
+
+def test_fifty_at_once_all_get_an_answer(config: Config) -> None:
+    """Each is made, or refused with a time to try again; what was made is there, and nothing else."""
+    with living(replace(config, max_sandboxes=30)) as world:
+        served = Client(world)
+        world.pool.start()
+        world.pool.enable()
+        together = threading.Barrier(50)
+
+        def create(number: int) -> httpx.Response:
+            together.wait(30)
+            return served.unix.post("/v2/sandboxes", json={"name": f"number {number}"}, timeout=60)
+
+        try:
+            with ThreadPoolExecutor(50) as several:
+                answers = list(several.map(create, range(50)))
+            refused = [answer for answer in answers if answer.status_code != 201]
+            assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(503, "30")}
+            made = {answer.json()["sandboxID"] for answer in answers if answer.status_code == 201}
+            assert len(made) + len(refused) == 50 and 28 <= len(made) <= 30
+            assert {row["sandboxID"] for row in served.unix.get("/v2/sandboxes").json()} == made
+            names = {row["name"] for row in served.unix.get("/v2/sandboxes").json()}
+            assert names == {f"number {number}" for number, one in enumerate(answers) if one.status_code == 201}
+        finally:
+            served.close()
+
+
 def test_an_agent_that_never_answers_is_not_worth_a_repetition(client: Direct, world: World) -> None:
     world.dead.add("10.200.0.1")
     answer = client.unix.post("/v2/sandboxes", json={})
@@ -281,6 +330,50 @@ def test_the_pool(client: Direct, world: World) -> None:
     assert client.unix.post("/pool", json={"enabled": "maybe"}).status_code == 400
 
 
+def test_the_pool_of_one_template(client: Direct, world: World) -> None:
+    world.pool.start()
+    assert client.unix.post("/pool/resize", json={"size": 1, "template": "large"}).json()["size"] == 3
+    assert client.unix.post("/pool/resize", json={"size": 0}).json()["size"] == 1, "that of the default template"
+    client.unix.post("/pool", json={"enabled": True, "template": "large"})
+    until(lambda: client.unix.get("/pool").json()["warm"] == 1, "a full pool")
+    (pool,) = client.unix.get("/pool").json()["pools"]
+    assert pool | {"starting": 0} == {
+        "template": "large",
+        "enabled": True,
+        "size": 1,
+        "configured": 0,
+        "warm": 1,
+        "starting": 0,
+        "hits": 0,
+        "misses": 0,
+        "p50_ms": None,
+        "p95_ms": None,
+        "trouble": "",
+        "limit": "",
+    }
+    made = client.unix.post("/v2/sandboxes", json={"templateID": "large"})
+    assert made.headers["x-sandbox-origin"] == "pool"
+    assert client.unix.post("/pool", json={"enabled": False, "template": "large"}).json()["warm"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"size": 1, "template": "huge"}, 404),
+        ({"size": -1}, 400),
+        ({"size": 1001}, 400),
+        ({"size": 1.5}, 400),
+        ({}, 400),
+        ({"size": 1, "enabled": True}, 400),
+        ({"size": 100}, 400),
+    ],
+)
+def test_a_size_that_cannot_be(client: Direct, body: dict[str, Any], status: int) -> None:
+    answer = client.unix.post("/pool/resize", json=body)
+    assert answer.status_code == status and answer.json()["code"] == status, answer.text
+    assert client.unix.get("/pool").json()["size"] == 2
+
+
 def test_cleanup_and_routes(client: Direct, world: World) -> None:
     kept, old = client.create(keep=True)["sandboxID"], client.create()["sandboxID"]
     world.now[0] += 10
@@ -291,3 +384,145 @@ def test_cleanup_and_routes(client: Direct, world: World) -> None:
     assert client.unix.post("/cleanup", json={"olderThan": -5}).status_code == 400
     refused = client.unix.post("/cleanup", json={"olderThan": 5, "dryRun": True})
     assert refused.status_code == 400 and "dryRun" in refused.json()["message"]
+
+
+def test_pause_and_resume(client: Direct, world: World) -> None:
+    found = client.create(timeout=60)["sandboxID"]
+    assert client.unix.post(f"/sandboxes/{found[:6]}/pause").status_code == 204
+    paused = client.unix.get(f"/sandboxes/{found}").json()
+    assert (paused["state"], paused["unlimited"]) == ("paused", True)
+    assert client.unix.post(f"/sandboxes/{found}/pause").status_code == 204, "one that is paused stays so"
+    world.now[0] += 600
+    resumed = client.unix.post(f"/sandboxes/{found}/resume", json={})
+    assert resumed.status_code == 200 and resumed.json()["state"] == "running"
+    assert resumed.json()["endAt"] == "2027-01-15T08:11:00.000Z" and "envdAccessToken" not in resumed.json()
+
+
+def test_stop_and_start(client: Direct) -> None:
+    found = client.create()["sandboxID"]
+    assert client.unix.post(f"/sandboxes/{found}/stop").status_code == 204
+    (row,) = client.unix.get("/v2/sandboxes").json()
+    assert (row["state"], row["reason"]) == ("stopped", "stopped by request")
+    assert client.unix.post(f"/sandboxes/{found}/start", json={"timeout": 30}).json()["unlimited"] is False
+    client.unix.post(f"/sandboxes/{found}/stop")
+    assert client.unix.post(f"/sandboxes/{found}/start", json={"timeout": None}).json()["unlimited"] is True
+
+
+def test_a_new_end(client: Direct) -> None:
+    found = client.create()["sandboxID"]
+    assert (
+        client.unix.post(f"/sandboxes/{found}/timeout", json={"timeout": 60}).json()["endAt"].endswith("08:01:00.000Z")
+    )
+    assert client.unix.post(f"/sandboxes/{found}/timeout", json={"timeout": None}).json()["unlimited"] is True
+
+
+def test_a_larger_disk(client: Direct) -> None:
+    found = client.create(diskMB=100, volume="data")["sandboxID"]
+    assert client.unix.post(f"/sandboxes/{found}/disk", json={"diskMB": 200}).json()["diskSizeMB"] == 200
+    (volume,) = client.unix.get("/volumes").json()
+    assert volume["sizeMB"] == 200
+
+
+@pytest.mark.parametrize(
+    ("before", "action", "body", "words"),
+    [
+        ("stop", "pause", None, "docker-sandbox start"),
+        ("", "disk", {"diskMB": 64}, "disks only grow"),
+        ("pause", "disk", {"diskMB": 64}, "disks only grow"),
+    ],
+)
+def test_what_does_not_fit_the_state_is_a_conflict(
+    client: Direct, before: str, action: str, body: Any, words: str
+) -> None:
+    found = client.create()["sandboxID"]
+    if before:
+        client.unix.post(f"/sandboxes/{found}/{before}")
+    answer = client.unix.post(f"/sandboxes/{found}/{action}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (409, 409) and words in answer.json()["message"]
+
+
+ACTIONS = {"pause": None, "stop": None, "resume": {}, "start": {}, "timeout": {"timeout": 5}, "disk": {"diskMB": 99999}}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_unknown_sandbox_is_not_found_and_one_that_is_gone_says_why(client: Direct, action: str) -> None:
+    answer = client.unix.post(f"/sandboxes/ffffffffffff/{action}", json=ACTIONS[action])
+    assert answer.status_code == 404 and "'ffffffffffff' not found" in answer.json()["message"]
+    found = client.create()["sandboxID"]
+    client.unix.delete(f"/sandboxes/{found}")
+    again = client.unix.post(f"/sandboxes/{found}/{action}", json=ACTIONS[action])
+    assert again.status_code == 404 and "removed by request" in again.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "named"),
+    [
+        ("resume", {"timeout": -1}, "timeout"),
+        ("resume", {"timeout": "long"}, "timeout"),
+        ("start", {"timeout": 0}, "timeout"),
+        ("timeout", {"timeout": 1e12}, "timeout"),
+        ("timeout", {}, "timeout: is missing"),
+        ("disk", {}, "diskMB"),
+        ("disk", {"diskMB": 1}, "diskMB"),
+        ("disk", {"diskMB": 1 << 40}, "diskMB"),
+        ("disk", {"diskMB": "20g"}, "diskMB"),
+        ("disk", {"diskMB": 20480, "shrink": True}, "shrink"),
+    ],
+)
+def test_bad_bodies_change_nothing(client: Direct, action: str, body: Any, named: str) -> None:
+    found = client.create(timeout=60)["sandboxID"]
+    before = client.unix.get(f"/sandboxes/{found}").json()
+    answer = client.unix.post(f"/sandboxes/{found}/{action}", json=body)
+    assert answer.status_code == 400 and named in answer.json()["message"], answer.text
+    assert client.unix.get(f"/sandboxes/{found}").json() == before
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"diskMB": 3}, "diskMB"),
+        ({"diskMB": -1}, "diskMB"),
+        ({"volume": "../ledger"}, "volume"),
+        ({"volume": "Data"}, "volume"),
+        ({"volume": "data\n"}, "volume"),
+        ({"volume": "-data"}, "volume"),
+        ({"volume": "x" * 64}, "volume"),
+    ],
+)
+def test_disks_and_names_of_volumes_are_checked(client: Direct, body: Any, named: str) -> None:
+    answer = client.unix.post("/v2/sandboxes", json=body)
+    assert answer.status_code == 400 and named in answer.json()["message"]
+    assert client.world.engine.empty() and client.unix.get("/volumes").json() == []
+
+
+def test_volumes(client: Direct, world: World) -> None:
+    found = client.create(volume="data", diskMB=100)["sandboxID"]
+    assert client.unix.get("/volumes").json() == [
+        {
+            "name": "data",
+            "sizeMB": 100,
+            "usedBytes": None,
+            "sandboxID": found,
+            "createdAt": "2027-01-15T08:00:00.000Z",
+        }
+    ]
+    taken = client.unix.post("/v2/sandboxes", json={"volume": "data"})
+    assert taken.status_code == 409 and found in taken.json()["message"]
+    refused = client.unix.delete("/volumes/data")
+    assert refused.status_code == 409 and found in refused.json()["message"]
+    client.unix.delete(f"/sandboxes/{found}")
+    assert client.unix.get("/volumes").json()[0]["sandboxID"] == ""
+    assert client.unix.delete("/volumes/data").status_code == 204
+    assert client.unix.get("/volumes").json() == [] and world.sandboxes.disks.size_mb("data") is None
+    assert client.unix.delete("/volumes/data").status_code == 404
+
+
+def test_the_space_that_a_mounted_volume_takes(client: Direct, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.create(volume="data")
+    monkeypatch.setattr(world.sandboxes.disks, "usage", lambda slot: Usage(7, 9))
+    assert client.unix.get("/volumes").json()[0]["usedBytes"] == 7
+
+
+@pytest.mark.parametrize("name", ["..%2Fledger", "Data", "data.img", "-x"])
+def test_a_name_that_no_volume_can_have_is_refused(client: Direct, name: str) -> None:
+    assert client.unix.delete(f"/volumes/{name}").status_code in (400, 404)

@@ -19,17 +19,25 @@ listen = "127.0.0.1:8090"
 default_template = "base"
 default_port = 8000
 create_parallelism = 2
+max_sandboxes = 300
+memory_reserve_mb = 1024
+disk_reserve_mb = 2048
 [gateway]
 address = "127.0.0.1:8081"
 admin_socket = "/run/haproxy/admin.sock"
 routes_map = "/var/lib/acme/routes.map"
-[pool]
-size = 3
+[wanted]
+runtime = "crun"
+userns_remap = true
+tls_mode = "internal"
 [templates.base]
 image = "acme-sandbox:1"
 memory_mb = 2048
 cpus = 2.0
 pids = 1024
+disk_mb = 10240
+layer_mb = 10240
+pool = 3
 """
 
 
@@ -41,8 +49,8 @@ def file(tmp_path: Path) -> Path:
 def test_a_good_file(file: Path) -> None:
     file.write_text(GOOD)
     loaded = load(file)
-    assert loaded.templates == {"base": Template("base", "acme-sandbox:1", 2048, 2.0, 1024)}
-    assert loaded.gateway.address == ("127.0.0.1", 8081) and loaded.pool_size == 3
+    assert loaded.templates == {"base": Template("base", "acme-sandbox:1", 2048, 2.0, 1024, 10240, 10240, pool=3)}
+    assert loaded.gateway.address == ("127.0.0.1", 8081) and loaded.max_sandboxes == 300
     assert loaded.ledger == Path("/var/lib/acme/ledger.sqlite")
     assert loaded.url("4f1c0a9be2d7") == "https://qa-4f1c0a9be2d7.example.com"
 
@@ -66,18 +74,23 @@ WRONG = [
     ('address = "127.0.0.1:8081"', 'address = ":8081"', "gateway.address = ':8081': must look like"),
     ('admin_socket = "/run/haproxy/admin.sock"', "", "gateway.admin_socket is missing: must be an absolute path"),
     ('routes_map = "/var/lib/acme/routes.map"', "routes_map = 1", "gateway.routes_map = 1: must be an absolute path"),
-    ("size = 3", "size = -1", "pool.size = -1: must be a whole number from 0 to 1000"),
-    ("size = 3", "size = 3\nsise = 4", "pool.sise = 4: is no key of this release. Known here: size."),
-    ("[pool]", "[pond]", "pool is missing: must be a table"),
+    ("max_sandboxes = 300", "max_sandboxes = -1", "max_sandboxes = -1: must be a whole number from 0"),
+    ("memory_reserve_mb = 1024", "memory_reserve_mb = 0.5", "memory_reserve_mb = 0.5: must be a whole number from 0"),
+    ("disk_reserve_mb = 2048", "disk_reserve_mb = -1", "disk_reserve_mb = -1: must be a whole number from 0"),
+    ("pool = 3", "pool = -1", "templates.base.pool = -1: must be a whole number from 0 to 1000"),
+    ("pool = 3", "pool = 3\npol = 4", "templates.base.pol = 4: is no key of this release"),
+    ("[gateway]", "[gate]", "gateway is missing: must be a table"),
     ('image = "acme-sandbox:1"', "", "templates.base.image is missing: must be a text"),
     ("memory_mb = 2048", "memory_mb = 1", "templates.base.memory_mb = 1: must be a whole number from 16"),
     ("cpus = 2.0", 'cpus = "two"', "templates.base.cpus = 'two': must be a number from 0.01"),
     ("cpus = 2.0", "cpus = nan", "templates.base.cpus = nan: must be a number"),
     ("pids = 1024", "pids = 1", "templates.base.pids = 1: must be a whole number from 16"),
+    ("layer_mb = 10240", "layer_mb = 0", "templates.base.layer_mb = 0: must be a whole number from 1"),
+    ("disk_mb = 10240", "disk_mb = 63", "templates.base.disk_mb = 63: must be a whole number from 64"),
     ("pids = 1024", 'pids = 1024\nseccomp = "x.json"', "templates.base.seccomp = 'x.json': must be the absolute path"),
     ("pids = 1024", "pids = 1024\nruntime = 5", "templates.base.runtime = 5: must be a runtime"),
     ("pids = 1024", "pids = 1024\npid = 5", "templates.base.pid = 5: is no key of this release"),
-    ("[pool]", "colour = 1\n[pool]", "gateway.colour = 1: is no key of this release"),
+    ("[templates.base]", "colour = 1\n[templates.base]", "wanted.colour = 1: is no key of this release"),
     ("[gateway]", "colour = 1\n[gateway]", ": colour = 1: is no key of this release"),
     ("[templates.base]", "[templates]\nbase = 3\n[pids]", "templates.base = 3: must be a table"),
 ]

@@ -1,5 +1,6 @@
 """Docker's answers and errors, as the rest of the daemon sees them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,21 +29,6 @@ def test_a_dead_container_says_why() -> None:
     state = {"Running": False, "ExitCode": 137, "OOMKilled": True}
     found = engine.parse_container({**INSPECTED, "State": state, "NetworkSettings": {"Networks": None}})
     assert (found.running, found.pid, found.address, found.exit) == (False, 0, "", "exit code 137, out of memory")
-
-
-@pytest.mark.parametrize(
-    ("info", "uid"),
-    [
-        (
-            {"SecurityOptions": ["name=seccomp", "name=userns"], "DockerRootDir": "/var/lib/docker/165536.165536"},
-            165536,
-        ),
-        ({"SecurityOptions": ["name=seccomp"], "DockerRootDir": "/var/lib/docker"}, 0),
-        ({"SecurityOptions": None, "DockerRootDir": "/data/5.5"}, 0),
-    ],
-)
-def test_the_uid_that_is_root_inside(info: dict[str, Any], uid: int) -> None:
-    assert engine.base_uid(info) == uid
 
 
 def test_dockers_times() -> None:
@@ -120,6 +106,37 @@ def test_changes_end_with_the_connection() -> None:
         next(changes)
 
 
+def test_a_log_is_read_with_times_and_may_be_ended_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Answers(logs=iter([b"2027-01-15T08:00:00.000000001Z hello\n"]))
+    connected(monkeypatch, client)
+    docker = engine.DockerEngine()
+    assert list(docker.log("c", 20, 0.0, follow=False)) == [b"2027-01-15T08:00:00.000000001Z hello\n"]
+    docker.log("c", None, 5.5, follow=True)
+    fixed = {"stream": True, "timestamps": True}
+    assert client.asked == [
+        ("logs", ("c",), {**fixed, "follow": False, "tail": 20, "since": None}),
+        ("logs", ("c",), {**fixed, "follow": True, "tail": "all", "since": 5.5}),
+    ]
+
+
+def test_the_log_of_a_container_that_is_gone_is_empty() -> None:
+    gone = with_api(NotFound("gone", response=answer(404), explanation="no such thing")).log("x", 5, 0.0, True)
+    assert list(gone) == []
+    gone.close()
+
+
+def test_the_description_and_the_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Answers(
+        info={"DockerRootDir": "/d", "LiveRestoreEnabled": True},
+        version={"Version": "26.1.5", "ApiVersion": "1.45"},
+        networks=[{"IPAM": {"Config": [{"Subnet": "10.200.0.0/28"}]}}],
+    )
+    connected(monkeypatch, client)
+    docker = engine.DockerEngine()
+    assert (docker.describe().version, docker.describe().root_dir) == ("26.1.5", "/d")
+    assert docker.subnets() == ["10.200.0.0/28"]
+
+
 class Answers:
     """docker-py's client that answers what it is told, and remembers how it was asked."""
 
@@ -161,9 +178,11 @@ def test_dockers_settings_are_asked_again_after_it_was_away(monkeypatch: pytest.
     connected(monkeypatch, before, after)
     docker = engine.DockerEngine()
     assert docker.userns_uid() == docker.userns_uid() == 1 and len(before.asked) == 1
+    assert docker.data_root() == Path("/var/lib/docker/1.1") and len(before.asked) == 1
     docker._client = Api(requests.ConnectionError("gone"))  # type: ignore[assignment]
     with pytest.raises(errors.EngineDown):
         docker.start("x")
+    assert docker.data_root() == Path("/var/lib/docker/2.2")
     assert docker.userns_uid() == 2
 
 
@@ -220,8 +239,8 @@ def test_the_inventory_is_all_that_carries_the_projects_label(monkeypatch: pytes
     connected(monkeypatch, client)
     found = engine.DockerEngine().inventory("acme")
     assert found == [
-        engine.Found("container", "a" * 12, "s", 1_800_000_000, True),
-        engine.Found("container", "b" * 12, "", 1_800_000_001, False),
+        engine.Found("container", "a" * 12, "s", 1_800_000_000, "running"),
+        engine.Found("container", "b" * 12, "", 1_800_000_001, "exited"),
         engine.Found("network", "n", "s", pytest.approx(1_800_000_000.123456)),  # type: ignore[arg-type]
         engine.Found("volume", "v", "s", 1_800_000_000),
     ]
@@ -237,3 +256,23 @@ def test_no_volume_at_all_is_null_in_dockers_answer(monkeypatch: pytest.MonkeyPa
 def test_the_double_of_the_other_tests_is_an_engine() -> None:
     double: engine.Engine = FakeEngine(lambda: 0.0)
     assert double.inventory("acme") == []
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_build_says_its_lines_and_needs_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """By a program that stands for Docker's command; the host suite builds for real."""
+    command = tmp_path / "bin/docker"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\ncat\ntouch "$DOCKER_CONFIG/x"\necho "$DOCKER_BUILDKIT $*"\nexit {code}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", "/proc/none")
+    context = tmp_path / "context.tar"
+    context.write_text("archive\n")
+    lines: list[bytes] = []
+    try:
+        for line in engine.DockerEngine().build(context, "image:1", {"BASE": "base:1"}):
+            lines.append(line)
+    except errors.EngineError as error:
+        assert code and "the build of image:1 failed" in str(error)
+    assert lines == [b"archive\n", b"1 build --progress=plain --build-arg BASE=base:1 --tag image:1 -\n"]

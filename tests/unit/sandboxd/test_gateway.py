@@ -1,13 +1,17 @@
 """Routes: the ledger is the truth, the map file and HAProxy's runtime map follow."""
 
+import itertools
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandboxd.errors import GatewayError
-from sandboxd.gateway import Gateway
-from tests.unit.sandboxd.conftest import FakeHaproxy, World
+from sandboxd.gateway import TALKS, Gateway
+from tests.unit.sandboxd.conftest import FakeHaproxy, World, until
 
 
 @pytest.fixture
@@ -160,3 +164,34 @@ def test_a_haproxy_that_hangs_is_given_up(world: World, gateway: Gateway, monkey
     world.haproxy.hanging.set()
     with pytest.raises(GatewayError, match=r"does not answer on .*timed out.*systemctl status haproxy"):
         gateway.check()
+
+
+def test_many_at_once_wait_for_a_door_that_lets_few_in(
+    directory: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Unix socket whose queue is full refuses at once, and HAProxy's queue is short."""
+    connected = itertools.count(1)
+    inside: list[int] = []
+
+    class Counting(socket.socket):
+        def connect(self, address: Any) -> None:
+            super().connect(address)
+            inside.append(next(connected))
+
+    path = directory / "narrow.sock"
+    with socket.socket(socket.AF_UNIX) as narrow, ThreadPoolExecutor(40) as several:
+        narrow.bind(str(path))
+        narrow.listen(TALKS)
+        monkeypatch.setattr("sandboxd.gateway.socket.socket", Counting)
+        monkeypatch.setattr(gateway, "_admin_socket", path)
+        monkeypatch.setattr("sandboxd.gateway.TIMEOUT_S", 30.0)
+        checks = [several.submit(gateway.check) for _ in range(40)]
+        until(lambda: len(inside) == TALKS, "as many as may")
+        for _ in checks:
+            connection, _ = narrow.accept()
+            with connection, connection.makefile("rw") as stream:
+                stream.readline()
+                stream.write("type=str, case=sensitive, found=no\n")
+        for check in checks:
+            check.result(30)
+    assert len(inside) == 40

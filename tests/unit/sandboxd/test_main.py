@@ -1,5 +1,6 @@
 """The daemon as a process: its sockets, its word to systemd, its end, and its complaints."""
 
+import json
 import os
 import signal
 import socket
@@ -13,22 +14,26 @@ import httpx
 import pytest
 
 from sandboxd import __main__ as daemon
-from sandboxd import api
 from sandboxd.errors import ConfigError
 from sandboxd.ledger import Ledger
 from sandboxd.sandboxes import Host
-from tests.unit.sandboxd.conftest import OWN_GROUP, FakeHaproxy, World, until
+from tests.unit.sandboxd.conftest import OWN_GROUP, FakeHaproxy, World, services_of, until
 
 PROJECT = Path(__file__).parents[3]
 
 # The daemon's own main(), with doubles for Docker and for what is inside the sandboxes.
 PROGRAM = """
 import sys, time
+from pathlib import Path
 from sandboxd import __main__ as daemon
 from sandboxd.sandboxes import Host
-from tests.unit.sandboxd.conftest import FakeEngine
+from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts
+mounts = FakeMounts(Path(sys.argv[-1]).parent / "root")
 daemon.DockerEngine = lambda: FakeEngine(time.time)
-daemon.Host = lambda nofile: Host(nofile=nofile, netns_run=lambda command: 0, alive=lambda address: True)
+daemon.Host = lambda nofile: Host(
+    nofile=nofile, netns_run=lambda _: 0, disks_run=mounts.run, root=mounts.root, alive=lambda _: True,
+    available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192,
+)
 sys.exit(daemon.main())
 """
 
@@ -140,17 +145,25 @@ listen = "127.0.0.1:{port}"
 default_template = "base"
 default_port = 8000
 create_parallelism = 2
+max_sandboxes = 10
+memory_reserve_mb = 1024
+disk_reserve_mb = 2048
 [gateway]
 address = "127.0.0.1:8081"
 admin_socket = "{directory}/admin.sock"
 routes_map = "{state}/routes.map"
-[pool]
-size = 2
+[wanted]
+runtime = "crun"
+userns_remap = true
+tls_mode = "internal"
 [templates.base]
 image = "base:1"
 memory_mb = 2048
 cpus = 2.0
 pids = 1024
+disk_mb = 10240
+layer_mb = 10240
+pool = 2
 """
     )
     haproxy = FakeHaproxy(directory / "admin.sock", state / "routes.map")
@@ -207,6 +220,19 @@ def test_it_serves_as_soon_as_it_says_so_and_ends_in_order_at_sigterm(files: Pat
     ledger.close()
 
 
+def test_it_does_not_wait_for_those_who_follow_a_log(files: Path) -> None:
+    with running(files) as process, client_of(files) as client:
+        found = client.post("/v2/sandboxes", json={}).json()["sandboxID"]
+        with client.stream("GET", f"/logs/{found}?follow=true&events=true", timeout=15) as followed:
+            lines = followed.iter_lines()
+            assert json.loads(next(lines))["kind"] == "created"
+            process.send_signal(signal.SIGTERM)
+            last = [json.loads(line) for line in lines][-1]
+        assert last["code"] == 503 and "being stopped" in last["message"]
+        _, log = process.communicate(timeout=15)
+    assert process.returncode == 0 and "Traceback" not in log, log
+
+
 def test_a_second_daemon_says_so_and_leaves_the_first_ones_socket_alone(files: Path) -> None:
     with running(files), client_of(files) as client:
         second = launch(files)
@@ -244,7 +270,7 @@ def test_what_runs_in_the_background_is_stopped_when_serving_fails(
     monkeypatch.setattr(daemon.Server, "serve", fail)
     monkeypatch.setattr(world.pool, "stop", note("pool", world.pool.stop))
     monkeypatch.setattr(world.reconciler, "stop", note("reconciler", world.reconciler.stop))
-    parts = api.Services(world.sandboxes, world.pool, world.reconciler, world.health)
+    parts = services_of(world)
     with pytest.raises(RuntimeError, match="no event loop today"):
         daemon.serve(world.config, parts)
     assert stopped == ["pool", "reconciler"]

@@ -1,18 +1,27 @@
-"""The pool's own thread: it fills, stops, retries, and gives way to a drain."""
+"""One pool, with its own thread: it fills, stops, retries, and gives way to a drain. Several are in test_pools."""
 
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sandboxd.errors import EngineDown, HostError
+from sandboxd import pool
+from sandboxd.config import Config
+from sandboxd.errors import EngineDown, HostError, HostFull
+from sandboxd.pool import PoolStatus
 from sandboxd.records import Claim
-from tests.unit.sandboxd.conftest import World, down, make_world, refusal, until
+from tests.unit.sandboxd.conftest import World, down, living, make_world, refusal, until
 
 
 def full(world: World) -> None:
     until(lambda: world.pool.status().warm == 2 and world.pool.status().starting == 0, "a full pool")
+
+
+def one(world: World, template: str = "base") -> PoolStatus:
+    return next(pool for pool in world.pool.status().pools if pool.template == template)
 
 
 def test_it_is_off_until_it_is_turned_on(world: World) -> None:
@@ -67,7 +76,7 @@ def test_a_drain_removes_all_members_and_no_sandbox_in_use(world: World) -> None
 
 def test_whether_it_is_on_survives_a_restart(world: World) -> None:
     world.pool.enable()
-    again = make_world(world.config, world.engine, world.haproxy)
+    again = make_world(world.config, world.engine, world.haproxy, world.mounts)
     assert again.pool.enabled
     again.ledger.close()
 
@@ -76,9 +85,9 @@ def test_a_failure_is_reported_and_tried_again(world: World) -> None:
     world.engine.fail["create_network"] = refusal()
     world.pool.start()
     world.pool.enable()
-    until(lambda: bool(world.pool.status().trouble) or world.pool.status().warm > 0, "an attempt")
-    until(lambda: world.pool.status().warm == 2, "members after a pause")
-    assert world.pool.status().trouble == ""
+    until(lambda: bool(one(world).trouble) or one(world).warm > 0, "an attempt")
+    full(world)
+    assert one(world).trouble == ""
 
 
 def test_members_of_an_outdated_image_and_surplus_ones_are_discarded(world: World) -> None:
@@ -181,7 +190,7 @@ def test_an_image_that_is_missing_is_a_trouble_of_the_pool_alone(world: World) -
     sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
     world.haproxy.map, image = [], world.engine.images.pop("base:1")
     world.reconciler.tick()
-    assert "'base:1' is not on this host" in world.health.troubles()["image"]
+    assert "'base:1' is not on this host" in world.health.troubles()["image of base"]
     assert [key for key, _ in world.haproxy.map] == [sandbox.id], "the rest was compared"
     world.engine.images["base:1"] = image
     world.reconciler.tick()
@@ -210,3 +219,92 @@ def test_nothing_is_made_once_it_stops(world: World) -> None:
     world.pool.stop()
     assert world.pool.obtain("base", Claim()).origin == "pool"
     assert world.pool.status().starting == 0 and world.pool.status().warm == 1
+
+
+def test_a_claim_is_measured_and_a_cold_create_is_not(world: World) -> None:
+    world.pool.start()
+    world.pool.enable()
+    full(world)
+    world.pool.obtain("base", Claim(), cold=True)
+    assert (one(world).p50_ms, one(world).p95_ms) == (None, None)
+    world.pool.obtain("base", Claim())
+    found = one(world)
+    assert found.p50_ms is not None and found.p50_ms == found.p95_ms and found.p50_ms >= 0
+
+
+def test_a_member_that_died_is_replaced(world: World) -> None:
+    world.pool.start()
+    world.pool.enable()
+    full(world)
+    dead = next(iter(world.engine.containers))
+    world.engine.stop(dead)
+    world.reconciler.tick()
+    full(world)
+    assert dead not in world.engine.containers
+
+
+def test_a_member_that_is_dead_at_its_claim_is_replaced(world: World) -> None:
+    for _ in range(2):  # one of them is the oldest
+        world.now[0] += 1
+        world.sandboxes.create_member(world.config.templates["base"], lambda: True)
+    world.pool.start()
+    world.pool.enable()
+    dead = world.ledger.rows("warm")[0]
+    world.dead.add(dead.address)
+    claimed = world.pool.obtain("base", Claim())
+    assert claimed.id != dead.id and claimed.origin == "pool"
+    full(world)
+    world.sandboxes.settle()
+    assert dead.id not in world.engine.containers and one(world).hits == 1
+
+
+def test_a_full_host_is_told_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its figures differ each time, and are no news for the log."""
+    monkeypatch.setattr(pool, "RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr(pool, "RETRY_LAST_S", 0.002)
+    asked = itertools.count()
+    read = world.sandboxes.host.available_memory_mb
+    monkeypatch.setattr(
+        world.sandboxes._capacity, "_memory_mb", lambda: read() if read() > 1000 else read() + next(asked) % 50
+    )
+    world.memory_mb[0] = 500
+    world.pool.start()
+    world.pool.enable()
+    until(lambda: next(asked) > 20, "many attempts")
+    found = one(world)
+    assert (found.warm, found.limit) == (0, "memory_reserve_mb") and "memory_reserve_mb keeps 1024" in found.trouble
+    assert len([record for record in caplog.records if "memory_reserve_mb" in record.getMessage()]) == 1
+    world.memory_mb[0] = 8192
+    full(world)
+    assert (one(world).limit, one(world).trouble) == ("", "")
+
+
+def test_it_waits_between_attempts_on_a_full_host(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "RETRY_FIRST_S", 1000.0)
+    world.disk_mb["docker"] = 5
+    world.pool.start()
+    world.pool.enable()
+    until(lambda: one(world).limit == "disk_reserve_mb" and one(world).starting == 0, "the first attempts")
+    del world.disk_mb["docker"]
+    for _ in range(5):
+        world.pool.wake()
+        assert one(world).starting == one(world).warm == 0
+    world.pool.enable()  # somebody wants to know: at once
+    full(world)
+
+
+def test_members_count_and_claims_of_them_are_allowed_on_a_full_host(config: Config) -> None:
+    with living(replace(config, max_sandboxes=3)) as world:
+        world.pool.start()
+        world.pool.enable()
+        full(world)
+        world.pool.obtain("base", Claim(), cold=True)
+        with pytest.raises(HostFull, match=r"3 sandboxes \(1 in use, 2 in pools, 0 being made\)"):
+            world.pool.obtain("base", Claim(), cold=True)
+        assert {world.pool.obtain("base", Claim()).origin for _ in range(2)} == {"pool"}
+        until(lambda: one(world).limit == "max_sandboxes", "the pool's attempt")
+        with pytest.raises(HostFull, match=r"3 in use, 0 in pools"):
+            world.pool.obtain("base", Claim())
+        assert len(world.engine.containers) == 3

@@ -1,6 +1,7 @@
 """The loop that makes the world agree with the ledger."""
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, HostError
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import START, World, down, make_world, refusal, until
+from tests.unit.sandboxd.conftest import START, World, down, make_world, refusal, state_of, until
 from tests.unit.sandboxd.test_sandboxes import member
+
+LOST = "feedfeedfeed"  # a slot that no ledger knows
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_a_sandbox_that_cannot_be_started_is_reported_and_kept(world: World) -> 
     world.engine.stop(sandbox.id)
     world.engine.fail["start"] = refusal()
     world.reconciler.tick()
-    assert "cannot be started again" in world.health.troubles()[f"sandbox {sandbox.id}"]
+    assert "cannot be made to be running again" in world.health.troubles()[f"sandbox {sandbox.id}"]
     world.reconciler.tick()
     assert world.health.troubles() == {} and world.engine.containers[sandbox.id].running
 
@@ -81,7 +84,7 @@ def test_a_stopped_pool_member_is_never_used_again(world: World) -> None:
 def test_what_a_crash_left_half_done_is_removed(world: World, state: str) -> None:
     sandbox = create(world)
     world.ledger._db.execute("UPDATE sandboxes SET state = ? WHERE slot = ?", (state, sandbox.slot))
-    again = make_world(world.config, world.engine, world.haproxy)
+    again = make_world(world.config, world.engine, world.haproxy, world.mounts)
     again.reconciler.tick()
     assert again.engine.empty() and again.ledger.rows() == [] and again.leftovers() == []
     again.ledger.close()
@@ -97,7 +100,7 @@ def test_a_lost_name_is_given_again(world: World) -> None:
 def test_the_end_of_a_sandbox_is_kept_by_the_ledger(world: World) -> None:
     """Not by a timer: a daemon that was down when it came removes the sandbox as soon as it is up."""
     short, long, endless = create(world, Claim(timeout_s=10)), create(world, Claim(timeout_s=100)), create(world)
-    again = make_world(world.config, world.engine, world.haproxy)
+    again = make_world(world.config, world.engine, world.haproxy, world.mounts)
     again.now[0] = START + 11
     again.reconciler.expire()
     assert {row.id for row in again.ledger.rows("running")} == {long.id, endless.id}
@@ -394,3 +397,198 @@ def test_a_known_sandbox_is_never_swept(world: World) -> None:
     world.now[0] += 30 * 86400
     world.reconciler.sweep_unknown()
     assert set(world.engine.containers) == {warm, used.id}
+
+
+BEHIND = {  # what somebody does with Docker's own command, and what it is after the next look, in ledger and Docker
+    ("running", "pause"): ("running", "running"),
+    ("running", "stop"): ("running", "running"),
+    ("paused", "unpause"): ("paused", "paused"),
+    ("paused", "stop"): ("stopped", "exited"),
+    ("stopped", "start"): ("stopped", "exited"),
+}
+
+
+def in_state(world: World, state: str, claim: Claim | None = None) -> Sandbox:
+    sandbox = create(world, claim)
+    if state == "paused":
+        return world.transitions.pause(sandbox)
+    return world.transitions.stop(sandbox, "test") if state == "stopped" else sandbox
+
+
+@pytest.mark.parametrize(("state", "command"), BEHIND)
+def test_what_docker_does_behind_our_back_is_put_right(world: World, state: str, command: str) -> None:
+    sandbox = in_state(world, state)
+    getattr(world.engine, command)(sandbox.id)
+    world.reconciler.tick()
+    seen = row_of(world, sandbox).state, state_of(world.engine.containers[sandbox.id])
+    assert seen == BEHIND[state, command] and world.health.troubles() == {}
+    assert [key for key, _ in world.haproxy.map] == ([sandbox.id] if seen[0] == "running" else [])
+    calls = len(world.mounts.commands), dict(world.engine.containers)
+    world.reconciler.tick()
+    assert (len(world.mounts.commands), dict(world.engine.containers)) == calls, "the next look finds all in order"
+
+
+@pytest.mark.parametrize(("state", "command"), BEHIND)
+def test_a_list_that_does_not_show_it_yet_is_not_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str, command: str
+) -> None:
+    """Docker tells of an event, which has us look, before it writes to the table that its list is read from."""
+    sandbox = in_state(world, state)
+    found = world.engine.inventory(world.config.project)
+    getattr(world.engine, command)(sandbox.id)
+    monkeypatch.setattr(world.engine, "inventory", lambda project: found)
+    world.reconciler.tick()
+    assert state_of(world.engine.containers[sandbox.id]) == BEHIND[state, command][1]
+
+
+def test_docker_unpausing_is_noticed_at_once(world: World, quick: None) -> None:
+    world.reconciler.start()
+    until(lambda: bool(world.ledger.setting("may_sweep")), "the first comparison")
+    sandbox = in_state(world, "paused")
+    world.engine.unpause(sandbox.id)
+    world.engine.events.put(sandbox.slot)
+    until(lambda: world.engine.containers[sandbox.id].paused, "the sandbox paused again")
+
+
+@pytest.mark.parametrize("state", ["paused", "stopped"])
+def test_a_removed_container_takes_its_sandbox_along_in_every_state(world: World, state: str) -> None:
+    sandbox = in_state(world, state)
+    world.engine.remove_container(sandbox.id)
+    world.reconciler.tick()
+    assert row_of(world, sandbox).state == "gone" and world.engine.empty() and world.leftovers() == []
+
+
+def test_a_reboot(world: World) -> None:
+    """Everything is stopped, nothing mounted; the disk is mounted before its container starts."""
+    world.reconciler.tick()
+    warm = member(world)
+    running, paused, stopped = (in_state(world, state) for state in ("running", "paused", "stopped"))
+    world.now[0] += 1
+    with_volume = create(world, Claim(volume="data"))
+    for found in world.engine.containers:
+        world.engine.stop(found)
+    world.mounts.reboot()
+    again = make_world(world.config, world.engine, world.haproxy, world.mounts)
+    again.now[0] = world.now[0] + 3600
+    again.reconciler.tick()
+    assert {one.id: row_of(again, one).state for one in (running, paused, stopped, with_volume)} == {
+        running.id: "running",
+        paused.id: "stopped",
+        stopped.id: "stopped",
+        with_volume.id: "running",
+    }
+    assert "host restarted" in row_of(again, paused).reason and row_of(again, stopped).reason == "test"
+    assert sorted(again.mounts.mounted()) == sorted([running.slot, with_volume.slot])
+    assert warm not in again.engine.containers and again.health.troubles() == {}
+    for sandbox in (paused, stopped):
+        again.transitions.resume(sandbox)
+    assert len(again.mounts.mounted()) == 4 and len(again.haproxy.map) == 4
+    again.ledger.close()
+
+
+def test_a_disk_that_cannot_be_mounted_is_a_trouble_of_its_sandbox_alone(world: World) -> None:
+    broken, well = create(world), create(world)
+    for sandbox in (broken, well):
+        world.engine.stop(sandbox.id)
+    world.mounts.reboot()
+    world.sandboxes.disks.file(broken.slot, "").unlink()
+    for _ in range(2):
+        world.reconciler.tick()
+        assert world.engine.containers[well.id].running and not world.engine.containers[broken.id].running
+        assert list(world.health.troubles()) == [f"sandbox {broken.id}"]
+        assert "is gone" in world.health.troubles()[f"sandbox {broken.id}"]
+    assert world.sandboxes.remove(broken, "test") and world.leftovers() == [well.slot]
+
+
+def test_a_sandbox_of_the_release_before_goes_with_its_docker_volume(world: World) -> None:
+    sandbox = create(world)
+    world.sandboxes.disks.remove(sandbox.slot)
+    name = f"acme-code-{sandbox.slot}"
+    world.engine.volumes[name] = Found("volume", name, sandbox.slot, world.now[0])
+    world.ledger._db.execute("UPDATE sandboxes SET disk_mb = 0")
+    world.now[0] += 3600
+    world.reconciler.tick()
+    assert name in world.engine.volumes
+    world.sandboxes.remove(row_of(world, sandbox), "test")
+    assert world.engine.empty() and world.leftovers() == []
+
+
+def leave_files(world: World, slot: str) -> list[Path]:
+    """What a lost sandbox of that slot would leave on the host."""
+    state = world.config.state_dir
+    paths = [
+        state / f"disks/{slot}.img",
+        state / f"disks/{slot}.new",
+        state / f"mounts/{slot}/x",
+        state / f"sandboxes/{slot}/x",
+    ]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    for path in paths[:2]:
+        path.touch()
+    (state / f"sandboxes/{slot}/agent.json").touch()
+    world.mounts.run(["mount", str(state / f"disks/{slot}.img"), str(state / f"mounts/{slot}")])
+    return paths
+
+
+def test_files_mounts_and_directories_that_nobody_knows_are_swept(world: World) -> None:
+    world.now[0] = time.time()
+    known = create(world)
+    world.reconciler.tick()
+    leave_files(world, LOST)
+    world.reconciler.tick()
+    assert world.leftovers() == sorted([known.slot, LOST]), "young ones may be somebody's who is just beginning"
+    world.now[0] += 3600
+    world.reconciler.tick()
+    assert world.leftovers() == [known.slot] and world.mounts.mounted() == [known.slot]
+
+
+def test_what_cannot_be_unmounted_is_tried_again(world: World) -> None:
+    world.reconciler.tick()
+    leave_files(world, LOST)
+    world.mounts.fail["umount"] = HostError("umount: target is busy")
+    world.reconciler.tick()
+    assert LOST in world.leftovers()
+    world.reconciler.tick()
+    assert world.leftovers() == []
+
+
+def test_no_volume_and_no_file_of_another_name_is_swept(world: World) -> None:
+    volume, sandbox = create(world, Claim(volume="data")), create(world)
+    world.reconciler.tick()
+    state = world.config.state_dir
+    others = [state / "volumes/unknown.img", state / f"disks/{sandbox.slot}.img.bak", state / "disks/notes.txt"]
+    for path in others:
+        path.touch()
+    (state / "mounts/mine").mkdir()
+    world.sandboxes.remove(volume, "test")
+    world.now[0] += 30 * 86400
+    world.reconciler.tick()
+    world.reconciler.sweep_unknown()
+    assert all(path.exists() for path in [*others, state / "volumes/data.img", state / f"disks/{sandbox.slot}.img"])
+    assert (state / "mounts/mine").is_dir() and world.mounts.mounted() == [sandbox.slot]
+
+
+def test_files_count_when_a_new_ledger_is_met(world: World) -> None:
+    leave_files(world, LOST)
+    world.reconciler.tick()
+    assert "2 containers, networks, volumes or disks" in world.health.troubles()["sweep"]
+    assert world.leftovers() == [LOST]
+    world.reconciler.sweep_unknown()
+    assert world.leftovers() == [] and "sweep" not in world.health.troubles()
+
+
+def test_a_sandbox_that_is_made_while_the_sweep_begins_keeps_its_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--unknown knows no grace: what it has found must be looked up after it was found."""
+    made: list[Sandbox] = []
+    slots = world.sandboxes.disks.slots
+
+    def creating() -> dict[str, float]:
+        made.append(create(world))
+        return slots()
+
+    monkeypatch.setattr(world.sandboxes.disks, "slots", creating)
+    world.reconciler.sweep_unknown()
+    assert world.leftovers() == [made[0].slot] and world.mounts.mounted() == [made[0].slot]

@@ -29,7 +29,7 @@ def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:
     ]
 
 
-ENGINE_STEPS = ["image_id", "create_network", "userns_uid", "create_container", "start", "container"]
+ENGINE_STEPS = ["image_id", "data_root", "create_network", "userns_uid", "create_container", "start", "container"]
 OTHER_STEPS = ["dirs.create", "dirs.write", "ledger.set_id", "ledger.set_boot", "ledger.set_running", "gateway.add"]
 
 
@@ -147,7 +147,7 @@ def test_many_claimers_never_get_the_same_member(world: World) -> None:
         claimed = list(several.map(lambda _: world.sandboxes.claim(template, Claim()), range(24)))
     ids = [sandbox.id for sandbox in claimed if sandbox]
     assert len(ids) == 8 and set(ids) == members
-    assert (world.ledger.counter("hits"), world.ledger.counter("misses")) == (8, 16)
+    assert (world.ledger.counter("hits:base"), world.ledger.counter("misses:base")) == (8, 16)
     assert len({sandbox.container for sandbox in claimed if sandbox}) == 8
 
 
@@ -157,7 +157,7 @@ def test_a_dead_member_is_discarded_and_the_next_one_claimed(world: World) -> No
     sandbox = world.sandboxes.claim(world.config.templates["base"], Claim())
     world.sandboxes.settle()
     assert sandbox is not None and sandbox.id == alive
-    assert world.ledger.counter("hits") == 1 and dead not in world.engine.containers
+    assert world.ledger.counter("hits:base") == 1 and dead not in world.engine.containers
 
 
 def test_a_member_of_another_image_is_not_claimed(world: World) -> None:
@@ -177,7 +177,7 @@ def test_remove_takes_everything_and_only_once(world: World) -> None:
 
 def test_a_removal_that_docker_interrupts_is_finished_later(world: World) -> None:
     sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
-    world.engine.fail["remove_volume"] = down()
+    world.engine.fail["remove_network"] = down()
     with pytest.raises(EngineDown):
         world.sandboxes.remove(sandbox, "test")
     world.reconciler.tick()
@@ -233,7 +233,7 @@ def test_without_gateway_no_member_is_taken(world: World) -> None:
     world.haproxy.stop()
     with pytest.raises(GatewayError):
         world.sandboxes.claim(world.config.templates["base"], Claim())
-    assert len(world.ledger.rows("warm")) == 1 and world.ledger.counter("misses") == 0
+    assert len(world.ledger.rows("warm")) == 1 and world.ledger.counter("misses:base") == 0
 
 
 def test_a_claim_in_the_middle_of_a_look_keeps_its_variables_and_its_name(
@@ -296,11 +296,11 @@ def test_a_name_that_docker_refused_is_given_by_reconcile(world: World) -> None:
     assert world.engine.containers[sandbox.id].name == sandbox.container
 
 
-@pytest.mark.parametrize("method", ["remove_container", "remove_network", "remove_volume"])
+@pytest.mark.parametrize("method", ["remove_container", "remove_network", "umount"])
 def test_a_removal_goes_on_from_wherever_it_was_interrupted(world: World, method: str) -> None:
     sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
     world.sandboxes.settle()
-    world.engine.fail[method] = refusal()
+    (world.mounts if method == "umount" else world.engine).fail[method] = refusal()
     assert world.sandboxes.try_remove(sandbox, "test")
     assert [row.state for row in world.ledger.rows()] == ["removing"] and world.haproxy.map == []
     assert world.sandboxes.remove(sandbox, "again")
@@ -331,3 +331,80 @@ def test_a_seccomp_profile_is_read_and_a_missing_one_named(world: World) -> None
     profile.write_text('{"defaultAction": "x"}')
     world.sandboxes.create(template, Claim())
     assert world.engine.payloads[0]["HostConfig"]["SecurityOpt"] == ['seccomp={"defaultAction": "x"}']
+
+
+def test_who_asks_for_one_that_has_ended_is_told_when_and_why(world: World) -> None:
+    sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
+    world.engine.fail["remove_network"] = down()
+    world.sandboxes.try_remove(sandbox, "cleanup")
+    with pytest.raises(NotFound, match="not found: it is being removed: cleanup"):
+        world.sandboxes.find(sandbox.id)
+    world.reconciler.tick()
+    with pytest.raises(NotFound, match="not found: it ended on 2027-01-15 08:00:00 UTC: cleanup"):
+        world.sandboxes.find(f"{sandbox.id}-local")
+
+
+def volumes(world: World) -> list[tuple[str, int, str]]:
+    return [(found.name, found.size_mb, found.sandbox_id) for found in world.ledger.volumes()]
+
+
+def test_a_disk_of_its_own_size_and_a_volume(world: World) -> None:
+    template = world.config.templates["base"]
+    own = world.sandboxes.create(template, Claim(disk_mb=100))
+    world.now[0] += 1
+    shared = world.sandboxes.create(template, Claim(volume="data"))
+    assert (own.disk_mb, shared.disk_mb, shared.volume) == (100, template.disk_mb, "data")
+    mounts = [payload["HostConfig"]["Mounts"][0] for payload in world.engine.payloads]
+    assert mounts == [
+        {"Type": "bind", "Source": str(world.sandboxes.disks.path(one.slot)), "Target": "/code"}
+        for one in (own, shared)
+    ]
+    assert volumes(world) == [("data", template.disk_mb, shared.id)]
+    with pytest.raises(Conflict, match=f"in use by sandbox {shared.id}"):
+        world.sandboxes.create(template, Claim(volume="data"))
+    for sandbox in (own, shared):
+        world.sandboxes.remove(sandbox, "test")
+    nothing_is_left(world)
+    assert volumes(world) == [("data", template.disk_mb, "")] and world.sandboxes.disks.size_mb("data") is not None
+
+
+@pytest.mark.parametrize("step", ["mkfs.ext4", "mount"])
+def test_a_disk_that_cannot_be_made_leaves_nothing(world: World, step: str) -> None:
+    world.mounts.fail[step] = HostError("no space left on device")
+    with pytest.raises(HostError):
+        world.sandboxes.create(world.config.templates["base"], Claim())
+    nothing_is_left(world)
+
+
+def test_a_new_volume_that_cannot_be_made_is_none(world: World) -> None:
+    """Else the next one who wants it would be told that its file is gone."""
+    world.mounts.fail["mkfs.ext4"] = HostError("no space left on device")
+    with pytest.raises(HostError):
+        world.sandboxes.create(world.config.templates["base"], Claim(volume="data"))
+    nothing_is_left(world)
+    assert volumes(world) == [] and list((world.config.state_dir / "volumes").iterdir()) == []
+
+
+def test_a_volume_whose_file_is_gone_is_not_replaced(world: World) -> None:
+    template = world.config.templates["base"]
+    first = world.sandboxes.create(template, Claim(volume="data"))
+    world.sandboxes.disks.file("", "data").unlink()
+    world.sandboxes.remove(first, "test")
+    world.now[0] += 1
+    for _ in range(2):
+        with pytest.raises(Conflict, match="docker-sandbox volume rm data"):
+            world.sandboxes.create(template, Claim(volume="data"))
+        nothing_is_left(world)
+    world.ledger.remove_volume("data", lambda: world.sandboxes.disks.remove_volume("data"))
+    assert world.sandboxes.create(template, Claim(volume="data")).volume == "data"
+
+
+def test_the_file_of_a_volume_that_the_ledger_does_not_know_keeps_its_size(world: World) -> None:
+    """Somebody has put it back."""
+    file = world.sandboxes.disks.file("", "data")
+    file.parent.mkdir()
+    with file.open("wb") as opened:
+        opened.truncate(300 * 1024 * 1024)
+    sandbox = world.sandboxes.create(world.config.templates["base"], Claim(volume="data", disk_mb=100))
+    assert sandbox.disk_mb == 300 and volumes(world) == [("data", 300, sandbox.id)]
+    assert "mkfs.ext4" not in [command[0] for command in world.mounts.commands]

@@ -10,13 +10,13 @@ from sandboxd.errors import LedgerError
 from sandboxd.ledger import Ledger
 from sandboxd.schema import MIGRATIONS
 
-BASE = Template("base", "base:1", 2048, 2.0, 1024)
+BASE = Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240)
 
 
 def test_migrations_go_forward_once_and_keep_what_is_there(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = directory / "l.sqlite"
     old = Ledger(file)
-    old.create("1", "pool", BASE, "sha256:1", 1.0)
+    old.create("1", "pool", BASE, "sha256:1", 1.0, 10240)
     old.close()
     newer = (*MIGRATIONS, "ALTER TABLE sandboxes ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue'")
     monkeypatch.setattr("sandboxd.schema.MIGRATIONS", newer)
@@ -26,7 +26,7 @@ def test_migrations_go_forward_once_and_keep_what_is_there(directory: Path, monk
         migrated.close()
     with sqlite3.connect(file) as db:
         assert db.execute("SELECT colour FROM sandboxes").fetchall() == [("blue",)]
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (len(newer),)
     db.close()
 
 
@@ -46,3 +46,96 @@ def test_a_file_that_is_no_ledger_is_refused_with_its_name(directory: Path) -> N
         Ledger(file)
     with pytest.raises(LedgerError, match="unable to open"):
         Ledger(directory / "none" / "l.sqlite")
+
+
+OLD = """
+    INSERT INTO sandboxes (slot, id, state, origin, template, image_id, memory_mb, cpus, container, address, booted,
+        name, keep, metadata, envs, created_at, claimed_at, ends_at, closed_at, reason) VALUES
+    ('a', NULL, 'creating', 'cold', 'base', 'sha256:1', 2048, 2.0, NULL, NULL, NULL, '', 0, '{}', '{}', 1, NULL, NULL,
+        NULL, ''),
+    ('b', 'idb', 'warm', 'pool', 'base', 'sha256:1', 2048, 2.0, 'pool-b', '10.0.0.2', 'boot', '', 0, '{}', '{}', 2,
+        NULL, NULL, NULL, ''),
+    ('c', 'idc', 'running', 'pool', 'base', 'sha256:1', 2048, 2.0, 'qa-c', '10.0.0.3', 'boot', 'demo', 1,
+        '{"k": "v"}', '{"A": "1"}', 3, 10, NULL, NULL, ''),
+    ('d', 'idd', 'running', 'cold', 'large', 'sha256:2', 8192, 0.5, 'qa-d', '10.0.0.4', 'boot', '', 0, '{}', '{}', 4,
+        20, 80, NULL, ''),
+    ('e', 'ide', 'removing', 'cold', 'base', 'sha256:1', 2048, 2.0, 'qa-e', '10.0.0.5', 'boot', '', 0, '{}', '{}', 5,
+        30, 90, NULL, 'why'),
+    ('f', 'idf', 'closed', 'cold', 'base', 'sha256:1', 2048, 2.0, NULL, '10.0.0.6', 'boot', '', 0, '{}', '{}', 6, 40,
+        100, 70, 'timeout reached');
+    INSERT INTO settings VALUES ('pool_enabled', 'yes'), ('may_sweep', 'yes');
+    INSERT INTO counters VALUES ('hits', 7), ('misses', 2);
+"""
+
+
+@pytest.fixture
+def first_release(directory: Path) -> Path:
+    """A ledger of the first schema, with a row in each of its states."""
+    file = directory / "l.sqlite"
+    with sqlite3.connect(file) as db:
+        db.executescript(f"{MIGRATIONS[0]}; {OLD}; PRAGMA user_version = 1;")
+    db.close()
+    return file
+
+
+def test_a_ledger_of_the_first_schema_keeps_everything(first_release: Path) -> None:
+    for _ in range(2):
+        ledger = Ledger(first_release)
+        rows = {row.slot: row for row in (*ledger.rows(), *ledger.rows("gone"))}
+        assert {slot: row.state for slot, row in rows.items()} == {
+            "a": "creating",
+            "b": "warm",
+            "c": "running",
+            "d": "running",
+            "e": "removing",
+            "f": "gone",
+        }
+        assert {(row.disk_mb, row.volume) for row in rows.values()} == {(0, "")}, "their /code is a Docker volume"
+        assert {slot: row.timeout_s for slot, row in rows.items()} == {
+            **dict.fromkeys("abc"),
+            **dict.fromkeys("def", 60.0),
+        }
+        kept = rows["c"]
+        assert (kept.id, kept.name, kept.keep, kept.metadata, kept.envs) == (
+            "idc",
+            "demo",
+            True,
+            {"k": "v"},
+            {"A": "1"},
+        )
+        assert (kept.container, kept.address, kept.booted, kept.origin) == ("qa-c", "10.0.0.3", "boot", "pool")
+        other = rows["d"]
+        assert (other.template, other.memory_mb, other.cpus, other.image_id) == ("large", 8192, 0.5, "sha256:2")
+        assert (other.created_at, other.claimed_at, other.ends_at) == (4, 20, 80)
+        assert (rows["f"].gone_at, rows["f"].reason, rows["e"].reason) == (70, "timeout reached", "why")
+        assert (ledger.setting("pool_enabled"), ledger.setting("may_sweep")) == ("yes", "yes")
+        assert (ledger.counter("hits:base"), ledger.counter("misses:base")) == (7, 2)
+        assert ledger.volumes() == [] and ledger.next_end() == 80
+        ledger.close()
+
+
+def test_what_was_migrated_can_be_used(first_release: Path) -> None:
+    ledger = Ledger(first_release)
+    assert ledger.set_paused("c").state == "paused" and ledger.set_stopped("d", "test").state == "stopped"
+    assert ledger.set_resumed("d", 5.0, 100.0).ends_at == 105
+    ledger.set_gone("e", 200)
+    ledger.create("g", "cold", BASE, "sha256:1", 1.0, 1024, "data")
+    assert [volume.name for volume in ledger.volumes()] == ["data"]
+    ledger.close()
+
+
+def test_a_migration_that_breaks_off_leaves_the_old_ledger(
+    first_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = (MIGRATIONS[0], f"{MIGRATIONS[1]}; INSERT INTO nothing VALUES (1)")
+    with monkeypatch.context() as patch:
+        patch.setattr("sandboxd.schema.MIGRATIONS", broken)
+        with pytest.raises(LedgerError, match="nothing"):
+            Ledger(first_release)
+    with sqlite3.connect(first_release) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM sandboxes WHERE state = 'closed'").fetchone() == (1,)
+    db.close()
+    ledger = Ledger(first_release)
+    assert len(ledger.rows()) == 5
+    ledger.close()

@@ -5,7 +5,8 @@ from pathlib import Path
 from sandboxd import spec
 from sandboxd.config import Template
 
-BASE = Template("base", "acme-sandbox:1", 2048, 1.5, 1024)
+BASE = Template("base", "acme-sandbox:1", 2048, 1.5, 1024, 10240, 10240)
+DISK = Path("/state/mounts/s")
 SLOT = "0123456789ab"
 
 
@@ -24,7 +25,7 @@ def test_a_network_of_its_own() -> None:
 
 
 def test_limits_and_walls() -> None:
-    payload = spec.container_payload("acme", SLOT, BASE, Path("/state/slot"), nofile=4096)
+    payload = spec.container_payload("acme", SLOT, BASE, Path("/state/slot"), DISK, nofile=4096)
     host = payload["HostConfig"]
     assert host["Memory"] == host["MemorySwap"] == 2048 * 1024 * 1024
     assert (host["NanoCpus"], host["PidsLimit"], host["Init"]) == (1_500_000_000, 1024, True)
@@ -37,18 +38,17 @@ def test_limits_and_walls() -> None:
 
 
 def test_mounts_and_labels() -> None:
-    payload = spec.container_payload("acme", SLOT, BASE, Path("/state/slot"), nofile=1)
+    payload = spec.container_payload("acme", SLOT, BASE, Path("/state/slot"), DISK, nofile=1)
     code, slot = payload["HostConfig"]["Mounts"]
-    assert (code["Type"], code["Source"], code["Target"]) == ("volume", f"acme-code-{SLOT}", "/code")
-    assert code["VolumeOptions"]["Labels"]["sandbox.slot"] == SLOT
+    assert (code["Type"], code["Source"], code["Target"]) == ("bind", "/state/mounts/s", "/code")
     assert (slot["Source"], slot["Target"], slot["ReadOnly"]) == ("/state/slot", "/run/sandbox", True)
     assert payload["Labels"]["sandbox.image"] == "acme-sandbox:1"
     assert "Env" not in payload, "secrets and variables go through the agent's file"
 
 
 def test_profiles_and_runtime_of_a_template() -> None:
-    template = Template("base", "i", 1024, 1, 64, apparmor="sandbox", runtime="runsc")
-    host = spec.container_payload("acme", SLOT, template, Path("/s"), 1, seccomp_json="{}")["HostConfig"]
+    template = Template("base", "i", 1024, 1, 64, 512, 512, apparmor="sandbox", runtime="runsc")
+    host = spec.container_payload("acme", SLOT, template, Path("/s"), DISK, 1, seccomp_json="{}")["HostConfig"]
     assert host["SecurityOpt"] == ["seccomp={}", "apparmor=sandbox"] and host["Runtime"] == "runsc"
 
 
@@ -56,7 +56,7 @@ def test_the_whole_payload() -> None:
     """What a sandbox may do is decided here: a change must be seen, line by line."""
     own = {"sandbox.project": "acme", "sandbox.slot": SLOT, "sandbox.template": "base"}
     capabilities = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE"
-    assert spec.container_payload("acme", SLOT, BASE, Path("/state/sandboxes/s"), nofile=4096) == {
+    assert spec.container_payload("acme", SLOT, BASE, Path("/state/sandboxes/s"), DISK, nofile=4096) == {
         "Image": "acme-sandbox:1",
         "Hostname": "sandbox",
         "Labels": {**own, "sandbox.image": "acme-sandbox:1"},
@@ -66,6 +66,7 @@ def test_the_whole_payload() -> None:
             "Init": True,
             "Memory": 2147483648,
             "MemorySwap": 2147483648,
+            "OomScoreAdj": 500,
             "NanoCpus": 1500000000,
             "PidsLimit": 1024,
             "CapDrop": ["ALL"],
@@ -78,12 +79,7 @@ def test_the_whole_payload() -> None:
             ],
             "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "2"}},
             "Mounts": [
-                {
-                    "Type": "volume",
-                    "Source": f"acme-code-{SLOT}",
-                    "Target": "/code",
-                    "VolumeOptions": {"Labels": own},
-                },
+                {"Type": "bind", "Source": "/state/mounts/s", "Target": "/code"},
                 {"Type": "bind", "Source": "/state/sandboxes/s", "Target": "/run/sandbox", "ReadOnly": True},
             ],
         },
@@ -91,10 +87,10 @@ def test_the_whole_payload() -> None:
 
 
 def test_payloads_share_nothing_that_one_could_change_for_all() -> None:
-    first, second = (spec.container_payload("acme", SLOT, BASE, Path("/s"), 1) for _ in range(2))
+    first, second = (spec.container_payload("acme", SLOT, BASE, Path("/s"), DISK, 1) for _ in range(2))
     first["HostConfig"]["CapAdd"].append("SYS_ADMIN")
     first["HostConfig"]["Sysctls"]["x"] = "1"
-    assert second == spec.container_payload("acme", SLOT, BASE, Path("/s"), 1)
+    assert second == spec.container_payload("acme", SLOT, BASE, Path("/s"), DISK, 1)
 
 
 def test_names_of_claims_sort_by_time() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from sandboxd.slotdir import access_token
 from tests.unit.envd.client import Running, running_agent
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, write_place
+from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, Run, write_place
 from tests.unit.sandboxd.conftest import KEY, World
 from tests.unit.sandboxd.test_api import Client
 
@@ -66,6 +66,8 @@ def sandbox() -> dict[str, Any]:
         "cpuCount": 2,
         "memoryMB": 2048,
         "diskSizeMB": 10240,
+        "volume": "",
+        "reason": "",
         "metadata": {"ticket": "42"},
         "name": "demo",
         "keep": False,
@@ -125,3 +127,15 @@ def relay(box: Cli, control: ControlPlane, agent: Running) -> Iterator[Relay]:
     write_place(box.config, control.path, made.address)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def run(lone: Cli, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Within this process, against a control plane that answers what the test wants."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = lone.call(*arguments)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call

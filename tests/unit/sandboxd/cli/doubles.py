@@ -1,14 +1,18 @@
 """What the command line talks to: a control plane that answers what a test wants, and a gateway that can break off."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sandboxd.cli import main
 from sandboxd.cli.http1 import Connection, Response
@@ -16,6 +20,7 @@ from sandboxd.cli.http1 import Connection, Response
 SOURCE = Path(__file__).parents[4] / "src"
 ID = "000000000001"  # what the double of the engine calls its first container
 DEADLINE_S = 10.0
+Run = Callable[..., tuple[int, str, str]]  # the words of a command line -> exit code, output, messages
 START = """\
 import sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -70,7 +75,9 @@ class Server:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
+        """Accept no more. A second time changes nothing."""
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
     def _accept(self) -> None:
@@ -114,8 +121,12 @@ class ControlPlane(Server):
                 headers[name.lower()] = value
             content = stream.read(int(headers.get("content-length", 0)))
         self.requests.append(Request(method, target, headers, content))
+        self.recorded()
         known = self.answers.get(f"{method} {target}", answer_of(404, {"code": 404, "message": f"{target} not found"}))
         connection.sendall(known.pop(0) if isinstance(known, list) else known)
+
+    def recorded(self) -> None:
+        """Before the answer to the last of `requests`."""
 
 
 class Scripted(Server):
@@ -151,7 +162,7 @@ class Relay(Server):
         self.address: tuple[str, int] = self._listening.getsockname()
 
     def cut(self) -> None:
-        for connected in self._pairs:
+        for connected in tuple(self._pairs):  # not those that are made because of it
             with suppress(OSError):  # the other half of the pair has gone already
                 connected.shutdown(socket.SHUT_RDWR)
 
@@ -233,3 +244,27 @@ class Cli:
             process.kill()
             raise
         return process.returncode, err.decode()
+
+
+class Inside:
+    """`docker-sandbox VERB ID ...` within this process; what it printed is kept."""
+
+    def __init__(self, cli: Cli, captured: pytest.CaptureFixture[bytes]) -> None:
+        self.cli, self._captured = cli, captured
+        self.out, self.err = b"", ""
+
+    def run(self, *arguments: object) -> int:
+        verb, *rest = (os.fspath(word) if isinstance(word, Path) else str(word) for word in arguments)
+        code = self.cli.call(*verb.split(), ID, *rest)
+        self.out, err = self._captured.readouterr()
+        self.err = err.decode()
+        return code
+
+    def ok(self, *arguments: object) -> None:
+        assert self.run(*arguments) == 0, self.err
+        assert self.err == ""
+
+    def refused(self, *arguments: object) -> str:
+        assert self.run(*arguments) == 1 and self.out == b""
+        assert self.err.startswith("docker-sandbox: error: ")
+        return self.err

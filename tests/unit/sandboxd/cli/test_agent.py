@@ -47,6 +47,28 @@ def test_a_stream_of_the_real_agent(client: Agent) -> None:
     assert "pid" in events[0]["start"] and events[-1]["end"]["exitCode"] == 3
 
 
+def test_a_running_process_is_followed_to_its_end(client: Agent) -> None:
+    connections = [client.connect() for _ in range(3)]
+    events = client.start(connections[0], {**message("read line; exit 4"), "stdin": True})
+    pid = next(events)["start"]["pid"]
+    with pytest.raises(AgentError) as caught:
+        list(client.follow(connections[1], pid, timeout_s=0.1))
+    assert caught.value.code == "deadline_exceeded"
+    client.call("process.Process/CloseStdin", {"process": {"pid": pid}})
+    followed = list(client.follow(connections[2], pid, timeout_s=10))
+    assert followed[0] == {"start": {"pid": pid}} and followed[-1]["end"]["exitCode"] == 4
+    for connection in connections:
+        connection.close()
+
+
+def test_its_patience_has_an_end(sandbox: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Agent(silent.getsockname(), sandbox)
+        client.patience_s = 0.1
+        with pytest.raises(CliError, match="timed out"):
+            client.call("process.Process/List", {})
+
+
 def test_the_deadline_is_the_agents(client: Agent) -> None:
     connection = client.connect()
     with pytest.raises(AgentError) as caught:
@@ -154,3 +176,9 @@ def test_trailers() -> None:
     for error, words in (({"code": "c", "message": "m"}, "m"), ({"code": "c"}, "c"), ({"x": 1}, "unknown error")):
         with pytest.raises(AgentError, match=words):
             check_trailer({"error": error})
+
+
+@pytest.mark.parametrize(("state", "verb"), [("paused", "resume"), ("stopped", "start")])
+def test_one_that_does_not_run_is_refused_with_how_it_would(sandbox: dict[str, Any], state: str, verb: str) -> None:
+    with pytest.raises(CliError, match=rf"sandbox {ID} is {state}\. .*docker-sandbox {verb} {ID}"):
+        Agent(("127.0.0.1", 1), {**sandbox, "state": state})

@@ -152,3 +152,46 @@ def test_the_group_of_a_socket(directory: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(grp, "getgrgid", unknown)
     assert group_of(str(directory)) == str(directory.stat().st_gid)
+
+
+def test_the_lines_of_a_stream(client: ControlPlane, control: doubles.ControlPlane) -> None:
+    control.answer("POST /doctor", 200, b'{"name": "a"}\n{"name": "b"}\n')
+    assert list(client.stream("POST", "/doctor", {"probe": True})) == [{"name": "a"}, {"name": "b"}]
+    assert control.requests[0].body == {"probe": True}
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, 5), (500, 1), (404, 3)])
+def test_a_refusal_in_the_middle_of_a_stream(
+    client: ControlPlane, control: doubles.ControlPlane, status: int, code: int
+) -> None:
+    control.answer("GET /logs/x", 200, b'{"kind": "line"}\n{"code": %d, "message": "stopped"}\n' % status)
+    lines = client.stream("GET", "/logs/x")
+    assert next(lines) == {"kind": "line"}
+    with pytest.raises(CliError, match="stopped") as caught:
+        next(lines)
+    assert caught.value.exit_code == code
+
+
+def test_a_stream_that_is_refused_at_once(client: ControlPlane, control: doubles.ControlPlane) -> None:
+    with pytest.raises(CliError, match="not found") as caught:
+        next(client.stream("GET", "/logs/x"))
+    assert caught.value.exit_code == 3
+
+
+def test_a_stream_that_falls_silent(client: ControlPlane, control: doubles.ControlPlane, directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(directory / "silent"))
+        listening.listen()
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            connection.recv(65536)  # until the client has lost its patience
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(CliError, match="has not answered"):
+            next(ControlPlane(str(directory / "silent")).stream("GET", "/logs/x", patience_s=0.05))
+        thread.join(5)

@@ -147,3 +147,12 @@ def test_what_was_received_survives_an_interruption() -> None:
         connection.wait = None
         theirs.sendall(b"cd")
         assert found.read_all() == b"cd"
+
+
+def test_the_lines_of_a_body_as_they_come() -> None:
+    whole = CHUNKED + b"3\r\na\nb\r\n4\r\nc\n\nd\r\n0\r\n\r\n"
+    assert list(response(whole).lines()) == [b"a", b"bc", b"", b"d"]
+    lines = response(CHUNKED + b"4\r\na\nb\n\r\n").lines()
+    assert (next(lines), next(lines)) == (b"a", b"b")
+    with pytest.raises(ConnectionBroken):
+        next(lines)

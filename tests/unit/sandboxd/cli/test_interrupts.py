@@ -1,6 +1,7 @@
 """Signals, sent to this process itself."""
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -123,3 +124,19 @@ def test_terminable_cleans_up(number: signal.Signals) -> None:
     with pytest.raises(SystemExit) as ended, terminable():
         os.kill(os.getpid(), number)
     assert ended.value.code == 128 + number and handlers() == before
+
+
+def test_whoever_has_patience_keeps_the_first_signal() -> None:
+    with Interrupts(patient=True) as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupts.received == signal.SIGTERM
+
+
+def test_it_can_be_waited_for_like_a_file() -> None:
+    with Interrupts() as interrupts:
+        assert select.select([interrupts], [], [], 0)[0] == []
+        interrupts.wake()
+        assert select.select([interrupts], [], [], 0)[0] == [interrupts]
+        interrupts.clear()
+        assert select.select([interrupts], [], [], 0)[0] == []

@@ -117,7 +117,15 @@ def test_arguments_of_the_process_are_the_default(lone: Cli, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("module", "allowed"),
-    [("manage", set()), ("execute", set()), ("transfer", {"tarfile", "tempfile"})],
+    [
+        ("manage", set()),
+        ("execute", set()),
+        ("shell", set()),
+        ("transfer", {"tarfile", "tempfile"}),
+        ("files", set()),
+        ("contents", set()),
+        ("completion", set()),
+    ],
 )
 def test_the_start_is_cheap(module: str, allowed: set[str]) -> None:
     """Nothing expensive is imported, and of this package only the command line."""
@@ -131,4 +139,6 @@ def test_the_start_is_cheap(module: str, allowed: set[str]) -> None:
 
 
 def test_a_verb_loads_no_other_verbs_module() -> None:
-    assert not {"sandboxd.cli.execute", "sandboxd.cli.transfer", "tarfile"} & loaded("manage")
+    others = {"sandboxd.cli.execute", "sandboxd.cli.shell", "sandboxd.cli.transfer", "tarfile", "termios"}
+    for module in ("manage", "files", "contents"):
+        assert not others & loaded(module), module

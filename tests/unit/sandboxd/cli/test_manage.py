@@ -1,7 +1,6 @@
 """The verbs that only talk to the control plane; and what happens when it does not answer."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,8 @@ import pytest
 
 from sandboxd import __version__
 from sandboxd.cli import manage
-from sandboxd.cli.arguments import VERBS
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane
+from sandboxd.cli.verbs import every_name, find
+from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Run
 from tests.unit.sandboxd.conftest import World, down
 
 
@@ -39,16 +38,6 @@ def test_kill_one_and_several(used: Cli, world: World) -> None:
     done = used.run("kill", ID, "ffffffffffff", second)
     assert done.returncode == 3 and b"ffffffffffff" in done.stderr
     assert world.engine.empty(), "those that exist are removed all the same"
-
-
-def test_the_pool(cli: Cli, world: World) -> None:
-    world.pool.start()
-    cli.out("pool", "start", "--wait")
-    status = json.loads(cli.out("pool", "status", "--json"))
-    assert (status["enabled"], status["warm"], status["size"]) == (True, 2, 2)
-    assert "2 of 2" in cli.out("pool", "status")
-    cli.out("pool", "drain")
-    assert json.loads(cli.out("pool", "status", "--json"))["warm"] == 0
 
 
 def test_cleanup(used: Cli, world: World) -> None:
@@ -91,6 +80,12 @@ def test_docker_being_down_is_try_again(cli: Cli, world: World) -> None:
     assert (done.returncode, done.stdout) == (5, b"") and "Docker does not answer" in done.stderr.decode()
 
 
+def test_a_full_host_is_try_again(cli: Cli, world: World) -> None:
+    world.memory_mb[0] = 1000
+    done = cli.run("init")
+    assert (done.returncode, done.stdout) == (5, b"") and "memory_reserve_mb keeps 1024 MB free" in done.stderr.decode()
+
+
 def test_an_ambiguous_id_names_the_candidates(used: Cli) -> None:
     other = used.out("init").strip()
     done = used.run("kill", "0000")
@@ -102,29 +97,17 @@ def test_a_gateway_that_is_not_there(lone: Cli) -> None:
     assert done.returncode == 4 and "systemctl status haproxy" in done.stderr.decode()
 
 
-@pytest.fixture
-def run(lone: Cli, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Within this process, against a control plane that answers what the test wants."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = lone.call(*arguments)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
-
-Run = Callable[..., tuple[int, str, str]]
-POOL = {"enabled": True, "size": 3, "warm": 3, "starting": 0, "hits": 7, "misses": 2, "trouble": ""}
 ROUTES = {"in_step": True, "routes": 2, "missing": [], "stale": [], "gateway": ""}
 
 
 def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dict[str, Any]) -> None:
     control.answer("POST /v2/sandboxes", 201, sandbox)
     assert run("init") == (0, f"{ID}\n", "")
-    words = "--template big --timeout 2m --keep --name n --env A=1 --env B= --metadata k=v --cold"
+    words = (
+        "--template big --timeout 2m --keep --name n --env A=1 --env B= --metadata k=v --cold --disk 20g --volume data"
+    )
     assert run("init", *words.split())[0] == 0
-    nothing = {"keep": False, "name": "", "envVars": {}, "metadata": {}, "cold": False}
+    nothing = {"keep": False, "name": "", "envVars": {}, "metadata": {}, "cold": False, "diskMB": 0, "volume": ""}
     assert control.requests[0].body == {"templateID": "", "timeout": None, **nothing}
     assert control.requests[1].body == {
         "templateID": "big",
@@ -134,6 +117,8 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
         "envVars": {"A": "1", "B": ""},
         "metadata": {"k": "v"},
         "cold": True,
+        "diskMB": 20480,
+        "volume": "data",
     }
 
 
@@ -154,8 +139,10 @@ def test_the_table_of_sandboxes(run: Run, control: ControlPlane, sandbox: dict[s
     control.answer("GET /v2/sandboxes", 200, [sandbox, {**sandbox, "name": "", "keep": True}])
     code, out, _ = run("list")
     head, first, second = out.splitlines()
-    assert code == 0 and head.split() == ["ID", "NAME", "TEMPLATE", "AGE", "ENDS", "CLEANUP", "URL"]
-    assert first.split()[:3] == [ID, "demo", "base"] and " never " in first and first.endswith(sandbox["url"])
+    assert code == 0 and head.split() == ["ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "URL"]
+    assert (
+        first.split()[:4] == [ID, "demo", "base", "running"] and " never " in first and first.endswith(sandbox["url"])
+    )
     assert second.split()[1] == "-" and " spares it " in second
     assert head.index("URL") == first.index("https") == second.index("https")
     assert json.loads(run("list", "--json")[1])[0] == sandbox
@@ -172,7 +159,7 @@ def test_the_details_of_a_sandbox(run: Run) -> None:
     shown = dict(line.split("  ", 1) for line in out.splitlines())
     values = {name.strip(): value.strip() for name, value in shown.items()}
     assert code == 0 and (values["id"], values["name"], values["template"]) == (ID, "demo", "base")
-    assert values["limits"] == "2048 MB of memory, 2 CPUs" and values["metadata ticket"] == "42"
+    assert values["limits"] == "2048 MB of memory, 2 CPUs, 10240 MB at /code" and values["metadata ticket"] == "42"
     assert values["ends"] == "never" and values["address"] == "172.20.0.2"
 
 
@@ -189,51 +176,6 @@ def test_kill_prints_nothing_and_goes_on_after_a_failure(run: Run, control: Cont
 def test_get_host_as_json(run: Run) -> None:
     assert json.loads(run("get-host", ID, "--json")[1]) == {"url": f"https://qa-{ID}.example.com"}
     assert json.loads(run("get-host", ID, "--port", "1", "--json")[1]) == {"url": f"https://1-{ID}.example.com"}
-
-
-def test_the_state_of_the_pool(run: Run, control: ControlPlane) -> None:
-    control.answer("GET /pool", 200, POOL)
-    code, out, _ = run("pool", "status")
-    lines = ["enabled   yes", "warm      3 of 3", "starting  0", "hits      7", "misses    2"]
-    assert (code, out.splitlines()) == (0, lines)
-    control.answer("GET /pool", 200, {**POOL, "enabled": False, "trouble": "no image"})
-    assert "trouble   no image" in run("pool", "status")[1] and "enabled   no" in run("pool", "status")[1]
-    assert json.loads(run("pool", "status", "--json")[1])["trouble"] == "no image"
-
-
-def test_the_pool_is_turned_on_and_off(run: Run, control: ControlPlane) -> None:
-    control.answer("POST /pool", 200, {**POOL, "warm": 0})
-    assert run("pool", "start")[0] == 0 and run("pool", "drain")[0] == 0
-    assert [request.body for request in control.requests] == [{"enabled": True}, {"enabled": False}]
-
-
-def test_waiting_for_the_pool(run: Run, control: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manage, "POLL_S", 0.0)
-    control.answer("POST /pool", 200, {**POOL, "warm": 0})
-    control.answer("GET /pool", 200, {**POOL, "warm": 1}, {**POOL, "warm": 2}, POOL)
-    code, out, err = run("pool", "start", "--wait", "--json")
-    assert (code, json.loads(out), err) == (0, POOL, "")
-
-
-@pytest.mark.parametrize(
-    ("last", "reason"),
-    [
-        ({"warm": 1}, "the pool has 1 of 3 members: filling is slow."),
-        ({"warm": 1, "trouble": "no image"}, "the pool has 1 of 3 members: no image."),
-        ({"warm": 0, "enabled": False}, "the pool has 0 of 3 members: it was turned off meanwhile."),
-    ],
-)
-def test_a_pool_that_does_not_fill(
-    run: Run, control: ControlPlane, monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], reason: str
-) -> None:
-    monkeypatch.setattr(manage, "POLL_S", 0.0)
-    monkeypatch.setattr(manage, "POOL_FULL_S", 0.1)
-    control.answer("POST /pool", 200, {**POOL, "warm": 0})
-    control.answer("GET /pool", 200, {**POOL, **last})
-    if not {**POOL, **last}["enabled"]:  # no reason to wait any longer
-        monkeypatch.setattr(manage, "POOL_FULL_S", 1000)
-    code, out, err = run("pool", "start", "--wait")
-    assert (code, err) == (1, f"docker-sandbox: error: {reason}\n") and f"{last['warm']} of 3" in out
 
 
 def test_cleanup_sends_seconds(run: Run, control: ControlPlane) -> None:
@@ -268,7 +210,7 @@ def test_the_version_needs_no_host(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_every_verb_of_the_module_has_its_action() -> None:
-    assert set(manage.ACTIONS) | {"version"} == {name for name, verb in VERBS.items() if verb.module == "manage"}
+    assert set(manage.ACTIONS) | {"version"} == {name for name in every_name() if find(name).module == "manage"}
 
 
 @pytest.mark.parametrize(

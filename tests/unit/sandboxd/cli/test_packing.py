@@ -12,8 +12,9 @@ import pytest
 from sandboxd.cli import packing
 from sandboxd.cli.exits import CliError
 from sandboxd.cli.http1 import Connection
-from sandboxd.cli.packing import Refused, header_of, send_directory, send_file, walk
+from sandboxd.cli.packing import header_of, send_directory, send_file, walk
 from sandboxd.cli.progress import Progress
+from sandboxd.cli.streams import Refused
 
 QUIET = Progress("uploaded")
 

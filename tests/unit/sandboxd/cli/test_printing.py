@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sandboxd.cli import printing
-from sandboxd.cli.printing import fields, seconds, show, size, span, table
+from sandboxd.cli.printing import fields, plain, seconds, show, size, span, table
 
 
 def test_json_or_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,6 +25,20 @@ def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_table_has_columns_and_no_trailing_space() -> None:
     assert table(("A", "LONG", "C"), [("x", "y", ""), ("wide", "z", "c")]) == "A     LONG  C\nx     y\nwide  z     c"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("ä b-1.txt", "ä b-1.txt"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\udcff", "\\udcff"),
+        ("\u202egpj", "\\u202egpj"),
+    ],
+)
+def test_a_sandbox_cannot_write_on_the_terminal(said: str, shown: str) -> None:
+    assert plain(said) == shown
 
 
 def test_fields_are_aligned() -> None:
@@ -62,3 +76,16 @@ def test_times_are_told_from_now(sandbox: dict[str, Any]) -> None:
     assert " 42s " in line and " in 1h29m " in line
     details = printing.sandbox_details(row, now)
     assert "(42s ago)" in details and "in 1h29m" in details
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("plain \u00fc", "plain \u00fc"),
+        ("a\tb", "a\tb"),
+        ("\033[2J\r\x07\x9b", "\ufffd[2J\ufffd\ufffd\ufffd"),
+        ("", ""),
+    ],
+)
+def test_control_characters_are_seen_and_do_not_act(text: str, seen: str) -> None:
+    assert printing.visible(text) == seen

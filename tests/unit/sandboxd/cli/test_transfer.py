@@ -15,7 +15,7 @@ import pytest
 
 from sandboxd.cli.transfer import own_name
 from tests.unit.envd.client import eventually
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, Scripted, answer_of, write_place
+from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Inside, Relay, Scripted, answer_of, write_place
 
 HUGE_BYTES = 100_000_000
 ODD = b"\xff\n 'x"
@@ -30,30 +30,6 @@ class Refusing(Scripted):
         else:
             connection.recv(65536)
             connection.sendall(answer_of(404, {"code": "not_found", "message": "nothing there"}))
-
-
-class Inside:
-    """`docker-sandbox` within this process; what it printed is kept."""
-
-    def __init__(self, cli: Cli, captured: pytest.CaptureFixture[bytes]) -> None:
-        self.cli, self._captured = cli, captured
-        self.out, self.err = b"", ""
-
-    def run(self, *arguments: object) -> int:
-        verb, *rest = (os.fspath(word) if isinstance(word, Path) else str(word) for word in arguments)
-        code = self.cli.call(verb, ID, *rest)
-        self.out, err = self._captured.readouterr()
-        self.err = err.decode()
-        return code
-
-    def ok(self, *arguments: object) -> None:
-        assert self.run(*arguments) == 0, self.err
-        assert self.err == ""
-
-    def refused(self, *arguments: object) -> str:
-        assert self.run(*arguments) == 1 and self.out == b""
-        assert self.err.startswith("docker-sandbox: error: ")
-        return self.err
 
 
 @pytest.fixture

@@ -5,7 +5,20 @@ import re
 
 import pytest
 
-from sandboxd.cli.values import age, duration, pair, port
+from sandboxd import config
+from sandboxd.cli.values import (
+    POOL_MAX,
+    age,
+    depth,
+    duration,
+    limit,
+    line_count,
+    pair,
+    pool_size,
+    port,
+    size_mb,
+    url_path,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +53,45 @@ def test_ports() -> None:
     for text in ("0", "65536", "-1", "http", "", "1.5"):
         with pytest.raises(argparse.ArgumentTypeError, match="1 to 65535"):
             port(text)
+
+
+def test_sizes() -> None:
+    assert (size_mb("512m"), size_mb("20g"), size_mb("1T")) == (512, 20480, 1048576)
+    for text in ("", "g", "20", "0g", "-1g", "1.5g", "20gb", "many"):
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
+            size_mb(text)
+
+
+def test_sizes_of_pools() -> None:
+    assert (pool_size("0"), pool_size("1000")) == (0, 1000) and POOL_MAX == config.POOL_MAX
+    for text in ("", "-1", "1.5", "1001", "many", "\u0663"):
+        with pytest.raises(argparse.ArgumentTypeError, match="0 to 1000"):
+            pool_size(text)
+
+
+def test_depths() -> None:
+    assert (depth("1"), depth("20")) == (1, 20)
+    for text in ("0", "-1", "1.5", "", "all", "\u0663", "9" * 400):
+        with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
+            depth(text)
+
+
+def test_limits() -> None:
+    assert limit("2m") == 120
+    for text in ("none", "0"):
+        with pytest.raises(argparse.ArgumentTypeError, match=text):
+            limit(text)
+
+
+def test_paths_of_urls() -> None:
+    assert url_path("/search?q=x&y#z") == "/search?q=x&y#z"
+    for text in ("", "about", "https://example.com/", "/a b", "/a\n"):
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(repr(text))):
+            url_path(text)
+
+
+def test_counts_of_lines() -> None:
+    assert (line_count("0"), line_count("20"), line_count("all")) == (0, 20, None)
+    for text in ("-1", "few", "", "1.5", "9999999999"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write 0, 20 or all"):
+            line_count(text)

@@ -1,0 +1,27 @@
+"""The HTTP API: one FastAPI app for the Unix socket and for TCP.
+
+Handlers only translate: a request into a call of the life cycle, a row into JSON, an error into its status. Work runs
+in threads. One module for each kind of request.
+"""
+
+from fastapi import FastAPI
+
+from sandboxd.api import doctor, host, sandboxes, templates, volumes, watch
+from sandboxd.api.answers import answer_errors
+from sandboxd.api.services import Services
+from sandboxd.bodies import BodyLimit
+
+__all__ = ["Services", "build"]
+
+
+def build(services: Services) -> FastAPI:
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(BodyLimit)
+    answer_errors(app)
+    app.include_router(host.router(services))
+    app.include_router(sandboxes.router(services))
+    app.include_router(templates.router(services))
+    app.include_router(watch.router(services))
+    app.include_router(doctor.router(services))
+    app.include_router(volumes.router(services))
+    return app

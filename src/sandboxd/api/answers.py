@@ -1,0 +1,62 @@
+"""What every answer has in common: threads for the work, times, and the body of an error."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from sandboxd.errors import SandboxdError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+async def run(work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
+    """Does blocking work in a thread."""
+    return await to_thread.run_sync(work, limiter=limiter)
+
+
+def rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Every answer that is no 2xx has the body {"code": int, "message": str}."""
+
+    def answer(code: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"code": code, "message": message}, code, headers=headers)
+
+    async def ours(_: Request, error: Exception) -> Response:
+        if not isinstance(error, SandboxdError):
+            raise error
+        headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {"Should-Retry": "false"}
+        return answer(error.status, str(error), headers)
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+        if first.get("type") == "json_invalid":
+            return answer(400, f"the body is not valid JSON: {first['ctx']['error']} at character {first['loc'][1]}")
+        where = ".".join(str(part) for part in first.get("loc", ())[1:]) or "the body"
+        value = "" if first.get("type") == "missing" else f", got {first.get('input')!r}"
+        return answer(400, f"{where}: {first.get('msg', error)}{value}")
+
+    async def http(_: Request, error: Exception) -> Response:
+        code = error.status_code if isinstance(error, HTTPException) else 500
+        return answer(code, str(getattr(error, "detail", error)))
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        reference = secrets.token_hex(4)
+        log.error("%s %s failed (%s)", request.method, request.url.path, reference, exc_info=error)
+        return answer(500, f"internal error; the log of sandboxd has it under {reference}", {"Should-Retry": "false"})
+
+    app.add_exception_handler(SandboxdError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unexpected)

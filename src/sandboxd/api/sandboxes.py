@@ -1,0 +1,170 @@
+"""Requests about sandboxes. Field names are those of E2B's control plane."""
+
+from typing import Any
+
+from anyio import CapacityLimiter
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from sandboxd.admission import MAX_WAITING
+from sandboxd.api.access import TRUSTED
+from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.services import Services
+from sandboxd.bodies import Text
+from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB
+from sandboxd.errors import BadRequest, NotFound
+from sandboxd.records import USED, Claim, Sandbox
+from sandboxd.slotdir import access_token
+from sandboxd.transitions import SAME
+
+ENVD_VERSION = "0.6.13"  # what the agent speaks; E2B's clients choose their calls by it
+CLIENT_ID = "local"
+VOLUME_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
+OPEN_ENDED_S = 10 * 365 * 86400.0  # the schema wants an `endAt`; without a timeout it lies this far ahead
+ORIGIN_HEADER = "X-Sandbox-Origin"
+
+
+class NewSandbox(BaseModel):
+    """Body of POST /v2/sandboxes; `keep`, `name` and `cold` are ours. Unknown fields are ignored, as by E2B."""
+
+    model_config = ConfigDict(strict=True)
+    templateID: Text = ""
+    timeout: float | None = Field(None, gt=0, le=OPEN_ENDED_S)
+    metadata: dict[Text, Text] | None = None
+    envVars: dict[Text, Text] | None = None
+    keep: bool = False
+    name: str = Field("", max_length=128)
+    cold: bool = False
+    diskMB: int = Field(0, ge=0, le=DISK_MAX_MB)  # 0: the template's
+    volume: str = Field("", pattern=rf"^({VOLUME_NAME})?$")
+
+
+class NewTimeout(BaseModel):
+    """Body of POST /sandboxes/{id}/timeout and of resume; None is ours, and means no end.
+
+    Without the field, a sandbox that is resumed gets the time that it had.
+    """
+
+    model_config = ConfigDict(strict=True)
+    timeout: float | None = Field(None, gt=0, le=OPEN_ENDED_S)
+
+
+class NewDisk(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    diskMB: int = Field(ge=DISK_MIN_MB, le=DISK_MAX_MB)
+
+
+def router(services: Services) -> APIRouter:
+    made = APIRouter(dependencies=TRUSTED)
+    sandboxes, pool, reconciler = services.sandboxes, services.pool, services.reconciler
+    transitions = services.transitions
+    config, ledger = sandboxes.config, sandboxes.ledger
+    creates = CapacityLimiter(MAX_WAITING + 2 * config.create_parallelism)  # waiting creates must block nothing else
+
+    def brief(row: Sandbox) -> dict[str, Any]:
+        return {
+            "templateID": row.template,
+            "sandboxID": row.id,
+            "clientID": CLIENT_ID,
+            "envdVersion": ENVD_VERSION,
+            "url": config.url(row.id),
+        }
+
+    def listed(row: Sandbox) -> dict[str, Any]:
+        started = row.claimed_at or row.created_at
+        return {
+            **brief(row),
+            "startedAt": rfc3339(started),
+            "endAt": rfc3339(started + OPEN_ENDED_S if row.ends_at is None else row.ends_at),
+            "state": row.state,
+            "cpuCount": max(1, round(row.cpus)),
+            "memoryMB": row.memory_mb,
+            "diskSizeMB": row.disk_mb,
+            "volume": row.volume,
+            "reason": row.reason,
+            "metadata": row.metadata,
+            "name": row.name,
+            "keep": row.keep,
+            "origin": row.origin,
+            "unlimited": row.ends_at is None,
+        }
+
+    @made.post("/v2/sandboxes")
+    async def create(body: NewSandbox) -> Response:
+        template = body.templateID or config.default_template
+        if 0 < body.diskMB < DISK_MIN_MB:
+            raise BadRequest(f"diskMB: {body.diskMB} is too small for a file system: {DISK_MIN_MB} or more.")
+        envs, metadata = _checked_envs(body.envVars or {}), body.metadata or {}
+        claim = Claim(body.timeout, body.keep, body.name, metadata, envs, body.diskMB, body.volume)
+        row = await run(lambda: pool.obtain(template, claim, body.cold), creates)
+        if row.ends_at is not None:
+            reconciler.wake()
+        values = {
+            **brief(row),
+            "envdAccessToken": access_token(sandboxes.key, row.id),
+            "trafficAccessToken": None,
+            "domain": config.domain,
+        }
+        return JSONResponse(values, 201, headers={ORIGIN_HEADER: row.origin})
+
+    @made.get("/v2/sandboxes")
+    async def list_used() -> Response:
+        rows = await run(lambda: ledger.rows(*USED))
+        return JSONResponse([listed(row) for row in rows])
+
+    @made.get("/sandboxes/{sandbox_id}")
+    async def detail(sandbox_id: str) -> Response:
+        row = await run(lambda: sandboxes.find(sandbox_id))
+        values = {
+            **listed(row),
+            "envdAccessToken": access_token(sandboxes.key, row.id),
+            "domain": config.domain,
+            "address": row.address,
+            "container": row.container,
+        }
+        return JSONResponse(values)
+
+    @made.delete("/sandboxes/{sandbox_id}")
+    async def remove(sandbox_id: str) -> Response:
+        row = await run(lambda: sandboxes.find(sandbox_id))
+        if not await run(lambda: sandboxes.remove(row, "removed by request", USED)):
+            raise NotFound(f"sandbox '{sandbox_id}' not found")
+        return Response(status_code=204)
+
+    @made.post("/sandboxes/{sandbox_id}/pause", status_code=204)
+    async def pause(sandbox_id: str) -> None:
+        await run(lambda: transitions.pause(sandboxes.find(sandbox_id)))
+
+    @made.post("/sandboxes/{sandbox_id}/resume")
+    @made.post("/sandboxes/{sandbox_id}/start")
+    async def resume(sandbox_id: str, body: NewTimeout) -> Response:
+        timeout = body.timeout if "timeout" in body.model_fields_set else SAME
+        row = await run(lambda: transitions.resume(sandboxes.find(sandbox_id), timeout), creates)
+        reconciler.wake()
+        return JSONResponse(listed(row))
+
+    @made.post("/sandboxes/{sandbox_id}/stop", status_code=204)
+    async def stop(sandbox_id: str) -> None:
+        await run(lambda: transitions.stop(sandboxes.find(sandbox_id), "stopped by request"))
+
+    @made.post("/sandboxes/{sandbox_id}/timeout")
+    async def extend(sandbox_id: str, body: NewTimeout) -> Response:
+        if "timeout" not in body.model_fields_set:
+            raise BadRequest("timeout: is missing. Give seconds, or null for no end.")
+        row = await run(lambda: transitions.extend(sandboxes.find(sandbox_id), body.timeout))
+        reconciler.wake()
+        return JSONResponse(listed(row))
+
+    @made.post("/sandboxes/{sandbox_id}/disk")
+    async def resize(sandbox_id: str, body: NewDisk) -> Response:
+        return JSONResponse(listed(await run(lambda: transitions.grow(sandboxes.find(sandbox_id), body.diskMB))))
+
+    return made
+
+
+def _checked_envs(envs: dict[str, str]) -> dict[str, str]:
+    for key, value in envs.items():
+        if not key or "=" in key or "\0" in key + value:
+            raise BadRequest(f"envVars: {key!r} cannot be the name of an environment variable, or its value has a NUL.")
+    return envs

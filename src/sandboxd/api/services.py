@@ -1,0 +1,26 @@
+"""The parts of the daemon that requests are turned into calls of."""
+
+from dataclasses import dataclass, field
+
+from sandboxd.api.streams import Streams
+from sandboxd.doctor.effects import Effects
+from sandboxd.health import Health
+from sandboxd.pool import Pool
+from sandboxd.reconcile import Reconciler
+from sandboxd.sandboxes import Sandboxes
+from sandboxd.templates import Templates
+from sandboxd.transitions import Transitions
+from sandboxd.watchdog import Watchdog
+
+
+@dataclass(frozen=True)
+class Services:
+    sandboxes: Sandboxes
+    transitions: Transitions
+    templates: Templates
+    pool: Pool
+    reconciler: Reconciler
+    watchdog: Watchdog
+    health: Health
+    streams: Streams = field(default_factory=Streams)
+    effects: Effects = field(default_factory=Effects)

@@ -1,0 +1,117 @@
+"""Verbs that make, show and remove sandboxes."""
+
+from argparse import SUPPRESS
+
+from sandboxd.cli.values import duration, pair, port, size_mb
+from sandboxd.cli.verbs import Parser, Verb, id_argument, json_flag
+
+
+def _init(parser: Parser) -> None:
+    parser.add_argument("--template", metavar="T", default="", help="the kind of sandbox (default: the host's default)")
+    parser.add_argument(
+        "--timeout", metavar="TIME", type=duration, help="remove it after 90, 90s, 15m, 12h; default: none"
+    )
+    parser.add_argument("--keep", action="store_true", help="the hourly cleanup spares it")
+    parser.add_argument("--name", metavar="N", default="", help="a name for people, shown by `list`")
+    parser.add_argument("--env", metavar="K=V", type=pair, action="append", default=[], help="for every command in it")
+    parser.add_argument("--metadata", metavar="K=V", type=pair, action="append", default=[], help="a note, see `info`")
+    parser.add_argument("--disk", metavar="SIZE", type=size_mb, default=0, help="of /code: 512m, 20g (default: 10g)")
+    parser.add_argument("--volume", metavar="V", default="", help="a named disk for /code, which survives `kill`")
+    parser.add_argument("--cold", action="store_true", help="make a new container even if a warm one waits")
+    json_flag(parser)
+
+
+def _kill(parser: Parser) -> None:
+    parser.add_argument("ids", metavar="ID", nargs="+", help="the sandboxes")
+    json_flag(parser)
+
+
+def _get_host(parser: Parser) -> None:
+    id_argument(parser)
+    parser.add_argument("--port", metavar="P", type=port, help="a port inside (default: the host's default port)")
+    json_flag(parser)
+
+
+def _extend(parser: Parser) -> None:
+    id_argument(parser)
+    parser.add_argument("time", metavar="TIME", type=duration, help="its end from now on: 90s, 15m, 12h, 2d, or none")
+    json_flag(parser)
+
+
+def _resume(parser: Parser) -> None:
+    id_argument(parser)
+    parser.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=duration,
+        default=SUPPRESS,
+        help="remove it after this time, or `none`; default: as before",
+    )
+    json_flag(parser)
+
+
+def _resize(parser: Parser) -> None:
+    id_argument(parser)
+    parser.add_argument("size", metavar="SIZE", type=size_mb, help="the new size of /code: 20g; disks only grow")
+    json_flag(parser)
+
+
+def _info(parser: Parser) -> None:
+    id_argument(parser)
+    json_flag(parser)
+
+
+VERBS = {
+    "init": Verb(
+        "manage",
+        "Makes a sandbox and prints its id, and nothing else, on standard output.",
+        _init,
+        """\
+  ID=$(docker-sandbox init)
+  docker-sandbox init --timeout 15m --name demo --env STAGE=test
+  docker-sandbox init --template playwright --keep""",
+    ),
+    "kill": Verb("manage", "Removes sandboxes with all that is in them.", _kill, "  docker-sandbox kill 4f1c 9a07"),
+    "get-host": Verb(
+        "manage",
+        "Prints the URL under which a port of the sandbox is reached.",
+        _get_host,
+        "  docker-sandbox get-host 4f1c\n  docker-sandbox get-host 4f1c --port 5173",
+    ),
+    "list": Verb("manage", "Shows the sandboxes in use on this host.", json_flag, "  docker-sandbox list"),
+    "info": Verb("manage", "Shows one sandbox.", _info, "  docker-sandbox info 4f1c"),
+    "pause": Verb(
+        "states",
+        """\
+Freezes a sandbox: its processes and their memory stay, and use no CPU.
+
+While it is paused it has no URL, its --timeout does not run, and exec, upload and download are refused.""",
+        _info,
+        "  docker-sandbox pause 4f1c",
+    ),
+    "resume": Verb(
+        "states",
+        "Lets a paused or stopped sandbox run again.",
+        _resume,
+        "  docker-sandbox resume 4f1c\n  docker-sandbox resume 4f1c --timeout 2h",
+    ),
+    "stop": Verb("states", "Ends the processes of a sandbox and keeps its files.", _info, "  docker-sandbox stop 4f1c"),
+    "start": Verb(
+        "states",
+        "Starts a stopped sandbox (or resumes a paused one) with the files that it had.",
+        _resume,
+        "  docker-sandbox start 4f1c",
+    ),
+    "extend": Verb(
+        "states",
+        "Gives a sandbox a new end, counted from now.",
+        _extend,
+        "  docker-sandbox extend 4f1c 2h\n  docker-sandbox extend 4f1c none",
+    ),
+    "resize": Verb(
+        "states",
+        "Makes the disk of a sandbox larger, while it is in use where the host's kernel allows it.",
+        _resize,
+        "  docker-sandbox resize 4f1c 20g",
+    ),
+}

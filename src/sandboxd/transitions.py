@@ -1,0 +1,162 @@
+"""What happens to a sandbox between its claim and its end: pause, resume, stop, start, a new end, a larger disk.
+
+The ledger says what shall be, and changes first; then the container follows. `enforce` does that again for whatever a
+crash, a reboot or somebody with Docker's own command has left otherwise.
+"""
+
+import logging
+from contextlib import nullcontext
+
+from sandboxd import memory
+from sandboxd.engine import Container
+from sandboxd.errors import Conflict, EngineDown, GatewayError, NotFound, SandboxdError
+from sandboxd.records import USED, Sandbox
+from sandboxd.sandboxes import Sandboxes
+
+log = logging.getLogger(__name__)
+
+SAME = -1.0  # as a timeout: what the sandbox had
+
+
+class Transitions:
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
+        self._ledger, self._engine, self._gateway = sandboxes.ledger, sandboxes.engine, sandboxes.gateway
+
+    def pause(self, sandbox: Sandbox) -> Sandbox:
+        """Freezes all processes, and gives back what memory the kernel can. One that is paused stays so."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._present(sandbox)
+            if row.state == "paused":
+                return row
+            if row.state == "stopped":
+                raise Conflict(
+                    f"sandbox {row.id} is stopped, so there is nothing to freeze. docker-sandbox start {row.id}"
+                )
+            row = self._ledger.set_paused(row.slot)
+            self._enforce(row)
+            return row
+
+    def resume(self, sandbox: Sandbox, timeout_s: float | None = SAME) -> Sandbox:
+        """Back to running, from paused or stopped; its time begins anew: `timeout_s`, None for no end.
+
+        One that runs stays as it is; one that cannot be made to run becomes again what it was.
+
+        Raises HostFull when there is no room to start one that is stopped.
+        """
+        place = self._sandboxes.admission.for_claim() if sandbox.state == "stopped" else nullcontext()
+        with place, self._sandboxes.locks.hold(sandbox.slot):
+            row = self._present(sandbox)
+            if row.state == "running":
+                return row
+            if row.state == "stopped":
+                self._sandboxes.check_room()
+            timeout = row.timeout_s if timeout_s == SAME else timeout_s
+            self._gateway.check()  # without it nobody reaches what would run, and its time would run out
+            before, row = row, self._ledger.set_resumed(row.slot, timeout, self._sandboxes.host.now())
+            try:
+                self._enforce(row)
+            except (EngineDown, GatewayError):
+                raise  # it is to run, and reconcile goes on with it
+            except SandboxdError:
+                self._take_back(before)
+                raise
+            return self._present(row)
+
+    def stop(self, sandbox: Sandbox, reason: str) -> Sandbox:
+        """Ends all processes; files stay. One that is stopped stays so."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._present(sandbox)
+            if row.state == "stopped":
+                return row
+            row = self._ledger.set_stopped(row.slot, reason)
+            self._enforce(row)
+            return row
+
+    def extend(self, sandbox: Sandbox, timeout_s: float | None) -> Sandbox:
+        """A new end, counted from now; None for none."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            return self._ledger.set_end(self._present(sandbox).slot, timeout_s, self._sandboxes.host.now())
+
+    def grow(self, sandbox: Sandbox, disk_mb: int) -> Sandbox:
+        """A larger disk: while it is in use where the kernel lets us, else when it is stopped."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._present(sandbox)
+            if not row.disk_mb:
+                raise Conflict(f"sandbox {row.id} was made by a release without disks: /code cannot grow.")
+            if disk_mb < row.disk_mb:
+                raise Conflict(f"the disk of sandbox {row.id} has {row.disk_mb} MB already, and disks only grow.")
+            if row.state == "stopped":
+                self._enforce(row)  # a stop that Docker refused: nothing may use the disk while it is checked
+            self._sandboxes.disks.grow(row.slot, row.volume, disk_mb, in_use=row.state != "stopped")
+            return self._ledger.set_disk(row.slot, disk_mb)
+
+    def enforce(self, sandbox: Sandbox) -> None:
+        """Makes the container do what the ledger says, if it is somebody's still."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._ledger.get(sandbox.slot)
+            if row is not None and row.state in USED:
+                self._enforce(row)
+
+    def stays(self, sandbox: Sandbox) -> bool:
+        """Whether the container of a paused or stopped sandbox is just that, as far as it is there."""
+        container = self._engine.container(sandbox.id)
+        if container is None:
+            return True
+        return container.paused if sandbox.state == "paused" else not container.running
+
+    def _enforce(self, row: Sandbox) -> None:
+        container = self._sandboxes.inspect(row.id)
+        if row.state == "running":
+            self._run(row, container)
+            return
+        self._sandboxes.unroute(row.id)
+        if row.state == "paused" and not container.running:
+            log.info("sandbox %s ended with %s while it was paused: it is stopped now", row.id, container.exit)
+            self._ledger.set_stopped(row.slot, "its processes ended while it was paused: was the host restarted?")
+        elif row.state == "paused" and not container.paused:
+            self._engine.pause(row.id)
+            memory.reclaim(container.pid)
+        elif row.state == "stopped" and container.running:
+            self._stop(container)
+
+    def _run(self, row: Sandbox, container: Container) -> None:
+        disks = self._sandboxes.disks
+        if container.running and row.disk_mb and disks.path(row.slot) not in disks.mounted():
+            # Somebody started it after a reboot, with an empty directory as its /code: it must not go on like that.
+            log.warning("sandbox %s runs without its disk: it is started again", row.id)
+            self._stop(container)
+            container = self._sandboxes.inspect(row.id)
+        if container.paused:
+            self._engine.unpause(row.id)
+        elif not container.running:
+            log.info("starting sandbox %s again: it had stopped with %s", row.id, container.exit)
+            if row.disk_mb:
+                disks.mount(row.slot, row.volume)  # after a reboot nothing is mounted
+            self._engine.start(row.id)
+        container = self._sandboxes.inspect(row.id)
+        self._sandboxes.prepare(container, row.slot)
+        self._gateway.add(row.id, container.address)
+
+    def _stop(self, container: Container) -> None:
+        if container.paused:
+            self._engine.unpause(container.id)  # a frozen process takes no signal
+        self._engine.stop(container.id)
+
+    def _take_back(self, before: Sandbox) -> None:
+        """The sandbox cannot run: it is again what it was, if only because frozen processes are worth keeping."""
+        if before.state == "paused":
+            row = self._ledger.set_paused(before.slot)
+        else:
+            row = self._ledger.set_stopped(before.slot, before.reason)
+        self._ledger.set_end(row.slot, before.timeout_s, 0.0)
+        try:
+            self._enforce(row)
+        except SandboxdError as error:
+            log.warning("sandbox %s is not %s again yet: %s", row.id, row.state, error)
+
+    def _present(self, sandbox: Sandbox) -> Sandbox:
+        row = self._ledger.get(sandbox.slot)
+        if row is None or row.state not in USED:
+            raise NotFound(f"sandbox {sandbox.id} was removed meanwhile")
+        return row
