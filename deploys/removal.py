@@ -20,7 +20,7 @@ OURS = "docker {kind} ls -q {all} --filter label=sandbox.project={project}"
 
 def unit_names(wanted: Settings) -> list[str]:
     """Our units, in the order in which they are stopped."""
-    return [f"{wanted.project}-container-pool.service", f"{wanted.project}-sandboxd.service"]
+    return [f"{wanted.project}-{name}.service" for name in ("container-pool", "sandboxd", "thaw")]
 
 
 def paths(wanted: Settings) -> list[str]:

@@ -32,7 +32,7 @@ AUTHORIZE = """
 umask 077; mkdir -p /root/.ssh
 grep -qsxF "$1" /root/.ssh/authorized_keys || echo "$1" >>/root/.ssh/authorized_keys
 """
-# With cgroup v1 a frozen process cannot be killed, so a lab in which one container is paused could not be stopped.
+# With cgroup v1 a frozen process cannot be killed, so a lab in which one container is paused could not be removed.
 THAW = """
 [ ! -d /sys/fs/cgroup/freezer ] ||
     find /sys/fs/cgroup/freezer -name freezer.state -exec sh -c 'echo THAWED >"$1"' sh {} ';' 2>/dev/null
@@ -99,7 +99,6 @@ class Lab:
     def restart(self) -> "Lab":
         """Reboot: stop in order, start, and wait until it is up again. Returns it with its new address."""
         self.state.disconnect()
-        thaw(self.container)
         docker.docker("restart", self.container)
         return self.wait()
 

@@ -37,6 +37,7 @@ class Reconciler:
         self._wake = threading.Event()
         self._ticking = threading.Lock()
         self._noticed = threading.Event()
+        self._busy: set[str] = set()  # slots of somebody's, of which Docker told while we worked on them
         self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
@@ -203,6 +204,10 @@ class Reconciler:
         last_tick, next_tick = -RETRY_S, 0.0
         while not self._stopped.is_set():
             self._wake.clear()
+            for slot in list(self._busy):
+                if not self._sandboxes.locks.held(slot):
+                    self._busy.discard(slot)
+                    self._noticed.set()
             if self._noticed.is_set():
                 next_tick = min(next_tick, last_tick + RETRY_S)
             if time.monotonic() >= next_tick:
@@ -211,7 +216,8 @@ class Reconciler:
                 last_tick = time.monotonic()
                 next_tick = last_tick + pause_s
             until_end_s = self._try_expire()
-            self._wake.wait(max(0.0, min(next_tick - time.monotonic(), until_end_s)))
+            until_free_s = RETRY_S if self._busy else EVERY_S
+            self._wake.wait(max(0.0, min(next_tick - time.monotonic(), until_end_s, until_free_s)))
 
     def _try_expire(self) -> float:
         """Returns the seconds until the next sandbox ends, or until it is worth trying again."""
@@ -230,14 +236,25 @@ class Reconciler:
         while not self._stopped.is_set():
             try:
                 for slot in self._engine.changes(self._sandboxes.config.project):
-                    if not self._sandboxes.locks.held(slot):
-                        self.notice()
+                    self._heard(slot)
             except SandboxdError as error:
                 log.debug("%s", error)  # the next comparison reports it
             except Exception:  # an event of a form that we do not know: the comparisons go on without
                 log.exception("listening to Docker's events failed")
             self.notice()  # whatever happened while nobody listened
             self._stopped.wait(RETRY_S)
+
+    def _heard(self, slot: str) -> None:
+        """While we make or remove a sandbox it is our own work that Docker tells of. Later it may be somebody else's as
+        well: that is looked at once our work is done.
+        """
+        if not self._sandboxes.locks.held(slot):
+            self.notice()
+            return
+        row = self._ledger.get(slot)
+        if row is not None and row.state in USED:
+            self._busy.add(slot)
+            self.wake()
 
     def _try_tick(self) -> float:
         """The loop must go on whatever happens; returns the seconds until the next tick."""

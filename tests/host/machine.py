@@ -56,9 +56,13 @@ class Machine(Remote):
         return f"{self.project}-{name}.service"
 
     def environment(self) -> dict[str, str]:
-        """The environment in which make, pyinfra and our tools mean this host, with its settings."""
+        """The environment in which make, pyinfra and our tools mean this host, with its settings.
+
+        A `make test ARGS=...` that runs this is no business of theirs.
+        """
+        ours = {key: value for key, value in os.environ.items() if key not in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")}
         settings = " ".join(shlex.quote(f"{key}={value}") for key, value in self.target.settings.items())
-        return os.environ | ({"LAB": self.lab.name, "HOST": "", "SET": settings} if self.lab else {})
+        return ours | ({"LAB": self.lab.name, "HOST": "", "SET": settings} if self.lab else {})
 
     def deploy(self, *arguments: str, script: str = "deploy.py", **environment: str) -> Report:
         """Run pyinfra on this host. Fails with the end of its output when the deploy fails."""

@@ -9,6 +9,8 @@ import pytest
 from deploys.docker import daemon_options
 from tests.host.machine import Machine
 
+OURS = ("sandboxd", "container-pool", "thaw")
+
 
 @pytest.fixture(scope="session")
 def info(machine: Machine) -> dict[str, Any]:
@@ -50,9 +52,9 @@ def test_root_inside_is_nobody_outside(machine: Machine) -> None:
     assert (uid >= 100000) == machine.settings.docker_userns_remap
 
 
-@pytest.mark.parametrize("service", ["docker", "haproxy", "cron", "sandboxd", "container-pool"])
+@pytest.mark.parametrize("service", ["docker", "haproxy", "cron", *OURS])
 def test_services_run_and_start_at_boot(machine: Machine, service: str) -> None:
-    name = machine.unit(service) if service in ("sandboxd", "container-pool") else f"{service}.service"
+    name = machine.unit(service) if service in OURS else f"{service}.service"
     state = dict(
         line.split("=", 1)
         for line in machine.out(
@@ -68,7 +70,7 @@ def test_services_run_and_start_at_boot(machine: Machine, service: str) -> None:
 
 
 def test_units_pass_systemds_own_check(machine: Machine) -> None:
-    units = " ".join(machine.unit(name) for name in ("sandboxd", "container-pool"))
+    units = " ".join(machine.unit(name) for name in OURS)
     done = machine.run(f"systemd-analyze verify {units}", check=False)
     ours = [line for line in (done.stdout + done.stderr).splitlines() if machine.project in line]
     assert not ours

@@ -21,7 +21,7 @@ def docker_state(sandbox: Sandbox) -> str:
 
 
 def becomes(sandbox: Sandbox, state: str) -> None:
-    eventually(lambda: docker_state(sandbox), lambda seen: seen == state, 60, f"container that is {state}")
+    eventually(lambda: docker_state(sandbox), lambda seen: seen == state, 20, f"container that is {state}")
 
 
 def count(sandbox: Sandbox) -> int:

@@ -450,6 +450,17 @@ def test_docker_unpausing_is_noticed_at_once(world: World, quick: None) -> None:
     until(lambda: world.engine.containers[sandbox.id].paused, "the sandbox paused again")
 
 
+def test_docker_unpausing_while_we_work_on_the_sandbox_is_noticed_when_we_are_done(world: World, quick: None) -> None:
+    world.reconciler.start()
+    until(lambda: bool(world.ledger.setting("may_sweep")), "the first comparison")
+    sandbox = in_state(world, "paused")
+    with world.sandboxes.locks.hold(sandbox.slot):
+        world.engine.unpause(sandbox.id)
+        world.engine.events.put(sandbox.slot)
+        until(lambda: sandbox.slot in world.reconciler._busy, "the event heard")
+    until(lambda: world.engine.containers[sandbox.id].paused, "the sandbox paused again")
+
+
 @pytest.mark.parametrize("state", ["paused", "stopped"])
 def test_a_removed_container_takes_its_sandbox_along_in_every_state(world: World, state: str) -> None:
     sandbox = in_state(world, state)
