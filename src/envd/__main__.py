@@ -49,9 +49,20 @@ async def serve(source: ConfigSource, host: str, port: int) -> None:
         process.signal(signal.SIGTERM)
 
 
+def keep_ignored_signals() -> None:
+    """What is ignored, as by nohup or a shell's background jobs, stays so for us, but not for what we start.
+
+    A program inherits ignored signals and would be deaf to Ctrl-C; a handler it does not inherit.
+    """
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own: Popen resets them
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
 def main() -> int:
     """The exit status: 0 after a signal, 1 when the agent cannot start."""
     logging.basicConfig(level=logging.INFO, format="envd: %(levelname)s: %(message)s")
+    keep_ignored_signals()
     os.umask(0o022)
     os.chdir("/")  # it must not hold any directory of the sandbox
     try:

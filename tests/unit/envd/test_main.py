@@ -55,3 +55,21 @@ def test_a_signal_ends_it_and_what_it_started(tmp_path: Path, number: signal.Sig
         running.stop()
     eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), "it is gone")
     assert "Traceback" not in running.log.read_text()
+
+
+def test_what_it_was_started_to_ignore_its_children_do_not_ignore(tmp_path: Path) -> None:
+    """As by nohup, or by a shell in the background."""
+    ignored = (signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
+    before = [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    try:
+        running = Running(tmp_path, accessToken=TOKEN, user=MYSELF)
+    finally:
+        for number, handler in zip(ignored, before, strict=True):
+            signal.signal(number, handler)
+    try:
+        running.popen.send_signal(signal.SIGQUIT)
+        mask = int(Client(running.port).run("grep SigIgn /proc/self/status").stdout.split()[1], 16)
+        assert [number for number in ignored if mask & 1 << number - 1] == []
+        assert running.popen.poll() is None
+    finally:
+        running.stop()
