@@ -6,6 +6,7 @@ Fields are those of Docker's `GET /info`, `GET /version` and `GET /networks`, as
 import ipaddress
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -67,6 +68,23 @@ def base_uid(info: dict[str, Any]) -> int:
     remapped = any("name=userns" in option for option in info.get("SecurityOptions") or [])
     match = re.search(r"/(\d+)\.\d+$", info.get("DockerRootDir", ""))
     return int(match.group(1)) if remapped and match else 0
+
+
+def limits_layers(info: dict[str, Any], mountinfo: str) -> bool:
+    """Whether the storage driver can give a container's layer a limit of its own (`--storage-opt size=`).
+
+    btrfs and zfs can; overlay2 can above XFS that is mounted with project quotas: see proc(5) for `mountinfo`.
+    """
+    driver = info.get("Driver", "")
+    if driver != "overlay2":
+        return driver in ("btrfs", "zfs")
+    root = PurePosixPath(info.get("DockerRootDir", "/"))
+    file_system, options = "", ""
+    for line in mountinfo.splitlines():  # of nested mounts the later one is on top
+        left, _, right = line.partition(" - ")
+        if root.is_relative_to(left.split(" ")[4]):
+            file_system, _, options = right.split(" ", 2)
+    return file_system == "xfs" and "prjquota" in options.split(",")
 
 
 def subnets(networks: list[dict[str, Any]]) -> list[str]:

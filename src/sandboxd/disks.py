@@ -156,6 +156,15 @@ class Disks:
         self.unmount(slot)
         _unlink(self.file(slot, ""))
 
+    def keep(self, slot: str, volume: str) -> None:
+        """The disk of a slot becomes that of a volume. Done again after an interruption, it goes on."""
+        self.unmount(slot)
+        source, target = self.file(slot, ""), self.file("", volume)
+        with _told(target):
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if source.exists():
+                os.rename(source, target)
+
     def remove_volume(self, name: str) -> None:
         _unlink(self.file("", name))
 

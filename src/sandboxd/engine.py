@@ -29,6 +29,7 @@ from sandboxd.dockerlog import DockerFrames, Frames, NoFrames
 T = TypeVar("T")
 TIMEOUT_S = 60
 STOP_S = 10
+MOUNTS = Path("/proc/self/mountinfo")
 DU = ("du", "--summarize", "--one-file-system", "--block-size=1")
 
 
@@ -68,6 +69,7 @@ class Engine(Protocol):
     def version(self) -> str: ...
     def userns_uid(self) -> int: ...
     def data_root(self) -> Path: ...
+    def limits_layers(self) -> bool: ...
     def image_id(self, image: str) -> str: ...
     def create_network(self, payload: dict[str, Any]) -> None: ...
     def create_container(self, name: str, payload: dict[str, Any]) -> str: ...
@@ -110,6 +112,10 @@ class DockerEngine:
     def data_root(self) -> Path:
         """Where the engine keeps images and layers."""
         return Path(self._info()["DockerRootDir"])
+
+    def limits_layers(self) -> bool:
+        """Whether a container's layer can be given a limit that the kernel keeps."""
+        return description.limits_layers(self._info(), MOUNTS.read_text())
 
     def layer_bytes(self, container: str) -> int:
         """What a container has written outside its mounts: allocated space, so that holes do not count; 0 for none.

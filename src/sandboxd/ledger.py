@@ -151,6 +151,14 @@ class Ledger:
             self._db.execute("UPDATE volumes SET size_mb = ? WHERE name = ?", (disk_mb, row.volume))
             return row
 
+    def set_volume(self, slot: str, volume: str, now: float) -> Sandbox:
+        """The disk of a stopped sandbox has become a volume."""
+        with self._transaction():
+            row = self._change(slot, ("stopped",), "volume = ?", (volume,))
+            statement = "INSERT OR IGNORE INTO volumes (name, size_mb, created_at) VALUES (?, ?, ?)"
+            self._db.execute(statement, (volume, row.disk_mb, now))
+            return row
+
     def set_gone(self, slot: str, now: float, volume_lost: bool = False) -> None:
         """removing -> gone: nothing of the sandbox is left. What the claimer told us in confidence goes too.
 

@@ -117,6 +117,8 @@ class Reconciler:
             return False  # somebody was faster
         if row.state in ("creating", "removing"):
             self._sandboxes.try_remove(row, f"left {row.state} by an interrupted daemon", (row.state,))
+        elif container is None and row.state == "stopped":
+            self._looked(row, self._sandboxes.remove_pruned)
         elif container is None:
             self._sandboxes.try_remove(row, "its container was removed outside sandboxd", (row.state,))
         elif row.state in ("paused", "stopped"):

@@ -175,6 +175,24 @@ class Sandboxes:
             log.warning("removing slot %s is not finished: %s", sandbox.slot, error)
             return True
 
+    def remove_pruned(self, sandbox: Sandbox) -> bool:
+        """A stopped sandbox whose container somebody removed, as `docker container prune` does to all that are stopped.
+
+        Whoever did that hardly meant the files: its disk, unless it is a volume already, becomes the volume
+        `lost-<id>`. Returns and raises as `remove` does, and HostError; then it can be done again.
+        """
+        reason = "its container was removed outside sandboxd"
+        with self.locks.hold(sandbox.slot):
+            row = self.ledger.get(sandbox.slot)
+            if row is None or row.state != "stopped":
+                return False
+            if row.disk_mb and not row.volume:
+                name = f"lost-{row.id}"
+                self.disks.keep(row.slot, name)
+                self.ledger.set_volume(row.slot, name, self.host.now())
+                reason += f"; the files of /code are in volume {name}"
+        return self.remove(sandbox, reason, ("stopped",))
+
     def write_agent_file(self, sandbox: Sandbox) -> None:
         """Makes agent.json what the ledger says; leaves it alone when it is."""
         text = agent_text(sandbox.id, sandbox.template, sandbox.envs, self.key)
@@ -211,9 +229,15 @@ class Sandboxes:
             self.engine.create_network(spec.network_payload(project, slot, template.name))
             self.dirs.create(slot, base_uid)
         disk.result()
-        directory, profile = self.dirs.path(slot), _read_profile(template)
         payload = spec.container_payload(
-            project, slot, template, directory, self.disks.path(slot), self.host.nofile, profile
+            project,
+            slot,
+            template,
+            self.dirs.path(slot),
+            self.disks.path(slot),
+            self.host.nofile,
+            _read_profile(template),
+            self.engine.limits_layers(),
         )
         sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
         self.ledger.set_id(slot, sandbox_id)

@@ -80,13 +80,22 @@ def network_payload(project: str, slot: str, template: str) -> dict[str, Any]:
 
 
 def container_payload(
-    project: str, slot: str, template: Template, slot_dir: Path, disk: Path, nofile: int, seccomp_json: str = ""
+    project: str,
+    slot: str,
+    template: Template,
+    slot_dir: Path,
+    disk: Path,
+    nofile: int,
+    seccomp_json: str = "",
+    layer_limit: bool = False,
 ) -> dict[str, Any]:
     """The container of a sandbox, `disk` mounted at /code.
 
     `nofile` is the limit of open files that the host allows, at most NOFILE; `seccomp_json` the text of the
-    template's profile. No restart policy: after a reboot `reconcile` starts the container, because the DNAT rule and
-    the route must follow. No `no-new-privileges`: sudo inside is wanted, and root inside is nobody outside.
+    template's profile. `layer_limit` has the engine keep the template's limit of its layer, which not every engine can;
+    the watchdog keeps it in any case. No restart policy: after a reboot `reconcile` starts the container, because the
+    DNAT rule and the route must follow. No `no-new-privileges`: sudo inside is wanted, and root inside is nobody
+    outside.
     """
     own = labels(project, slot, template.name)
     security = [f"seccomp={seccomp_json}"] if seccomp_json else []
@@ -115,6 +124,8 @@ def container_payload(
             {"Type": "bind", "Source": str(slot_dir), "Target": SLOT_MOUNT, "ReadOnly": True},
         ],
     }
+    if layer_limit:
+        host["StorageOpt"] = {"size": f"{template.layer_mb}m"}
     if template.runtime:
         host["Runtime"] = template.runtime
     return {

@@ -84,15 +84,22 @@ class Watchdog:
         self._before = taken
 
     def _judge(self, row: Sandbox, taken: Taken) -> None:
-        template = self._sandboxes.config.templates.get(row.template)
-        if template is None or taken.layer_mb <= template.layer_mb:
+        limit_mb = self._limit_mb(row.template)
+        if taken.layer_mb <= limit_mb:
             self._over.pop(row.slot, None)
             return
         if row.slot in self._ended:
             now = self._sandboxes.host.now()
             if 0 <= now - self._over.setdefault(row.slot, now) < GRACE_S:
                 return
-        self._end(row, f"its files outside /code take {taken.layer_mb} MB, and {template.layer_mb} MB is the limit")
+        self._end(row, f"its files outside /code take {taken.layer_mb} MB, and {limit_mb} MB is the limit")
+
+    def _limit_mb(self, template: str) -> int:
+        """Of the layer; that of the default template once the template itself is removed."""
+        try:
+            return self._sandboxes.template(template).layer_mb
+        except NotFound:
+            return self._sandboxes.template(self._sandboxes.config.default_template).layer_mb
 
     def _growth(self, row: Sandbox, taken: Taken) -> int:
         before = self._before.get(row.slot)

@@ -154,6 +154,7 @@ def test_two_hundred_lives_while_the_daemon_is_killed_at_random(machine: Machine
 
 def test_a_prune_of_dockers_leaves_no_trace_and_spares_what_runs(machine: Machine) -> None:
     with nobody_else(machine), machine.sandbox() as running, machine.sandbox() as stopped:
+        stopped.run("echo precious >/code/precious")
         machine.run(f"docker-sandbox stop {stopped.id}")
         machine.run("docker container prune --force; docker network prune --force; docker volume prune --force")
         gone = eventually(
@@ -162,7 +163,11 @@ def test_a_prune_of_dockers_leaves_no_trace_and_spares_what_runs(machine: Machin
             60,
             "the end of the sandbox that was pruned",
         )
-        assert "removed outside sandboxd" in gone.stderr
+        volume = f"lost-{stopped.id}"
+        assert "removed outside sandboxd" in gone.stderr and volume in gone.stderr
+        with machine.sandbox(f"--volume {volume}") as rescued:
+            assert rescued.out("cat /code/precious") == "precious"
+        machine.run(f"docker-sandbox volume rm {volume}")
         assert running.out("echo alive") == "alive"
 
 

@@ -114,6 +114,7 @@ class FakeEngine:
     payloads: list[dict[str, Any]] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     lock: Any = field(default_factory=threading.RLock)
+    layer_limits: bool = False
     layers: dict[str, int] = field(default_factory=dict)
     events: "queue.Queue[str | Exception]" = field(default_factory=queue.Queue)
     logged: dict[str, "FakeLog"] = field(default_factory=dict)
@@ -126,6 +127,10 @@ class FakeEngine:
     def version(self) -> str:
         self._enter("version")
         return "1"
+
+    def limits_layers(self) -> bool:
+        self._enter("limits_layers")
+        return self.layer_limits
 
     def layer_bytes(self, container: str) -> int:
         self._enter("layer_bytes")

@@ -36,6 +36,33 @@ def test_an_engine_as_it_comes() -> None:
     assert found.pools == DEFAULT_POOLS and found.networks() == 15 + 16
 
 
+MOUNTINFO = """\
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+22 21 8:2 / /var rw,relatime shared:2 - xfs /dev/sda2 rw,attr2,prjquota
+23 22 8:3 / /var/lib/other rw,relatime - ext4 /dev/sda3 rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("driver", "root", "can"),
+    [
+        ("overlay2", "/var/lib/docker/100000.100000", True),
+        ("overlay2", "/var/lib/other/docker", False),
+        ("overlay2", "/variable", False),
+        ("btrfs", "/srv", True),
+        ("zfs", "/srv", True),
+        ("fuse-overlayfs", "/var/lib/docker", False),
+    ],
+)
+def test_layers_are_limited_where_the_storage_driver_can(driver: str, root: str, can: bool) -> None:
+    assert description.limits_layers({"Driver": driver, "DockerRootDir": root}, MOUNTINFO) is can
+
+
+def test_xfs_without_project_quotas_limits_no_layers() -> None:
+    mountinfo = MOUNTINFO.replace("prjquota", "noquota")
+    assert not description.limits_layers({"Driver": "overlay2", "DockerRootDir": "/var/lib/docker"}, mountinfo)
+
+
 @pytest.mark.parametrize(
     ("taken", "count"),
     [

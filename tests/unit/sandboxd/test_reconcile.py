@@ -469,6 +469,38 @@ def test_a_removed_container_takes_its_sandbox_along_in_every_state(world: World
     assert row_of(world, sandbox).state == "gone" and world.engine.empty() and world.leftovers() == []
 
 
+def test_the_files_of_a_stopped_sandbox_outlive_a_prune(world: World) -> None:
+    sandbox = in_state(world, "stopped")
+    world.sandboxes.disks.file(sandbox.slot, "").write_bytes(b"precious")
+    world.engine.remove_container(sandbox.id)
+    world.mounts.fail["umount"] = HostError("busy")
+    world.reconciler.tick()
+    assert world.health.troubles() == {f"sandbox {sandbox.id}": "busy"}
+    world.reconciler.tick()
+    name = f"lost-{sandbox.id}"
+    assert row_of(world, sandbox).reason.endswith(f"the files of /code are in volume {name}")
+    assert world.sandboxes.disks.file("", name).read_bytes() == b"precious"
+    assert [(one.name, one.size_mb, one.slot) for one in world.ledger.volumes()] == [(name, sandbox.disk_mb, "")]
+    assert world.health.troubles() == {} and world.leftovers() == []
+    assert create(world, Claim(volume=name)).disk_mb == sandbox.disk_mb
+
+
+def test_a_prune_that_was_mended_half_way_is_gone_on_with(world: World) -> None:
+    sandbox = in_state(world, "stopped")
+    world.engine.remove_container(sandbox.id)
+    world.sandboxes.disks.keep(sandbox.slot, f"lost-{sandbox.id}")  # and there the daemon was killed
+    world.reconciler.tick()
+    assert [one.name for one in world.ledger.volumes()] == [f"lost-{sandbox.id}"] and world.leftovers() == []
+
+
+def test_a_prune_leaves_a_volume_its_name(world: World) -> None:
+    sandbox = create(world, Claim(volume="data"))
+    world.transitions.stop(sandbox, "test")
+    world.engine.remove_container(sandbox.id)
+    world.reconciler.tick()
+    assert [(one.name, one.slot) for one in world.ledger.volumes()] == [("data", "")]
+
+
 def test_a_reboot(world: World) -> None:
     """Everything is stopped, nothing mounted; the disk is mounted before its container starts."""
     world.reconciler.tick()

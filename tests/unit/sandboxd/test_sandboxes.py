@@ -322,6 +322,13 @@ def test_who_waits_too_long_for_a_slot_is_told(world: World, monkeypatch: pytest
     assert [row.state for row in world.ledger.rows()] == ["running"]
 
 
+@pytest.mark.parametrize("can", [False, True])
+def test_an_engine_that_can_keeps_the_limit_of_the_layer(world: World, can: bool) -> None:
+    world.engine.layer_limits = can
+    world.sandboxes.create(world.config.templates["base"], Claim())
+    assert ("StorageOpt" in world.engine.payloads[0]["HostConfig"]) is can
+
+
 def test_a_seccomp_profile_is_read_and_a_missing_one_named(world: World) -> None:
     profile = world.config.state_dir / "profile.json"
     template = replace(world.config.templates["base"], seccomp=str(profile))

@@ -52,6 +52,11 @@ def test_profiles_and_runtime_of_a_template() -> None:
     assert host["SecurityOpt"] == ["seccomp={}", "apparmor=sandbox"] and host["Runtime"] == "runsc"
 
 
+def test_a_limit_of_the_layer_that_the_engine_keeps() -> None:
+    host = spec.container_payload("acme", SLOT, BASE, Path("/s"), DISK, 1, layer_limit=True)["HostConfig"]
+    assert host["StorageOpt"] == {"size": f"{BASE.layer_mb}m"}
+
+
 def test_the_whole_payload() -> None:
     """What a sandbox may do is decided here: a change must be seen, line by line."""
     own = {"sandbox.project": "acme", "sandbox.slot": SLOT, "sandbox.template": "base"}

@@ -1,8 +1,10 @@
 """What sandboxes write outside /code, and how much of the host's disk is left."""
 
+from dataclasses import replace
+
 import pytest
 
-from sandboxd.records import Claim, Sandbox
+from sandboxd.records import Claim, MadeTemplate, Sandbox
 from sandboxd.watchdog import CRITICAL_MB, GRACE_S, LOOK_ANYWAY_S, LOST_MB, MIB
 from tests.unit.sandboxd.conftest import World, refusal, until
 
@@ -58,6 +60,22 @@ def test_it_can_be_started_again_to_clean_up_but_not_for_long(world: World) -> N
     assert state(world, sandbox)[0] == "running"
     world.now[0] += 1
     world.watchdog.tick()
+    assert state(world, sandbox)[0] == "stopped"
+
+
+def test_the_limit_holds_for_templates_that_were_made_on_the_host(world: World) -> None:
+    world.ledger.add_template(MadeTemplate("made", "base:1", "base", 0, 1.0))
+    sandbox = world.sandboxes.create(world.sandboxes.template("made"), Claim())
+    write(world, sandbox, LIMIT_MB + 1)
+    world.watchdog.look()
+    assert state(world, sandbox)[0] == "stopped"
+
+
+def test_of_a_template_that_a_deploy_took_away_the_limit_of_the_default_one_holds(world: World) -> None:
+    forgotten = replace(world.config.templates["base"], name="forgotten")
+    sandbox = world.sandboxes.create(forgotten, Claim())
+    write(world, sandbox, LIMIT_MB + 1)
+    world.watchdog.look()
     assert state(world, sandbox)[0] == "stopped"
 
 
