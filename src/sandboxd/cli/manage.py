@@ -7,7 +7,8 @@ from typing import Any
 from sandboxd import __version__
 from sandboxd.cli import place, printing
 from sandboxd.cli.control import ControlPlane, sandbox_path
-from sandboxd.cli.exits import FAILED, OK, CliError
+from sandboxd.cli.exits import FAILED, OK
+from sandboxd.cli.several import each
 
 
 def run(options: Namespace, config: str) -> int:
@@ -35,14 +36,7 @@ def init(options: Namespace, control: ControlPlane) -> int:
 
 def kill(options: Namespace, control: ControlPlane) -> int:
     """Every id is tried; the exit code is that of the first failure."""
-    killed, code = [], OK
-    for sandbox_id in options.ids:
-        try:
-            control.call("DELETE", sandbox_path(sandbox_id))
-            killed.append(sandbox_id)
-        except CliError as error:
-            printing.complain(str(error))
-            code = code or error.exit_code
+    killed, code = each(options.ids, lambda sandbox_id: control.call("DELETE", sandbox_path(sandbox_id)))
     printing.show(options, {"killed": killed}, lambda: "")
     return code
 

@@ -12,6 +12,7 @@ from sandboxd.cli.control import EXIT_CODES, ControlPlane, refusal, sandbox_path
 from sandboxd.cli.exits import FAILED, OK, CliError
 from sandboxd.cli.http1 import Connection, Response, quote
 from sandboxd.cli.progress import Progress
+from sandboxd.cli.several import each
 from sandboxd.cli.streams import refusable
 
 BUILD_S = 3600.0  # without a word for so long, the build is taken for dead
@@ -36,14 +37,7 @@ def list_all(options: Namespace, control: ControlPlane) -> int:
 
 def remove(options: Namespace, control: ControlPlane) -> int:
     """Every name is tried; the exit code is that of the first failure."""
-    removed, code = [], OK
-    for name in options.names:
-        try:
-            control.call("DELETE", f"/templates/{quote(name)}")
-            removed.append(name)
-        except CliError as error:
-            printing.complain(str(error))
-            code = code or error.exit_code
+    removed, code = each(options.names, lambda name: control.call("DELETE", f"/templates/{quote(name)}"))
     printing.show(options, {"removed": removed}, lambda: "")
     return code
 

@@ -21,6 +21,7 @@ from sandboxd.cli.interrupts import FORWARDED, terminable
 from sandboxd.cli.output import write_all
 from sandboxd.cli.progress import Progress
 from sandboxd.cli.remote import SERVICE
+from sandboxd.cli.several import each
 
 CODE = "/code"
 READER = "root"  # reads all files, whoever owns them
@@ -42,14 +43,7 @@ def ls(options: Namespace, config: str) -> int:
 def rm(options: Namespace, config: str) -> int:
     """Every name is tried; the exit code is that of the first failure."""
     control = ControlPlane(place.read(config).socket)
-    removed, code = [], OK
-    for name in options.names:
-        try:
-            control.call("DELETE", f"/volumes/{quote(name)}")
-            removed.append(name)
-        except CliError as error:
-            printing.complain(str(error))
-            code = code or error.exit_code
+    removed, code = each(options.names, lambda name: control.call("DELETE", f"/volumes/{quote(name)}"))
     printing.show(options, {"removed": removed}, lambda: "")
     return code
 
