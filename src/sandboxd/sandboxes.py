@@ -195,7 +195,7 @@ class Sandboxes:
 
     def write_agent_file(self, sandbox: Sandbox) -> None:
         """Makes agent.json what the ledger says; leaves it alone when it is."""
-        text = agent_text(sandbox.id, sandbox.template, sandbox.envs, self.key)
+        text = agent_text(sandbox.id, sandbox.template, sandbox.envs, self.config.domain, self.key)
         if self.dirs.read(sandbox.slot) != text:
             self.dirs.write(sandbox.slot, text)
 
@@ -241,7 +241,7 @@ class Sandboxes:
         )
         sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
         self.ledger.set_id(slot, sandbox_id)
-        self.dirs.write(slot, agent_text(sandbox_id, template.name, envs, self.key))
+        self.dirs.write(slot, agent_text(sandbox_id, template.name, envs, self.config.domain, self.key))
         self.engine.start(sandbox_id)
         self.prepare(self.inspect(sandbox_id), slot)
         return sandbox_id

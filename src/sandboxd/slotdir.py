@@ -23,13 +23,17 @@ def access_token(key: bytes, sandbox_id: str) -> str:
     return hmac.new(key, sandbox_id.encode(), hashlib.sha256).hexdigest()
 
 
-def agent_text(sandbox_id: str, template: str, envs: dict[str, str], key: bytes) -> str:
-    """What the agent reads: who it is, its token, and the environment of everything that it starts."""
+def agent_text(sandbox_id: str, template: str, envs: dict[str, str], domain: str, key: bytes) -> str:
+    """What the agent reads: who it is, its token, and the environment of everything that it starts.
+
+    Vite answers only to hosts that it knows, which the URLs of a sandbox are not unless its settings, or this variable
+    of the environment, name them (a leading dot: all below that domain).
+    """
     values = {
         "sandboxID": sandbox_id,
         "templateID": template,
         "accessToken": access_token(key, sandbox_id),
-        "envs": envs,
+        "envs": {"__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS": f".{domain}", **envs},
         "user": USER,
         "workdir": WORKDIR,
     }

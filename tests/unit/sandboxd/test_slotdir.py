@@ -18,11 +18,11 @@ def test_the_token_is_derived_from_key_and_id() -> None:
 
 
 def test_what_the_agent_reads() -> None:
-    assert json.loads(agent_text("id", "base", {"A": "1"}, b"key")) == {
+    assert json.loads(agent_text("id", "base", {"A": "1"}, "example.com", b"key")) == {
         "sandboxID": "id",
         "templateID": "base",
         "accessToken": access_token(b"key", "id"),
-        "envs": {"A": "1"},
+        "envs": {"__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS": ".example.com", "A": "1"},
         "user": "user",
         "workdir": "/code",
     }
