@@ -16,7 +16,8 @@ from pathlib import Path
 import uvicorn
 
 from sandboxd import api, config, spec
-from sandboxd.engine import DockerEngine, Engine
+from sandboxd.dockerengine import DockerEngine
+from sandboxd.engine import Engine
 from sandboxd.errors import ConfigError, LedgerError
 from sandboxd.gateway import Gateway
 from sandboxd.health import Health

@@ -7,7 +7,7 @@ import pytest
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from sandboxd import engine, errors, spec
+from sandboxd import dockerengine, engine, errors, spec
 from tests.unit.sandboxd.conftest import FakeEngine
 
 INSPECTED = {
@@ -20,14 +20,14 @@ INSPECTED = {
 
 
 def test_a_container() -> None:
-    found = engine.parse_container(INSPECTED)
+    found = dockerengine.parse_container(INSPECTED)
     assert (found.id, found.name, found.running, found.pid) == ("4f1c0a9be2d7", "acme-qa-1", True, 7)
     assert (found.address, found.gateway) == ("10.200.0.2", "10.200.0.1")
 
 
 def test_a_dead_container_says_why() -> None:
     state = {"Running": False, "ExitCode": 137, "OOMKilled": True}
-    found = engine.parse_container({**INSPECTED, "State": state, "NetworkSettings": {"Networks": None}})
+    found = dockerengine.parse_container({**INSPECTED, "State": state, "NetworkSettings": {"Networks": None}})
     assert (found.running, found.pid, found.address, found.exit) == (False, 0, "", "exit code 137, out of memory")
 
 
@@ -49,8 +49,8 @@ class Api:
         return call
 
 
-def with_api(error: Exception) -> engine.DockerEngine:
-    made = engine.DockerEngine()
+def with_api(error: Exception) -> dockerengine.DockerEngine:
+    made = dockerengine.DockerEngine()
     made._client = Api(error)  # type: ignore[assignment]
     return made
 
@@ -98,7 +98,7 @@ class Events:
 
 
 def test_changes_end_with_the_connection() -> None:
-    made = engine.DockerEngine()
+    made = dockerengine.DockerEngine()
     made._client = Events()  # type: ignore[assignment]
     changes = made.changes("acme")
     assert next(changes) == "s1"
@@ -109,7 +109,7 @@ def test_changes_end_with_the_connection() -> None:
 def test_a_log_is_read_with_times_and_may_be_ended_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
     client = Answers(logs=iter([b"2027-01-15T08:00:00.000000001Z hello\n"]))
     connected(monkeypatch, client)
-    docker = engine.DockerEngine()
+    docker = dockerengine.DockerEngine()
     assert list(docker.log("c", 20, 0.0, follow=False)) == [b"2027-01-15T08:00:00.000000001Z hello\n"]
     docker.log("c", None, 5.5, follow=True)
     fixed = {"stream": True, "timestamps": True}
@@ -132,7 +132,7 @@ def test_the_description_and_the_subnets(monkeypatch: pytest.MonkeyPatch) -> Non
         networks=[{"IPAM": {"Config": [{"Subnet": "10.200.0.0/28"}]}}],
     )
     connected(monkeypatch, client)
-    docker = engine.DockerEngine()
+    docker = dockerengine.DockerEngine()
     assert (docker.describe().version, docker.describe().root_dir) == ("26.1.5", "/d")
     assert docker.subnets() == ["10.200.0.0/28"]
 
@@ -165,10 +165,10 @@ def connected(monkeypatch: pytest.MonkeyPatch, *clients: Answers) -> list[dict[s
 
 def test_it_connects_once_and_at_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
     made = connected(monkeypatch, Answers(version={"Version": "26.1"}))
-    docker = engine.DockerEngine()
+    docker = dockerengine.DockerEngine()
     assert made == []
     assert docker.version() == docker.version() == "26.1"
-    assert made == [{"version": "auto", "timeout": engine.TIMEOUT_S}]
+    assert made == [{"version": "auto", "timeout": dockerengine.TIMEOUT_S}]
 
 
 def test_dockers_settings_are_asked_again_after_it_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_dockers_settings_are_asked_again_after_it_was_away(monkeypatch: pytest.
     before = Answers(info={"SecurityOptions": ["name=userns"], "DockerRootDir": "/var/lib/docker/1.1"})
     after = Answers(info={"SecurityOptions": ["name=userns"], "DockerRootDir": "/var/lib/docker/2.2"})
     connected(monkeypatch, before, after)
-    docker = engine.DockerEngine()
+    docker = dockerengine.DockerEngine()
     assert docker.userns_uid() == docker.userns_uid() == 1 and len(before.asked) == 1
     assert docker.data_root() == Path("/var/lib/docker/1.1") and len(before.asked) == 1
     docker._client = Api(requests.ConnectionError("gone"))  # type: ignore[assignment]
@@ -199,14 +199,14 @@ def test_what_docker_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         remove_volume=None,
     )
     connected(monkeypatch, client)
-    docker = engine.DockerEngine()
+    docker = dockerengine.DockerEngine()
     docker.create_network(spec.network_payload("acme", "0123456789ab", "base"))
     assert docker.create_container("name", {"Image": "i"}) == "4f1c0a9be2d7"
     docker.start("c")
     docker.rename("c", "new")
     assert docker.logs("c", 20) == "last \ufffd line"
     assert docker.image_id("i") == "sha256:1"
-    assert docker.container("c") == engine.parse_container(INSPECTED)
+    assert docker.container("c") == dockerengine.parse_container(INSPECTED)
     docker.remove_container("c")
     docker.remove_volume("v")
     asked = {name: (args, kwargs) for name, args, kwargs in client.asked}
@@ -237,7 +237,7 @@ def test_the_inventory_is_all_that_carries_the_projects_label(monkeypatch: pytes
         volumes={"Volumes": [{"Name": "v", "CreatedAt": "2027-01-15T08:00:00Z", **labels}]},
     )
     connected(monkeypatch, client)
-    found = engine.DockerEngine().inventory("acme")
+    found = dockerengine.DockerEngine().inventory("acme")
     assert found == [
         engine.Found("container", "a" * 12, "s", 1_800_000_000, "running"),
         engine.Found("container", "b" * 12, "", 1_800_000_001, "exited"),
@@ -250,7 +250,7 @@ def test_the_inventory_is_all_that_carries_the_projects_label(monkeypatch: pytes
 
 def test_no_volume_at_all_is_null_in_dockers_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     connected(monkeypatch, Answers(containers=[], networks=[], volumes={"Volumes": None}))
-    assert engine.DockerEngine().inventory("acme") == []
+    assert dockerengine.DockerEngine().inventory("acme") == []
 
 
 def test_the_double_of_the_other_tests_is_an_engine() -> None:
@@ -271,7 +271,7 @@ def test_a_build_says_its_lines_and_needs_no_home(tmp_path: Path, monkeypatch: p
     context.write_text("archive\n")
     lines: list[bytes] = []
     try:
-        for line in engine.DockerEngine().build(context, "image:1", {"BASE": "base:1"}):
+        for line in dockerengine.DockerEngine().build(context, "image:1", {"BASE": "base:1"}):
             lines.append(line)
     except errors.EngineError as error:
         assert code and "the build of image:1 failed" in str(error)
