@@ -4,10 +4,10 @@ import logging
 from collections.abc import Mapping
 
 from envd import connect, filesystem_service
-from envd.archives import TAR_TYPE, pack, unpack
+from envd.archives import TAR_TYPE, pack, pack_or_download, unpack
 from envd.auth import basic_user, check_token, check_token_or_signature
 from envd.config import AgentConfig, ConfigSource
-from envd.downloads import download
+from envd.downloads import BYTES_TYPE, download
 from envd.errors import ClientDisconnected, EnvdError
 from envd.metrics import Metrics
 from envd.process_service import ProcessService
@@ -79,7 +79,8 @@ async def _files(request: Request, response: Response, config: AgentConfig) -> N
     if request.method == "POST":
         transfer = unpack if request.content_type == TAR_TYPE else upload
     else:
-        transfer = pack if TAR_TYPE in (request.header("accept") or "") else download
+        accepted = request.header("accept") or ""
+        transfer = download if TAR_TYPE not in accepted else pack_or_download if BYTES_TYPE in accepted else pack
     await transfer(request, response, user, config.workdir)
 
 

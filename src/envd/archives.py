@@ -8,6 +8,7 @@ import os
 import stat
 
 from envd.bodies import decoded
+from envd.downloads import download
 from envd.errors import EnvdError, invalid_argument, no_space
 from envd.identity import run_as
 from envd.oserrors import file_errors
@@ -72,6 +73,13 @@ async def pack(request: Request, response: Response, user: User, workdir: str) -
     if not response.started:
         await response.start(200, head)
     await response.end(held)
+
+
+async def pack_or_download(request: Request, response: Response, user: User, workdir: str) -> None:
+    """GET /files of a client that takes both: a directory as a tar, anything else as its bytes."""
+    path = expand_path(request.query.get("path", ""), user, workdir)
+    transfer = pack if await run_as(user, os.path.isdir, path) else download
+    await transfer(request, response, user, workdir)
 
 
 def _source(path: str) -> tuple[str, ...]:

@@ -13,18 +13,28 @@ from envd.users import User, expand_path
 from envd.web import Request, Response
 
 READ_BYTES = 512 * 1024
+BYTES_TYPE = "application/octet-stream"
 
 # With no paths: the sandbox's own mime.types neither costs memory here nor decides what a download is called.
 _TYPES = mimetypes.MimeTypes()
 
 
 async def download(request: Request, response: Response, user: User, workdir: str) -> None:
-    """GET /files: the bytes that the file has now; what is appended meanwhile is not sent."""
+    """GET /files: the bytes that the file has now; what is appended meanwhile is not sent.
+
+    An addition to E2B's protocol: X-File-Mode (octal) and X-File-Mtime (Unix seconds), for those who make a copy.
+    """
     path = expand_path(request.query.get("path", ""), user, workdir)
     with file_errors(path):
-        fd, size, data = await run_as(user, _open_source, path)
+        fd, info, data = await run_as(user, _open_source, path)
     try:
-        headers = {"content-type": content_type(path), "content-disposition": disposition(os.path.basename(path))}
+        headers = {
+            "content-type": content_type(path),
+            "content-disposition": disposition(os.path.basename(path)),
+            "x-file-mode": f"{stat.S_IMODE(info.st_mode):o}",
+            "x-file-mtime": str(int(info.st_mtime)),
+        }
+        size = info.st_size
         # The files of /proc say that they are empty and are not: of such a file the length is known at its end only.
         known = size > 0 or not data
         await response.start(200, {**headers, "content-length": str(size)} if known else headers)
@@ -46,7 +56,7 @@ def content_type(path: str) -> str:
     """By the name; a text is taken to be UTF-8."""
     kind, encoding = _TYPES.guess_type(os.path.basename(path))
     if kind is None or encoding is not None:
-        return "application/octet-stream"
+        return BYTES_TYPE
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
@@ -57,8 +67,8 @@ def disposition(name: str) -> str:
     return f'inline; filename="{plain}"{full}'
 
 
-def _open_source(path: str) -> tuple[int, int, bytes]:
-    """The open file, its size and its beginning."""
+def _open_source(path: str) -> tuple[int, os.stat_result, bytes]:
+    """The open file, what it is, and its beginning."""
     # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -67,7 +77,7 @@ def _open_source(path: str) -> tuple[int, int, bytes]:
             raise invalid_argument(f"path '{path}' is a directory")
         if not stat.S_ISREG(info.st_mode):
             raise invalid_argument(f"path '{path}' is not a regular file")
-        return fd, info.st_size, os.read(fd, min(info.st_size, READ_BYTES) or READ_BYTES)
+        return fd, info, os.read(fd, min(info.st_size, READ_BYTES) or READ_BYTES)
     except (OSError, EnvdError):
         os.close(fd)
         raise

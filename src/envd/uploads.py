@@ -14,6 +14,7 @@ from envd.users import User, expand_path, make_directories
 from envd.web import Request, Response
 
 WRITE_BYTES = 512 * 1024  # collected before each write, which costs a turn through a thread
+IOV_MAX = 1024  # pieces in one writev(2), see sysconf(3)
 METADATA_HEADER = "x-metadata-"
 
 
@@ -74,10 +75,10 @@ class FileWriter:
     async def _flush(self) -> None:
         if not self._pending:
             return
-        data = b"".join(self._pending)
+        pieces = self._pending
         self._pending, self._pending_bytes = [], 0
         with file_errors(self.path):
-            await asyncio.to_thread(_write_all, self._fd, data)
+            await asyncio.to_thread(_write_all, self._fd, pieces)
 
 
 async def _upload_form(
@@ -136,7 +137,11 @@ def _open_target(path: str, user: User, metadata: Mapping[str, str]) -> int:
     return fd
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def _write_all(fd: int, pieces: list[bytes]) -> None:
+    for start in range(0, len(pieces), IOV_MAX):
+        some = pieces[start : start + IOV_MAX]
+        written = os.writev(fd, some)
+        if written < sum(map(len, some)):  # the disk is about to be full: the rest, or the reason
+            view = memoryview(b"".join(some))[written:]
+            while view:
+                view = view[os.write(fd, view) :]

@@ -85,8 +85,7 @@ class Disks:
         """
         file = self.file(slot, volume)
         with _told(file):
-            for directory, mode in ((file.parent, 0o700), (self._mounts, 0o711)):
-                directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if volume and known and not file.exists():
                 raise Conflict(
                     f"{file}: the file of volume {volume!r} is gone. Was it removed by hand? Put it back, or"
@@ -100,6 +99,11 @@ class Disks:
                     self._enlarge(file, size_mb)
             self.mount(slot, volume)
 
+    def make_mount_point(self, slot: str) -> None:
+        with _told(self.path(slot)):
+            self._mounts.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self.path(slot).mkdir(mode=0o711, exist_ok=True)
+
     def mount(self, slot: str, volume: str) -> None:
         """Mounts the disk unless it is: after a reboot nothing is."""
         file, directory = self.file(slot, volume), self.path(slot)
@@ -108,7 +112,7 @@ class Disks:
         with _told(file):
             if not file.exists():
                 raise HostError(f"{file}: the disk of slot {slot} is gone. Was it removed by hand?")
-            directory.mkdir(mode=0o711, exist_ok=True)
+            self.make_mount_point(slot)
             self._run(mount_command(file, directory))
             with suppress(OSError):  # another owner's, and in everybody's way; fsck makes it when it needs it
                 (self._root / directory.relative_to("/") / "lost+found").rmdir()

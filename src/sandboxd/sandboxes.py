@@ -224,11 +224,6 @@ class Sandboxes:
         """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
         project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
         known = bool(new.volume) and not self.ledger.made_for(new)
-        with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as the network: at the same time
-            disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, known, template.disk)
-            self.engine.create_network(spec.network_payload(project, slot, template.name))
-            self.dirs.create(slot, base_uid)
-        disk.result()
         payload = spec.container_payload(
             project,
             slot,
@@ -239,8 +234,14 @@ class Sandboxes:
             _read_profile(template),
             self.engine.limits_layers(),
         )
-        sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
-        self.ledger.set_id(slot, sandbox_id)
+        with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as network and container: meanwhile
+            self.disks.make_mount_point(slot)  # the engine wants it to be there; what is mounted, when it starts
+            disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, known, template.disk)
+            self.engine.create_network(spec.network_payload(project, slot, template.name))
+            self.dirs.create(slot, base_uid)
+            sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
+            self.ledger.set_id(slot, sandbox_id)
+        disk.result()
         self.dirs.write(slot, agent_text(sandbox_id, template.name, envs, self.config.domain, self.key))
         self.engine.start(sandbox_id)
         self.prepare(self.inspect(sandbox_id), slot)

@@ -8,7 +8,8 @@ import select
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES = 1024 * 1024
+LINE_BYTES = 16 * 1024  # read at once where lines are expected
 MAX_HEAD_LINE_BYTES = 64 * 1024
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986, section 2.3
 
@@ -157,8 +158,8 @@ class Connection:
 
     def receive(self, size: int) -> bytes:
         """At most `size` bytes, b"" when the other side has closed."""
-        if not self._buffer:
-            self._fill()
+        if not self._buffer:  # straight to the caller: of a large body no byte is copied twice
+            return self._receive(min(size, RECEIVE_BYTES))
         piece, self._buffer = self._buffer[:size], self._buffer[size:]
         return piece
 
@@ -166,7 +167,7 @@ class Connection:
         """A line without its end."""
         while (end := self._buffer.find(b"\n")) < 0:
             before = len(self._buffer)
-            self._fill()
+            self._buffer += self._receive(LINE_BYTES)
             if len(self._buffer) == before:
                 raise ConnectionBroken("the connection was closed without an answer")
             if before > MAX_HEAD_LINE_BYTES:
@@ -174,10 +175,10 @@ class Connection:
         line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
         return line.rstrip(b"\r")
 
-    def _fill(self) -> None:
+    def _receive(self, size: int) -> bytes:
         if self.wait is not None:
             self.wait()
-        self._buffer += self.socket.recv(RECEIVE_BYTES)
+        return self.socket.recv(size)
 
     def _head(self, method: str, target: str, headers: dict[str, str]) -> bytes:
         lines: Iterable[str] = (f"{name}: {value}" for name, value in {"Host": self._host, **headers}.items())

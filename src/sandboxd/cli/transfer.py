@@ -83,7 +83,7 @@ def download(agent: Agent, source: str, target: str) -> None:
             write_all(sys.stdout.fileno(), piece)
         return
     with connected(agent) as connection, Progress("downloaded") as progress:
-        response = connection.request("GET", agent.file_target(source), agent.file_headers(Accept=TAR))
+        response = connection.request("GET", agent.file_target(source), agent.file_headers(Accept=f"{BYTES}, {TAR}"))
         if response.status != 200:
             accepted(agent, response)
         keep(unpacking.Body(response, progress), source, target)
@@ -104,10 +104,13 @@ def keep(body: unpacking.Body, source: str, target: str) -> None:
     os.makedirs(base, exist_ok=True)
     work = tempfile.mkdtemp(prefix=".docker-sandbox-", dir=base)
     try:
-        if unpacking.unpack(body, work):
+        name = posixpath.basename(posixpath.normpath(source))
+        if unpacking.is_file(body):
+            unpacking.store(body, os.path.join(work, name))
+        elif unpacking.unpack(body, work):
             unpacking.put_in_place(work, directory)
             return
-        name, found = posixpath.basename(posixpath.normpath(source)), os.listdir(work)
+        found = os.listdir(work)
         if found != [name] or not os.path.isfile(os.path.join(work, name)):
             raise CliError(f"refused: asked for the file {name!r}, the sandbox sent {sorted(found)!r}.")
         if target.endswith("/"):

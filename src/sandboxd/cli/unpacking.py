@@ -9,6 +9,7 @@ import posixpath
 import shutil
 import tarfile
 from contextlib import suppress
+from typing import BinaryIO
 
 from sandboxd.cli.exits import CliError
 from sandboxd.cli.http1 import Response
@@ -16,18 +17,38 @@ from sandboxd.cli.printing import warn
 from sandboxd.cli.progress import Progress
 
 BUFFER_BYTES = 1024 * 1024
+MODE, MTIME = "x-file-mode", "x-file-mtime"  # octal, and Unix seconds
 
 
 class Body:
     """The body of a response as a file that `tarfile` can read."""
 
     def __init__(self, response: Response, progress: Progress) -> None:
+        self.headers = response.headers
         self._response, self._progress = response, progress
 
     def read(self, size: int) -> bytes:
         piece = self._response.read(size)
         self._progress.add(len(piece))
         return piece
+
+
+def is_file(body: Body) -> bool:
+    """Whether it is the content of one file; else it is an archive, of which an older agent makes a file as well."""
+    return MODE in body.headers
+
+
+def store(body: Body, path: str) -> None:
+    """The content of one file, under a name that is not there yet."""
+    with new_file(path) as file:
+        while piece := body.read(BUFFER_BYTES):
+            file.write(piece)
+    try:
+        mode, mtime = int(body.headers[MODE], 8), int(body.headers[MTIME])
+        os.chmod(path, mode & 0o777 | 0o600)
+        os.utime(path, (mtime, mtime))
+    except (KeyError, ValueError, OverflowError) as error:
+        raise CliError(f"the sandbox sent a file with a damaged head: {error}.") from error
 
 
 def unpack(body: Body, target: str) -> bool:
@@ -79,13 +100,16 @@ def write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> 
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with suppress(FileNotFoundError):
         os.unlink(path)  # a name that comes twice: it may be a hard link to another file
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     source = archive.extractfile(member)
-    with os.fdopen(fd, "wb", buffering=0) as file:
+    with new_file(path) as file:
         if source is not None:
             shutil.copyfileobj(source, file, BUFFER_BYTES)
         os.fchmod(file.fileno(), member.mode & 0o777 | 0o600)
     os.utime(path, (member.mtime, member.mtime))
+
+
+def new_file(path: str) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def make_hard_link(original: str, path: str, links: dict[str, str]) -> None:

@@ -138,6 +138,28 @@ def test_a_file_becomes_one_entry(client: Client, tmp_path: Path) -> None:
             assert tar.getnames() == [name] and tar.getmembers()[0].isreg()
 
 
+def test_a_client_that_takes_both_gets_directories_as_a_tar_and_files_as_they_are(
+    client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/run").write_text("content")
+    (tmp_path / "d/run").chmod(0o750)
+    os.utime(tmp_path / "d/run", (0, 1_700_000_000))
+    (tmp_path / "link").symlink_to("d/run")
+    (tmp_path / "way").symlink_to("d")
+    both = f"application/octet-stream, {TAR}"
+    for name in ("d/run", "link"):
+        found = client.download(f"{tmp_path}/{name}", Accept=both)
+        assert found.content == b"content"
+        assert (found.headers["x-file-mode"], found.headers["x-file-mtime"]) == ("750", "1700000000")
+    for name in ("d", "way"):
+        found = client.download(f"{tmp_path}/{name}", Accept=both)
+        assert found.headers["content-type"] == TAR and "x-file-mode" not in found.headers
+        with tarfile.open(fileobj=io.BytesIO(found.content)) as tar:
+            assert sorted(tar.getnames()) == [".", "./run"]
+    assert client.download(f"{tmp_path}/none", Accept=both).status_code == 404
+
+
 def test_what_is_not_there_or_closed(client: Client, open_directory: Path) -> None:
     """Root reads as the other; an agent that is not root refuses."""
     missing = get(client, f"{open_directory}/none")

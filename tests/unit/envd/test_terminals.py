@@ -214,7 +214,7 @@ def test_a_hang_up_is_left_to_the_shell(client: Client) -> None:
 
 def test_the_deadline_hangs_it_up_too(client: Client) -> None:
     message = message_of("/bin/bash", "-m", "-c", "sleep 300 & echo job $! end; wait")
-    done = client.start(message, Connect_Timeout_Ms="1000")
+    done = client.start(message, Connect_Timeout_Ms="3000")
     assert done.error["code"] == "deadline_exceeded"
     pid = int(done.pty.partition(b"job ")[2].split()[0])
     eventually(lambda: not alive(done.pid) and not alive(pid), "both are gone")

@@ -137,6 +137,7 @@ def test_one_file(run: Inside, remote: Path, here: Path) -> None:
     assert (remote / "data").read_bytes() == (remote / "new/data").read_bytes() == data
     run.ok("download", remote / "made/up/file", here / "again")
     assert (here / "again").read_bytes() == data and mode(here / "again") == 0o751
+    assert int((here / "again").stat().st_mtime) == int((remote / "made/up/file").stat().st_mtime)
     run.ok("download", remote / "made/up/file", here)
     run.ok("download", remote / "made/up/file", f"{here}/fresh/")
     assert (here / "file").read_bytes() == (here / "fresh/file").read_bytes() == data
@@ -362,6 +363,25 @@ def test_a_sandbox_cannot_choose_the_name_of_a_file(
     assert "refused: asked for the file 'report.pdf'" in run.refused("download", "/code/report.pdf", here)
     gateway.stop()
     assert names(here) == [".ssh"] and names(here / ".ssh") == []
+
+
+def test_an_older_agent_sends_a_file_in_an_archive(run: Inside, control: ControlPlane, here: Path) -> None:
+    gateway = Scripted(answer_of(200, archive(("report.pdf", b"content"))))
+    write_place(run.cli.config, control.path, gateway.address)
+    run.ok("download", "/code/report.pdf", here)
+    gateway.stop()
+    assert (here / "report.pdf").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("source", ["/code/..", "/"])
+def test_a_file_in_place_of_a_directory_has_no_name(
+    run: Inside, control: ControlPlane, here: Path, source: str
+) -> None:
+    gateway = Scripted(b"HTTP/1.1 200 OK\r\nX-File-Mode: 644\r\nX-File-Mtime: 1\r\nContent-Length: 4\r\n\r\nevil")
+    write_place(run.cli.config, control.path, gateway.address)
+    run.refused("download", source, here / "new")
+    gateway.stop()
+    assert names(here) == []
 
 
 def test_an_answer_that_is_no_json(run: Inside, control: ControlPlane, here: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sandboxd.cli.exits import CliError
 from sandboxd.cli.http1 import Response
 from sandboxd.cli.progress import Progress
-from sandboxd.cli.unpacking import Body, put_in_place, unpack
+from sandboxd.cli.unpacking import Body, is_file, put_in_place, store, unpack
 from tests.unit.sandboxd.cli.doubles import response_of
 
 
@@ -162,6 +162,30 @@ def test_what_follows_the_archive_is_read(target: Path) -> None:
     response: Response = response_of(archive(file("./a")) + bytes(1 << 20))
     unpack(Body(response, Progress("downloaded")), str(target))
     assert response.read(1) == b""
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"x-file-mode": "rwx", "x-file-mtime": "1"},
+        {"x-file-mode": "644", "x-file-mtime": "9" * 30},
+        {"x-file-mode": "644"},
+    ],
+)
+def test_a_file_with_a_damaged_head_is_an_error(target: Path, head: dict[str, str]) -> None:
+    made = body(b"content")
+    made.headers = head
+    assert is_file(made)
+    with pytest.raises(CliError, match="damaged head"):
+        store(made, str(target / "file"))
+
+
+def test_a_file_gets_no_rights_that_only_a_sandbox_should_have(target: Path) -> None:
+    made = body(b"content")
+    made.headers = {"x-file-mode": "6755", "x-file-mtime": "1500000000"}
+    store(made, str(target / "file"))
+    found = (target / "file").stat()
+    assert (found.st_mode & 0o7777, found.st_mtime, (target / "file").read_text()) == (0o755, 1_500_000_000, "content")
 
 
 def test_put_in_place_replaces_links_and_does_not_follow_them(tmp_path: Path) -> None:
