@@ -2,12 +2,12 @@
 
 import os
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import cast
 
 # The agent neither speaks TLS nor hashes much. Without OpenSSL, whose absence asyncio, hashlib and hmac are written to
 # take, it needs 2 MB less in every idle sandbox. This has to come before the first import of asyncio.
+# Nor does it import pathlib, nor at its start what only some requests need: a cold create waits for it.
 for _name in ("ssl", "_hashlib"):
     sys.modules.setdefault(_name, cast(ModuleType, None))
 
@@ -66,7 +66,7 @@ def main() -> int:
     os.umask(0o022)
     os.chdir("/")  # it must not hold any directory of the sandbox
     try:
-        file = Path(os.environ.get(AGENT_FILE_VARIABLE) or AGENT_FILE)
+        file = os.environ.get(AGENT_FILE_VARIABLE) or AGENT_FILE
         source = ConfigSource(file, os.environ.get(TOKEN_VARIABLE, ""))
         host, _, port = (os.environ.get(LISTEN_VARIABLE) or LISTEN).rpartition(":")
         asyncio.run(serve(source, host, int(port)))

@@ -5,12 +5,11 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from envd.errors import EnvdError
 
-AGENT_FILE = Path("/run/sandbox/agent.json")
+AGENT_FILE = "/run/sandbox/agent.json"
 LISTEN = "0.0.0.0:49983"  # E2B's clients know no other port
 DEFAULT_WORKDIR = "/code"
 
@@ -50,12 +49,12 @@ class AgentConfig:
 class ConfigSource:
     """The current AgentConfig: agent.json is read again whenever another file, or a newer one, is in its place."""
 
-    def __init__(self, path: Path, fallback_token: str = "") -> None:
+    def __init__(self, path: str, fallback_token: str = "") -> None:
         """Raise ConfigError when neither the file nor the fallback gives a token."""
         self._path = path
         self._stamp: tuple[int, ...] = ()
         self._config = AgentConfig(access_token=fallback_token, workdir=DEFAULT_WORKDIR)
-        if path.exists():
+        if os.path.exists(path):
             self._stamp = self._read_stamp()
             self._config = _parse(path)
         elif not fallback_token:
@@ -79,9 +78,10 @@ class ConfigSource:
         return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
 
 
-def _parse(path: Path) -> AgentConfig:
+def _parse(path: str) -> AgentConfig:
     try:
-        raw: Any = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            raw: Any = json.load(file)
         config = AgentConfig(
             access_token=raw["accessToken"],
             sandbox_id=raw.get("sandboxID", ""),

@@ -1,9 +1,10 @@
 """Downloads of single files, streamed from disk. Reads the file system as the requested user."""
 
 import asyncio
-import mimetypes
 import os
 import stat
+from functools import cache
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from envd.errors import EnvdError, invalid_argument
@@ -12,11 +13,11 @@ from envd.oserrors import file_errors
 from envd.users import User, expand_path
 from envd.web import Request, Response
 
+if TYPE_CHECKING:
+    from mimetypes import MimeTypes
+
 READ_BYTES = 512 * 1024
 BYTES_TYPE = "application/octet-stream"
-
-# With no paths: the sandbox's own mime.types neither costs memory here nor decides what a download is called.
-_TYPES = mimetypes.MimeTypes()
 
 
 async def download(request: Request, response: Response, user: User, workdir: str) -> None:
@@ -54,10 +55,18 @@ async def download(request: Request, response: Response, user: User, workdir: st
 
 def content_type(path: str) -> str:
     """By the name; a text is taken to be UTF-8."""
-    kind, encoding = _TYPES.guess_type(os.path.basename(path))
+    kind, encoding = _types().guess_type(os.path.basename(path))
     if kind is None or encoding is not None:
         return BYTES_TYPE
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
+@cache
+def _types() -> "MimeTypes":
+    """With no paths: the sandbox's own mime.types neither costs memory here nor decides what a download is called."""
+    import mimetypes  # only here: most sandboxes never need it
+
+    return mimetypes.MimeTypes()
 
 
 def disposition(name: str) -> str:

@@ -2,9 +2,8 @@
 
 import os
 import time
-from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP = "/sys/fs/cgroup"
 
 
 class Metrics:
@@ -33,9 +32,14 @@ class Metrics:
         }
 
 
+def _text(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
 def _read(name: str) -> str:
     try:
-        return (CGROUP / name).read_text()
+        return _text(f"{CGROUP}/{name}")
     except OSError:  # not in a cgroup of our own: the machine's figures hold
         return ""
 
@@ -44,7 +48,7 @@ def _cpu_seconds() -> float:
     for line in _read("cpu.stat").splitlines():
         if line.startswith("usage_usec "):
             return int(line.split()[1]) / 1e6
-    ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:4]  # user, nice, system
+    ticks = _text("/proc/stat").split("\n", 1)[0].split()[1:4]  # user, nice, system
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
@@ -56,7 +60,7 @@ def _cpu_count() -> int:
 
 
 def _memory() -> tuple[int, int]:
-    lines = Path("/proc/meminfo").read_text().splitlines()
+    lines = _text("/proc/meminfo").splitlines()
     machine = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     limit, used = _read("memory.max").strip(), _read("memory.current").strip()
     total = int(limit) if limit.isdigit() else machine["MemTotal"]

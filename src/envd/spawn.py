@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, TypedDict
 
 from envd.config import OWN_VARIABLES, AgentConfig
@@ -19,7 +18,7 @@ from envd.users import User, expand_path
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SETSID = "/usr/bin/setsid"  # util-linux; gives the terminal to the command without a Python hook between fork and exec
-OOM_SCORE = Path("/proc/self/oom_score_adj")
+OOM_SCORE = "/proc/self/oom_score_adj"
 CHILD_OOM_SCORE = 500  # as if a child used half of the memory more: it is killed before the agent
 
 log = logging.getLogger("envd")
@@ -112,8 +111,9 @@ def expendable() -> Iterator[None]:
     the thread of the event loop, because two at a time would keep each other's score.
     """
     try:
-        own = OOM_SCORE.read_text()
-        OOM_SCORE.write_text(str(max(int(own), CHILD_OOM_SCORE)))
+        with open(OOM_SCORE) as file:
+            own = file.read()
+        _write_score(str(max(int(own), CHILD_OOM_SCORE)))
     except OSError as error:
         log.warning("the processes of this sandbox are as important as its agent: %s", error)
         yield
@@ -122,9 +122,14 @@ def expendable() -> Iterator[None]:
         yield
     finally:
         try:
-            OOM_SCORE.write_text(own)
+            _write_score(own)
         except OSError as error:
             log.warning("the agent is no more important than what it starts: %s", error)
+
+
+def _write_score(score: str) -> None:
+    with open(OOM_SCORE, "w") as file:
+        file.write(score)
 
 
 def _spawn_with_pipes(command: Command, user: User, env: dict[str, str], cwd: str) -> Child:

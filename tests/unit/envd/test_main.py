@@ -73,3 +73,12 @@ def test_what_it_was_started_to_ignore_its_children_do_not_ignore(tmp_path: Path
         assert running.popen.poll() is None
     finally:
         running.stop()
+
+
+def test_its_start_imports_nothing_that_it_does_not_need() -> None:
+    """Each cold create waits for it, and each idle sandbox keeps it in memory."""
+    program = "import sys, envd.__main__; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert {"envd.app", "asyncio"} <= set(done.stdout.split())
+    assert not {"pathlib", "mimetypes", "email", "http.client"} & set(done.stdout.split())

@@ -7,7 +7,7 @@ from envd.metrics import Metrics
 
 
 def test_the_limits_of_a_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "CGROUP", tmp_path)
+    monkeypatch.setattr(metrics, "CGROUP", str(tmp_path))
     for name, text in {
         "cpu.stat": "usage_usec 1000000\nuser_usec 1\n",
         "cpu.max": "200000 100000\n",
@@ -25,7 +25,7 @@ def test_the_limits_of_a_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_limits_the_machine_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "CGROUP", tmp_path)
+    monkeypatch.setattr(metrics, "CGROUP", str(tmp_path))
     sample = Metrics().sample("/")
     assert sample["cpu_count"] >= 1 and 0 < sample["mem_used"] < sample["mem_total"]
     (tmp_path / "cpu.max").write_text("max 100000\n")

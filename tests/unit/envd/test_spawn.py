@@ -55,7 +55,7 @@ def test_only_another_user_needs_credentials(myself: User) -> None:
 
 
 def test_the_agent_itself_is_not_expendable() -> None:
-    before = OOM_SCORE.read_text()
+    before = Path(OOM_SCORE).read_text()
     with expendable():
-        assert int(OOM_SCORE.read_text()) == 500
-    assert OOM_SCORE.read_text() == before
+        assert int(Path(OOM_SCORE).read_text()) == 500
+    assert Path(OOM_SCORE).read_text() == before
