@@ -187,10 +187,10 @@ class DockerEngine:
         return found
 
     def changes(self, project: str) -> Iterator[str]:
-        """The slots whose containers start, die, freeze or thaw, as it happens. Ends when Docker goes away."""
+        """The slots whose containers start, die, freeze, thaw or go, as it happens. Ends when Docker goes away."""
         chosen = {
             "type": "container",
-            "event": ["start", "die", "pause", "unpause"],
+            "event": ["start", "die", "pause", "unpause", "destroy"],
             "label": f"sandbox.project={project}",
         }
         events = self._call("listen to events", lambda api: api.events(filters=chosen, decode=True))

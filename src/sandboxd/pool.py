@@ -16,6 +16,7 @@ from sandboxd.errors import BadRequest, EngineError, HostFull, SandboxdError
 from sandboxd.health import Health
 from sandboxd.latency import Latencies
 from sandboxd.poolsettings import PoolSettings
+from sandboxd.poolstatus import PoolsStatus, PoolStatus
 from sandboxd.records import Claim, Sandbox
 from sandboxd.sandboxes import Sandboxes
 
@@ -23,37 +24,6 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 30.0
 LOOK_EVERY_S = 30.0
-
-
-@dataclass(frozen=True)
-class PoolStatus:
-    """One pool. Latencies are those of the last claims from it, None when there was none since the daemon started."""
-
-    template: str
-    enabled: bool
-    size: int
-    configured: int  # the size that the configuration says; another one than `size` after a resize
-    warm: int
-    starting: int
-    hits: int
-    misses: int
-    p50_ms: float | None
-    p95_ms: float | None
-    trouble: str  # why the last fill failed, empty when it did not
-    limit: str  # the setting that leaves no room for more members, when that is why
-
-
-@dataclass(frozen=True)
-class PoolsStatus:
-    """All pools that have a size or members, and their sums."""
-
-    enabled: bool
-    size: int
-    warm: int
-    starting: int
-    hits: int
-    misses: int
-    pools: list[PoolStatus]
 
 
 @dataclass

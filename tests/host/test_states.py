@@ -131,10 +131,14 @@ def test_what_docker_does_behind_our_back_is_put_right(machine: Machine) -> None
         gone = eventually(
             lambda: machine.run(f"docker-sandbox info {sandbox.id}", check=False),
             lambda seen: "it ended" in seen.stderr,
-            40,
+            20,
             "end of the sandbox",
         )
-        assert gone.returncode == 3 and "removed outside" in gone.stderr
+        volume = f"lost-{sandbox.id}"
+        assert gone.returncode == 3 and "removed outside" in gone.stderr and volume in gone.stderr
+        with machine.sandbox(f"--volume {volume}") as rescued:
+            assert rescued.out("cat /code/file") == "kept"
+        machine.run(f"docker-sandbox volume rm {volume}")
 
 
 @pytest.mark.disruptive

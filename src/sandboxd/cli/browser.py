@@ -84,9 +84,9 @@ def throwaway(
 def carry_in(agent: Agent, browser: place.Browser, script: str) -> None:
     transfer.upload_directory(agent, browser.scripts, SCRIPTS)
     if script:
-        transfer.upload_file(agent, script, own_script(script), may_exist=False)
+        transfer.upload_file(agent, script, own_script(script))
     if browser.authority:
-        transfer.upload_file(agent, browser.authority, AUTHORITY, may_exist=False)
+        transfer.upload_file(agent, browser.authority, AUTHORITY)
 
 
 def own_script(script: str) -> str:

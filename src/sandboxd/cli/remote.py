@@ -24,8 +24,12 @@ def entry(agent: Agent, path: str) -> dict[str, Any] | None:
 
 
 def kind(agent: Agent, path: str) -> str:
-    """What is at that path: "directory", also by way of a link; "file" for anything else; "" for nothing."""
-    found = entry(agent, path)
+    """See `kind_of`. Raises AgentError."""
+    return kind_of(entry(agent, path))
+
+
+def kind_of(found: dict[str, Any] | None) -> str:
+    """What an entry is: "directory", also by way of a link; "file" for anything else; "" for nothing."""
     return "" if found is None else "directory" if found.get("type") == DIRECTORY else "file"
 
 

@@ -33,14 +33,18 @@ def run(options: Namespace, config: str) -> int:
 
 
 def upload(agent: Agent, source: str, target: str) -> None:
-    found = remote.kind(agent, target)
+    there = remote.entry(agent, target)
+    found = remote.kind_of(there)
     into = found == "directory" or (target.endswith("/") and not found)
     if source == "-":
         if into:
             raise CliError(f"{target}: is a directory in the sandbox. Name the file that standard input becomes.")
         streams.write(agent, target, streams.pieces_of(sys.stdin.fileno()), timeout_s=None)
     elif os.path.isfile(source):
-        upload_file(agent, source, posixpath.join(target, os.path.basename(source)) if into else target, bool(found))
+        if into:
+            target = posixpath.join(target, os.path.basename(source))
+            there = remote.entry(agent, target) if found else None
+        upload_file(agent, source, target, there["mode"] if there else DEFAULT_MODE)
     elif not os.path.isdir(source):
         raise CliError(f"{source}: is no file and no directory. Use: docker-sandbox upload ID - REMOTE < {source}")
     elif found == "file":
@@ -55,7 +59,8 @@ def own_name(source: str) -> str:
     return "" if name in ("", ".", "..") else name
 
 
-def upload_file(agent: Agent, source: str, target: str, may_exist: bool) -> None:
+def upload_file(agent: Agent, source: str, target: str, mode: int = DEFAULT_MODE) -> None:
+    """`mode` is what the file in the sandbox has, or will have when it is made."""
     with open(source, "rb") as file, connected(agent) as connection:
         found = os.fstat(file.fileno())
         with Progress("uploaded", found.st_size) as progress:
@@ -64,9 +69,9 @@ def upload_file(agent: Agent, source: str, target: str, may_exist: bool) -> None
             with refusable():
                 packing.send_file(connection, file, found.st_size, progress)
         written = agent.decoded(accepted(agent, connection.response()))
-    mode = stat.S_IMODE(found.st_mode) & 0o777
-    if mode != DEFAULT_MODE or may_exist:
-        run_quietly(agent, "/bin/chmod", [f"{mode:o}", "--", written[0]["path"]])
+    wanted = stat.S_IMODE(found.st_mode) & 0o777
+    if wanted != mode:
+        run_quietly(agent, "/bin/chmod", [f"{wanted:o}", "--", written[0]["path"]])
 
 
 def upload_directory(agent: Agent, source: str, target: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sandboxd import pool
 from sandboxd.config import Config
 from sandboxd.errors import EngineDown, HostError, HostFull
-from sandboxd.pool import PoolStatus
+from sandboxd.poolstatus import PoolStatus
 from sandboxd.records import Claim
 from tests.unit.sandboxd.conftest import World, down, living, make_world, refusal, until
 
