@@ -19,8 +19,10 @@ from sandboxd import api, config, spec
 from sandboxd.dockerengine import DockerEngine
 from sandboxd.engine import Engine
 from sandboxd.errors import ConfigError, LedgerError
+from sandboxd.front import Front
 from sandboxd.gateway import Gateway
 from sandboxd.health import Health
+from sandboxd.keys import Keys
 from sandboxd.ledger import Ledger
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
@@ -73,6 +75,7 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
     pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
     return api.Services(
         sandboxes,
+        Keys(ledger),
         transitions,
         Templates(sandboxes),
         pool,
@@ -87,7 +90,7 @@ def serve(settings: config.Config, parts: api.Services) -> None:
     tcp = open_tcp(settings.listen)  # first: it refuses while another daemon runs, whose Unix socket we would replace
     sockets = [open_unix(settings.socket, settings.socket_group), tcp]
     options = uvicorn.Config(
-        api.build(parts),
+        Front(parts),
         access_log=False,
         log_config=None,
         proxy_headers=False,

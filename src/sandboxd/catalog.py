@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sandboxd.database import Database
 from sandboxd.errors import Conflict, NotFound
-from sandboxd.records import MadeTemplate, Sandbox, Volume
+from sandboxd.records import ApiKey, MadeTemplate, Sandbox, Volume
 
 
 class Catalog(Database):
@@ -56,6 +56,24 @@ class Catalog(Database):
         """Those that were made on this host, by name."""
         rows = self._read("SELECT * FROM templates ORDER BY name")
         return {row["name"]: MadeTemplate(**dict(row)) for row in rows}
+
+    def add_key(self, key: ApiKey, digest: str) -> None:
+        values = (key.id, key.name, digest, key.max_sandboxes, key.created_at)
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO keys (id, name, digest, max_sandboxes, created_at) VALUES (?, ?, ?, ?, ?)", values
+            )
+
+    def keys(self, digest: str = "") -> list[ApiKey]:
+        """All keys, oldest first; or the one with that digest."""
+        columns = "SELECT id, name, max_sandboxes, created_at FROM keys"
+        rows = self._read(f"{columns} WHERE digest = ? OR ? = '' ORDER BY created_at, id", (digest, digest))
+        return [ApiKey(**dict(row)) for row in rows]
+
+    def remove_key(self, key_id: str) -> None:
+        with self._transaction():
+            if not self._db.execute("DELETE FROM keys WHERE id = ?", (key_id,)).rowcount:
+                raise NotFound(f"key {key_id!r} not found. Those there are: docker-sandbox key ls")
 
     def setting(self, key: str) -> str:
         """A setting that survives restarts; empty when it was never set."""

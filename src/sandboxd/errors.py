@@ -25,6 +25,19 @@ class BadRequest(SandboxdError):
     status = 400
 
 
+class Unsupported(SandboxdError):
+    """A field of a request asks for what this host cannot do. Nothing was made."""
+
+    status = 400
+
+
+class QuotaReached(SandboxdError):
+    """The API key has as many sandboxes as it may have. Nothing was made."""
+
+    status = 429
+    retry_after_s = 30
+
+
 class Unauthorised(SandboxdError):
     """The request came by TCP without a valid key."""
 

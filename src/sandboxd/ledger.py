@@ -95,6 +95,11 @@ class Ledger(Catalog):
                 return row
             return self._move(slot, "removing", "reason = ?", (reason,), states)
 
+    def set_later_end(self, slot: str, timeout_s: float, now: float) -> Sandbox:
+        """The end of a running sandbox is at least so far away; one without an end keeps none."""
+        with self._transaction():
+            return self._change(slot, ("running",), "ends_at = max(ends_at, ?)", (now + timeout_s,))
+
     def set_paused(self, slot: str) -> Sandbox:
         """running -> paused. Time that it is paused does not count: its end is set anew when it is resumed."""
         with self._transaction():
@@ -170,6 +175,17 @@ class Ledger(Catalog):
         """Sandboxes in these states whose id begins with `prefix`."""
         return self._select(states, "substr(id, 1, ?) = ?", (len(prefix), prefix))
 
+    def count_of(self, owner: str) -> int:
+        """How many sandboxes a key's name has in use."""
+        statement = f"SELECT count(*) FROM sandboxes WHERE owner = ? AND state IN ({', '.join('?' * len(USED))})"
+        return int(self._read(statement, (owner, *USED))[0][0])
+
+    def made_by(self, owner: str, request: str) -> Sandbox | None:
+        """The sandbox whose `request` begins with this, whatever has become of it."""
+        statement = "SELECT * FROM sandboxes WHERE owner = ? AND substr(request, 1, ?) = ?"
+        rows = self._read(statement, (owner, len(request), request))
+        return from_row(rows[0]) if rows else None
+
     def expired(self, now: float) -> list[Sandbox]:
         return self._select(("running",), "ends_at <= ?", (now,))
 
@@ -189,10 +205,12 @@ class Ledger(Catalog):
             stamp += 0.001
             container = claimed_name(project, stamp)
         changes = (
-            "container = ?, name = ?, keep = ?, metadata = ?, envs = ?, timeout_s = ?, claimed_at = ?, ends_at = ?"
+            "container = ?, name = ?, keep = ?, metadata = ?, envs = ?, timeout_s = ?, claimed_at = ?, ends_at = ?,"
+            " owner = ?, on_timeout = ?, request = ?"
         )
         texts = json.dumps(claim.metadata), json.dumps(claim.envs)
-        values = (container, claim.name, int(claim.keep), *texts, claim.timeout_s, now, claim.ends_at(now))
+        times = claim.timeout_s, now, claim.ends_at(now)
+        values = (container, claim.name, int(claim.keep), *texts, *times, claim.owner, claim.on_timeout, claim.request)
         return self._move(slot, "running", changes, values, (state,))
 
     def _move(

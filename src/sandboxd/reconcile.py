@@ -78,9 +78,12 @@ class Reconciler:
             self._ledger.forget_gone(self._now() - TOMBSTONES_S)
 
     def expire(self) -> None:
-        """Removes the sandboxes whose end has come."""
+        """Removes the sandboxes whose end has come, or pauses them, as was asked for at their creation."""
         now = self._now()
         for row in self._ledger.expired(now):
+            if row.on_timeout == "pause":
+                self._try_pause(row, now)
+                continue
             self._sandboxes.try_remove(row, "timeout reached", ("running",), ended_by=now)
 
     def cleanup(self, older_than_s: float) -> tuple[list[str], list[str]]:
@@ -144,6 +147,12 @@ class Reconciler:
         if good:
             self._health.report(_source(row), "")
         return good
+
+    def _try_pause(self, row: Sandbox, now: float) -> None:
+        try:
+            self._transitions.pause_ended(row, now)
+        except SandboxdError as error:  # the row says `paused` already: the next comparison goes on with it
+            log.warning("pausing sandbox %s is not finished: %s", row.id, error)
 
     def _enforce(self, row: Sandbox) -> None:
         """Its trouble stays in the health report until it does what it shall, or is removed."""

@@ -29,6 +29,9 @@ class Claim:
     envs: dict[str, str] = field(default_factory=dict)
     disk_mb: int = 0  # 0: the template's
     volume: str = ""  # a named disk in place of one of its own
+    owner: str = ""  # the name of the API key that asks; empty for the command line
+    on_timeout: str = "kill"  # or "pause"
+    request: str = ""  # what makes a repetition of the same request known, empty for nothing
 
     def ends_at(self, now: float) -> float | None:
         return None if self.timeout_s is None else now + self.timeout_s
@@ -61,6 +64,9 @@ class Sandbox:
     ends_at: float | None
     gone_at: float | None
     reason: str
+    owner: str
+    on_timeout: str
+    request: str
 
 
 def from_row(row: sqlite3.Row) -> Sandbox:
@@ -88,6 +94,9 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         ends_at=row["ends_at"],
         gone_at=row["gone_at"],
         reason=row["reason"],
+        owner=row["owner"],
+        on_timeout=row["on_timeout"],
+        request=row["request"],
     )
 
 
@@ -100,6 +109,16 @@ class Volume:
     created_at: float
     slot: str
     sandbox_id: str
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """Whoever has it acts as its `name`, which several keys may share. Only a digest of the key itself is kept."""
+
+    id: str
+    name: str
+    max_sandboxes: int  # in use at a time by this name; 0: as many as the host has room for
+    created_at: float
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Sandboxes:
         """The sandbox in use whose id is, or uniquely begins with, `prefix`. `<id>-<clientID>` is read as `<id>`."""
         rows = self.ledger.find(prefix.partition("-")[0]) if prefix else []
         if not rows:
-            raise NotFound(f"sandbox '{prefix}' not found{self._obituary(prefix)}")
+            raise NotFound(f"sandbox '{prefix}' not found{self.obituary(prefix)}")
         if len(rows) > 1:
             raise Conflict(
                 f"sandbox '{prefix}' is ambiguous: {', '.join(row.id for row in rows)}. Give more characters."
@@ -199,7 +199,7 @@ class Sandboxes:
         if self.dirs.read(sandbox.slot) != text:
             self.dirs.write(sandbox.slot, text)
 
-    def _obituary(self, prefix: str) -> str:
+    def obituary(self, prefix: str) -> str:
         """What became of a sandbox that has ended, as long as the ledger remembers it."""
         ended = self.ledger.find(prefix.partition("-")[0], ("removing", "gone")) if prefix else []
         if len(ended) != 1:

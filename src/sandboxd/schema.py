@@ -86,6 +86,20 @@ MIGRATIONS = (
         created_at REAL NOT NULL
     );
     """,
+    # Keys of the API, and what a sandbox knows of the one that asked for it. `owner` is a key's name; '' is whoever
+    # came by the Unix socket. `request` names a create that must not be done twice: its Idempotency-Key and a digest.
+    """
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        digest TEXT NOT NULL UNIQUE,
+        max_sandboxes INTEGER NOT NULL DEFAULT 0,
+        created_at REAL NOT NULL
+    );
+    ALTER TABLE sandboxes ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+    ALTER TABLE sandboxes ADD COLUMN on_timeout TEXT NOT NULL DEFAULT 'kill' CHECK (on_timeout IN ('kill', 'pause'));
+    ALTER TABLE sandboxes ADD COLUMN request TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

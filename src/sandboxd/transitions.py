@@ -78,6 +78,22 @@ class Transitions:
         with self._sandboxes.locks.hold(sandbox.slot):
             return self._ledger.set_end(self._present(sandbox).slot, timeout_s, self._sandboxes.host.now())
 
+    def prolong(self, sandbox: Sandbox, timeout_s: float) -> Sandbox:
+        """Its end is at least so long from now. Raises Conflict for one that does not run."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._present(sandbox)
+            if row.state != "running":
+                raise Conflict(f"sandbox {row.id} is {row.state}: only the end of one that runs can be put off.")
+            return self._ledger.set_later_end(row.slot, timeout_s, self._sandboxes.host.now())
+
+    def pause_ended(self, sandbox: Sandbox, now: float) -> None:
+        """At the end of its time, unless it was given a later one meanwhile: paused, and not removed."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._ledger.get(sandbox.slot)
+            if row is not None and row.state == "running" and row.ends_at is not None and row.ends_at <= now:
+                log.info("sandbox %s is paused: its timeout is reached", row.id)
+                self._enforce(self._ledger.set_paused(row.slot))
+
     def grow(self, sandbox: Sandbox, disk_mb: int) -> Sandbox:
         """A larger disk: while it is in use where the kernel lets us, else when it is stopped."""
         with self._sandboxes.locks.hold(sandbox.slot):

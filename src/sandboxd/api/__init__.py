@@ -1,4 +1,4 @@
-"""The HTTP API: one FastAPI app for the Unix socket and for TCP.
+"""The HTTP API of the Unix socket, which the command line uses. What answers by TCP is `sandboxd.e2b`.
 
 Handlers only translate: a request into a call of the life cycle, a row into JSON, an error into its status. Work runs
 in threads. One module for each kind of request.
@@ -6,7 +6,7 @@ in threads. One module for each kind of request.
 
 from fastapi import FastAPI
 
-from sandboxd.api import doctor, host, sandboxes, templates, volumes, watch
+from sandboxd.api import doctor, host, keys, sandboxes, templates, volumes, watch
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
 from sandboxd.bodies import BodyLimit
@@ -24,4 +24,5 @@ def build(services: Services) -> FastAPI:
     app.include_router(watch.router(services))
     app.include_router(doctor.router(services))
     app.include_router(volumes.router(services))
+    app.include_router(keys.router(services))
     return app

@@ -87,6 +87,7 @@ def router(services: Services) -> APIRouter:
             "name": row.name,
             "keep": row.keep,
             "origin": row.origin,
+            "owner": row.owner,
             "unlimited": row.ends_at is None,
         }
 
@@ -95,7 +96,7 @@ def router(services: Services) -> APIRouter:
         template = body.templateID or config.default_template
         if 0 < body.diskMB < DISK_MIN_MB:
             raise BadRequest(f"diskMB: {body.diskMB} is too small for a file system: {DISK_MIN_MB} or more.")
-        envs, metadata = _checked_envs(body.envVars or {}), body.metadata or {}
+        envs, metadata = checked_envs(body.envVars or {}), body.metadata or {}
         claim = Claim(body.timeout, body.keep, body.name, metadata, envs, body.diskMB, body.volume)
         row = await run(lambda: pool.obtain(template, claim, body.cold), creates)
         if row.ends_at is not None:
@@ -163,7 +164,7 @@ def router(services: Services) -> APIRouter:
     return made
 
 
-def _checked_envs(envs: dict[str, str]) -> dict[str, str]:
+def checked_envs(envs: dict[str, str]) -> dict[str, str]:
     for key, value in envs.items():
         if not key or "=" in key or "\0" in key + value:
             raise BadRequest(f"envVars: {key!r} cannot be the name of an environment variable, or its value has a NUL.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from sandboxd.api.streams import Streams
 from sandboxd.doctor.effects import Effects
 from sandboxd.health import Health
+from sandboxd.keys import Keys
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Sandboxes
@@ -16,6 +17,7 @@ from sandboxd.watchdog import Watchdog
 @dataclass(frozen=True)
 class Services:
     sandboxes: Sandboxes
+    keys: Keys
     transitions: Transitions
     templates: Templates
     pool: Pool

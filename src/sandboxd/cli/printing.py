@@ -68,6 +68,7 @@ def sandbox_details(row: dict[str, Any], now: float) -> str:
         ("limits", f"{row['memoryMB']} MB of memory, {row['cpuCount']} CPUs, {row['diskSizeMB']} MB at /code"),
         *([("volume", row["volume"])] if row["volume"] else []),
         ("origin", row["origin"]),
+        *([("key", row["owner"])] if row["owner"] else []),
         ("started", f"{row['startedAt']} ({_age(row, now)} ago)"),
         ("ends", end(row, now)),
         ("cleanup", _kept(row)),

@@ -27,6 +27,7 @@ from sandboxd.engine import Container, Found
 from sandboxd.errors import EngineDown, EngineError
 from sandboxd.gateway import Gateway
 from sandboxd.health import Health
+from sandboxd.keys import Keys
 from sandboxd.ledger import Ledger
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
@@ -524,6 +525,7 @@ def services_of(world: World) -> Services:
     templates = Templates(world.sandboxes)
     return Services(
         world.sandboxes,
+        Keys(world.ledger),
         world.transitions,
         templates,
         world.pool,
@@ -534,7 +536,7 @@ def services_of(world: World) -> Services:
 
 
 def until(good: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15  # for a machine that others use, too
     while not good():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)

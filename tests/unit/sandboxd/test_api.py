@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
@@ -25,6 +26,7 @@ from sandboxd.config import Config
 from sandboxd.disks import Usage
 from sandboxd.doctor.effects import Effects
 from sandboxd.engine import Found
+from sandboxd.front import Front
 from sandboxd.slotdir import access_token
 from tests.unit.sandboxd.conftest import KEY, World, down, living, services_of, until
 
@@ -40,7 +42,7 @@ class Client:
 
     def __init__(self, world: World, effects: Effects = REAL) -> None:
         self.world = world
-        self.app = api.build(services(world, effects))
+        self.app = Front(services(world, effects))
         self.sockets = [open_unix(world.config.socket, world.config.socket_group), open_tcp(world.config.listen)]
         options = uvicorn.Config(self.app, log_config=None, access_log=False, server_header=False)
         self.server = uvicorn.Server(options)
@@ -80,7 +82,7 @@ class Direct:
 
     def __init__(self, world: World, effects: Effects = REAL) -> None:
         self.world = world
-        app = api.build(services(world, effects))
+        app = Front(services(world, effects))
 
         async def by_unix(scope: Scope, receive: Receive, send: Send) -> None:
             await app({**scope, "server": ("/run/sandboxd.sock", None)}, receive, send)
@@ -192,14 +194,22 @@ def test_an_error_of_ours_is_not_shown_but_can_be_found(
     assert reference in caplog.text and "a secret detail" in caplog.text
 
 
+def calls_of(app: FastAPI) -> set[tuple[str, str]]:
+    paths = app.openapi()["paths"]
+    return {(method.upper(), path) for path, methods in paths.items() for method in methods} - {("GET", "/health")}
+
+
 def test_every_route_but_health_is_refused_by_tcp_without_a_key(served: Client) -> None:
     """Over real sockets: what uvicorn says of its own end of the connection is what decides."""
-    paths = served.app.openapi()["paths"]
-    calls = {(method.upper(), path) for path, methods in paths.items() for method in methods} - {("GET", "/health")}
-    assert len(calls) >= 9
-    for method, path in sorted(calls):
-        answer = served.tcp.request(method, path, json={}, headers={"X-API-KEY": "guess"})
-        assert (answer.status_code, answer.json()) == (401, {"code": 401, "message": "Invalid API key"}), path
+    trusted, public = calls_of(served.app.trusted), calls_of(served.app.public)
+    assert len(trusted) >= 25 and len(public) >= 12
+    for method, path in sorted(trusted | public):
+        body = {"templateID": "base", "timeout": 1}
+        for headers in ({}, {"X-API-KEY": "guess"}, {"Authorization": "Bearer e2b_" + "0" * 40}):
+            answer = served.tcp.request(method, path, json=body, headers=headers)
+            wanted = [401] if (method, path) in public else [401, 404, 405]
+            assert answer.status_code in wanted and answer.json()["code"] == answer.status_code, (method, path)
+    for method, path in sorted(trusted):
         assert served.unix.request(method, path, json={}).status_code != 401, path
     assert served.tcp.get("/health").text == "ok\n"
 

@@ -33,6 +33,7 @@ GROUPS = {
     "browser": ("browser-test",),
     "templates": ("snapshot", "template"),
     "volumes": ("volume",),
+    "keys": ("key",),
     "host": ("pool", "cleanup", "routes", "completion", "version"),
 }
 # Marks a text as such before argparse sees it; no word of a command line can have it.

@@ -72,6 +72,7 @@ def sandbox() -> dict[str, Any]:
         "name": "demo",
         "keep": False,
         "origin": "pool",
+        "owner": "",
         "unlimited": True,
         "envdAccessToken": TOKEN,
         "domain": "example.com",

@@ -55,6 +55,9 @@ FLAGS = {
     "volume rm": {"--json"},
     "volume export": set(),
     "volume import": {"--size", "--force"},
+    "key create": {"--max-sandboxes", "--json"},
+    "key ls": {"--json"},
+    "key revoke": {"--json"},
     "pool status": {"--json"},
     "snapshot": {"--json"},
     "template ls": {"--json"},
@@ -72,7 +75,7 @@ FLAGS = {
     "stats": {"--once", "--json"},
     "doctor": {"--no-probe", "--json"},
 }
-NOUNS = ("files", "template", "volume", "pool", "routes")
+NOUNS = ("files", "template", "volume", "key", "pool", "routes")
 
 
 def flags_of(verb: str) -> set[str]:

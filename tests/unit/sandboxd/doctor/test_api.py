@@ -48,4 +48,4 @@ def test_wishes_that_it_does_not_know(client: Direct, body: dict[str, Any]) -> N
 
 
 def test_strangers_are_refused(client: Direct) -> None:
-    assert client.tcp.post("/doctor", json={}).status_code == 401
+    assert client.tcp.post("/doctor", json={}).status_code == 404, "what answers by TCP has no such thing"

@@ -1,0 +1,53 @@
+"""Requests about the keys of the public API. Only the Unix socket's: a key cannot make another."""
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from sandboxd.api.access import TRUSTED
+from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.services import Services
+from sandboxd.records import ApiKey
+
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+
+class NewKey(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    name: str = Field(pattern=NAME)
+    maxSandboxes: int = Field(0, ge=0, le=1_000_000)
+
+
+def router(services: Services) -> APIRouter:
+    made = APIRouter(dependencies=TRUSTED)
+    keys, sandboxes = services.keys, services.sandboxes
+
+    @made.post("/keys", status_code=201)
+    async def create(body: NewKey) -> dict[str, Any]:
+        """The only answer that has the key itself."""
+        key, text = await run(lambda: keys.create(body.name, body.maxSandboxes, sandboxes.host.now()))
+        return {**shown(key), "key": text}
+
+    @made.get("/keys")
+    async def list_keys() -> list[dict[str, Any]]:
+        found = await run(keys.all)
+        used = await run(lambda: {name: sandboxes.ledger.count_of(name) for name in {key.name for key in found}})
+        return [{**shown(key), "sandboxes": used[key.name]} for key in found]
+
+    @made.delete("/keys/{key_id}", status_code=204)
+    async def revoke(key_id: str) -> None:
+        await run(lambda: keys.revoke(key_id))
+
+    return made
+
+
+def shown(key: ApiKey) -> dict[str, Any]:
+    values = asdict(key)
+    return {
+        "keyID": values["id"],
+        "name": key.name,
+        "maxSandboxes": key.max_sandboxes,
+        "createdAt": rfc3339(key.created_at),
+    }

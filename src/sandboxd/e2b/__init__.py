@@ -1,0 +1,23 @@
+"""E2B's control plane, as its unmodified clients speak it: what answers by TCP, to whoever has a key.
+
+Field names, status codes and their oddities are E2B's. Handlers only translate, as in `sandboxd.api`, whose answers to
+the command line are free to differ.
+"""
+
+from fastapi import FastAPI
+
+from sandboxd.api.answers import answer_errors
+from sandboxd.api.services import Services
+from sandboxd.bodies import BodyLimit
+from sandboxd.e2b import create, host, lifecycle, lists, looks, snapshots
+
+__all__ = ["build"]
+
+
+def build(services: Services) -> FastAPI:
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(BodyLimit)
+    answer_errors(app)
+    for module in (host, create, lists, looks, lifecycle, snapshots):
+        app.include_router(module.router(services))
+    return app

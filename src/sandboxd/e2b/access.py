@@ -1,0 +1,42 @@
+"""Who asks: the key of a request, and the sandboxes that it may see."""
+
+from collections.abc import Callable
+
+from fastapi import Request
+
+from sandboxd.api.answers import run
+from sandboxd.api.services import Services
+from sandboxd.errors import NotFound, Unauthorised
+from sandboxd.records import ApiKey, Sandbox
+
+BEARER = "bearer "
+
+
+def caller(services: Services) -> Callable[[Request], object]:
+    """A dependency: the key of the request. Raises Unauthorised."""
+
+    async def find(request: Request) -> ApiKey:
+        text = request.headers.get("x-api-key", "")
+        authorization = request.headers.get("authorization", "")
+        if not text and authorization.lower().startswith(BEARER):  # the command line of E2B, and old clients
+            text = authorization[len(BEARER) :].strip()
+        key = await run(lambda: services.keys.find(text))
+        if key is None:
+            raise Unauthorised("Invalid API key")
+        return key
+
+    return find
+
+
+def own(services: Services, key: ApiKey, sandbox_id: str) -> Sandbox:
+    """The sandbox of that whole id, if it is of the key's name. `<id>-<clientID>` is read as `<id>`.
+
+    Raises NotFound, which tells of an end only to whoever had the sandbox.
+    """
+    wanted = sandbox_id.partition("-")[0]
+    for row in services.sandboxes.ledger.find(wanted) if wanted else []:
+        if row.id == wanted and row.owner == key.name:
+            return row
+    ended = services.sandboxes.ledger.find(wanted, ("removing", "gone")) if wanted else []
+    told = services.sandboxes.obituary(wanted) if any(row.owner == key.name for row in ended) else ""
+    raise NotFound(f"sandbox '{sandbox_id}' not found{told}")

@@ -1,0 +1,40 @@
+"""Keys of the API: made, told apart, taken back. A key has 160 random bits, so a plain digest keeps it secret."""
+
+import hashlib
+import re
+import secrets
+
+from sandboxd.catalog import Catalog
+from sandboxd.records import ApiKey
+
+PREFIX = "e2b_"  # E2B's clients refuse keys of another form
+KEY = re.compile(r"e2b_[0-9a-f]{40}")
+
+
+class Keys:
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def create(self, name: str, max_sandboxes: int, now: float) -> tuple[ApiKey, str]:
+        """Returns the key's record, and the key itself, which nobody can find out later."""
+        text = PREFIX + secrets.token_hex(20)
+        made = ApiKey(secrets.token_hex(4), name, max_sandboxes, now)
+        self._catalog.add_key(made, digest(text))
+        return made, text
+
+    def find(self, text: str) -> ApiKey | None:
+        """Whose key it is. The comparison is one of digests, so its time tells nothing of a key."""
+        if not KEY.fullmatch(text):
+            return None
+        return next(iter(self._catalog.keys(digest(text))), None)
+
+    def all(self) -> list[ApiKey]:
+        return self._catalog.keys()
+
+    def revoke(self, key_id: str) -> None:
+        """It opens nothing from now on; sandboxes stay. Raises NotFound."""
+        self._catalog.remove_key(key_id)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

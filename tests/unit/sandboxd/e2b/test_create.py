@@ -1,0 +1,120 @@
+"""POST /v2/sandboxes and /sandboxes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from sandboxd.e2b.create import OLD_TIMEOUT_S, TIMEOUT_S
+from sandboxd.slotdir import access_token
+from tests.unit.sandboxd.conftest import KEY, World
+from tests.unit.sandboxd.e2b.conftest import Public
+
+
+def test_the_answer_is_e2bs(public: Public, world: World) -> None:
+    made = public.create(metadata={"a": "b"}, envVars={"X": "1"})
+    found = made["sandboxID"]
+    assert made == {
+        "templateID": "base",
+        "sandboxID": found,
+        "clientID": "local",
+        "envdVersion": "0.6.13",
+        "envdAccessToken": access_token(KEY, found),
+        "trafficAccessToken": None,
+        "domain": "example.com",
+    }
+    (row,) = world.ledger.find(found)
+    assert (row.owner, row.metadata, row.envs, row.timeout_s, row.on_timeout) == (
+        "team",
+        {"a": "b"},
+        {"X": "1"},
+        TIMEOUT_S,
+        "kill",
+    )
+
+
+def test_the_older_form(public: Public, world: World) -> None:
+    body = {"templateID": "base", "secure": False, "autoPause": False, "allow_internet_access": True}
+    answer = public.http.post("/sandboxes", json=body)
+    assert answer.status_code == 201 and answer.json()["envdAccessToken"], "ours are always secured"
+    (row,) = world.ledger.find(answer.json()["sandboxID"])
+    assert row.timeout_s == OLD_TIMEOUT_S
+
+
+@pytest.mark.parametrize("name", ["base", "team/base", "base:latest", "team/base:default"])
+def test_names_of_templates(public: Public, name: str) -> None:
+    assert public.create(templateID=name)["templateID"] == "base"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({}, 400, "templateID"),
+        ({"templateID": 1}, 400, "templateID"),
+        ({"templateID": "nothing"}, 404, "template 'nothing' not found"),
+        ({"templateID": "base:v2"}, 404, "template 'base:v2' not found"),
+        ({"templateID": "base", "timeout": 0}, 400, "timeout"),
+        ({"templateID": "base", "timeout": -5}, 400, "timeout"),
+        ({"templateID": "base", "timeout": "5"}, 400, "timeout"),
+        ({"templateID": "base", "metadata": {"a": 1}}, 400, "metadata"),
+        ({"templateID": "base", "envVars": {"A=": "1"}}, 400, "envVars"),
+        ({"templateID": "base", "allow_internet_access": False}, 400, "allow_internet_access=false"),
+        ({"templateID": "base", "network": {"allowPublicTraffic": False}}, 400, "network.allowPublicTraffic"),
+        ({"templateID": "base", "network": {"denyOut": ["0.0.0.0/0"]}}, 400, "network.denyOut"),
+        ({"templateID": "base", "autoResume": {"enabled": True}}, 400, "autoResume"),
+        ({"templateID": "base", "mcp": {"x": 1}}, 400, "mcp"),
+        ({"templateID": "base", "volumeMounts": [{"name": "a", "path": "/x"}]}, 400, "volumeMounts"),
+    ],
+)
+def test_what_is_refused(public: Public, world: World, body: dict[str, Any], status: int, said: str) -> None:
+    for path in ("/v2/sandboxes", "/sandboxes"):
+        assert said in public.refused("POST", path, status, json=body)
+    assert world.engine.empty()
+
+
+@pytest.mark.parametrize(
+    "network", [None, {}, {"allowPublicTraffic": True, "denyOut": [], "allowOut": None, "maskRequestHost": ""}]
+)
+def test_network_options_that_ask_for_nothing(public: Public, network: dict[str, Any] | None) -> None:
+    public.create(network=network, allow_internet_access=True, mcp=None, iam=None, autoResume={"enabled": False})
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b"\xff", b'{"templateID": "\\ud800"}'])
+def test_malformed_bodies(public: Public, content: bytes) -> None:
+    public.refused("POST", "/v2/sandboxes", 400, content=content, headers={"Content-Type": "application/json"})
+
+
+def test_a_repeated_request_makes_one_sandbox(public: Public, world: World) -> None:
+    once = {"Idempotency-Key": "job-1"}
+    with ThreadPoolExecutor(4) as several:
+        made = list(several.map(lambda _: public.create(once, timeout=60)["sandboxID"], range(8)))
+    assert len(set(made)) == 1 and len(world.engine.containers) == 1
+    assert public.create({"Idempotency-Key": "job-10"})["sandboxID"] != made[0]
+    assert Public(world, "other").create(once)["sandboxID"] != made[0]
+    said = public.refused("POST", "/v2/sandboxes", 409, json={"templateID": "base", "timeout": 61}, headers=once)
+    assert "another body" in said
+    public.http.delete(f"/sandboxes/{made[0]}")
+    said = public.refused("POST", "/v2/sandboxes", 404, json={"templateID": "base", "timeout": 60}, headers=once)
+    assert "has ended: removed by request" in said
+
+
+def test_a_key_of_a_request_has_a_form(public: Public) -> None:
+    headers = {"Idempotency-Key": "a b"}
+    assert "dempotency" in public.refused("POST", "/v2/sandboxes", 400, json={"templateID": "base"}, headers=headers)
+
+
+def test_a_key_has_its_limit(world: World) -> None:
+    small, other = Public(world, "small", max_sandboxes=2), Public(world, "other")
+    first = small.create()["sandboxID"]
+    small.create()
+    answer = small.http.post("/v2/sandboxes", json={"templateID": "base"})
+    assert answer.status_code == 429 and answer.headers["retry-after"] and "may have 2 sandboxes" in answer.text
+    other.create()
+    small.http.delete(f"/sandboxes/{first}")
+    small.create()
+
+
+def test_a_host_that_is_full_says_when_to_come_again(public: Public, world: World) -> None:
+    world.memory_mb[0] = 0
+    answer = public.http.post("/v2/sandboxes", json={"templateID": "base"})
+    assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
