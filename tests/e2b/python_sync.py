@@ -1,0 +1,263 @@
+"""The synchronous Python client. Written for every release from 2.2 on: what has another name is looked up."""
+
+import io
+import time
+import urllib.request
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import e2b
+from e2b import CommandExitException, Sandbox
+from report import features_of, main, raises
+
+NEW = hasattr(Sandbox, "pause")
+
+
+def create(**options: Any) -> Sandbox:
+    return Sandbox.create(timeout=120, **options)
+
+
+def pause(sandbox: Sandbox) -> None:
+    (sandbox.pause if NEW else sandbox.beta_pause)()
+
+
+def seconds_left(sandbox: Sandbox) -> float:
+    end: datetime = sandbox.get_info().end_at
+    return (end - datetime.now(UTC)).total_seconds()
+
+
+def feature_create_info_kill() -> None:
+    sandbox = create(metadata={"who": "conformance"}, envs={"FROM_CREATE": "yes"})
+    info = sandbox.get_info()
+    assert info.sandbox_id == sandbox.sandbox_id and info.metadata == {"who": "conformance"}, info
+    assert sandbox.is_running()
+    assert sandbox.commands.run("echo $FROM_CREATE").stdout == "yes\n"
+    assert sandbox.kill() is True
+    assert not sandbox.is_running()
+    assert Sandbox.kill(sandbox.sandbox_id) is False
+
+
+def feature_as_a_context() -> None:
+    with create() as sandbox:
+        assert sandbox.is_running()
+    assert not sandbox.is_running()
+
+
+def feature_connect_only_extends() -> None:
+    with create() as sandbox:
+        again = Sandbox.connect(sandbox.sandbox_id, timeout=10)
+        assert again.commands.run("whoami").stdout == "user\n"
+        assert seconds_left(sandbox) > 60
+        Sandbox.connect(sandbox.sandbox_id, timeout=600)
+        assert seconds_left(sandbox) > 500
+
+
+def feature_set_timeout() -> None:
+    with create() as sandbox:
+        sandbox.set_timeout(600)
+        assert seconds_left(sandbox) > 500
+        sandbox.set_timeout(30)
+        assert seconds_left(sandbox) < 60
+
+
+def feature_expiry() -> None:
+    sandbox = Sandbox.create(timeout=1)
+    deadline = time.monotonic() + 20
+    while sandbox.is_running():
+        assert time.monotonic() < deadline, "it outlives its timeout"
+        time.sleep(0.2)
+    raises(Exception, Sandbox.connect, sandbox.sandbox_id)
+
+
+def feature_list_by_metadata() -> None:
+    mark = str(uuid.uuid4())
+    query: Any = e2b.SandboxQuery(metadata={"mark & ü": mark})
+    made = [create(metadata={"mark & ü": mark}) for _ in range(3)]
+    try:
+        seen = []
+        pages = Sandbox.list(query=query, limit=2)
+        while pages.has_next:
+            seen += [one.sandbox_id for one in pages.next_items()]
+        assert sorted(seen) == sorted(one.sandbox_id for one in made), seen
+    finally:
+        for one in made:
+            one.kill()
+
+
+def feature_commands() -> None:
+    with create() as sandbox:
+        done = sandbox.commands.run("echo out; echo err >&2; pwd; echo $A", envs={"A": "1"}, cwd="/tmp")
+        assert (done.stdout, done.stderr, done.exit_code) == ("out\n/tmp\n1\n", "err\n", 0), done
+        failed: Any = raises(CommandExitException, sandbox.commands.run, "echo why >&2; exit 3")
+        assert failed.exit_code == 3 and failed.stderr == "why\n"
+        assert sandbox.commands.run("whoami", user="root").stdout == "root\n"
+        shown: list[str] = []
+        sandbox.commands.run("for i in 1 2 3; do echo $i; sleep 0.1; done", on_stdout=shown.append)
+        assert "".join(shown) == "1\n2\n3\n"
+
+
+def feature_background_commands() -> None:
+    with create() as sandbox:
+        handle = sandbox.commands.run("sleep 0.5; echo done", background=True)
+        assert handle.pid in [one.pid for one in sandbox.commands.list()]
+        assert handle.wait().stdout == "done\n"
+        lasting = sandbox.commands.run("sleep 1000", background=True)
+        assert sandbox.commands.kill(lasting.pid) is True
+        assert sandbox.commands.kill(lasting.pid + 12345) is False
+        again = sandbox.commands.run("sleep 1; echo late; exit 4", background=True)
+        other: Any = raises(CommandExitException, sandbox.commands.connect(again.pid).wait)
+        assert other.exit_code == 4
+
+
+def feature_stdin() -> None:
+    with create() as sandbox:
+        handle = sandbox.commands.run("read line; echo got $line", background=True, stdin=True)
+        sandbox.commands.send_stdin(handle.pid, "hello\n")
+        assert handle.wait().stdout == "got hello\n"
+
+
+def feature_a_command_has_a_deadline() -> None:
+    with create() as sandbox:
+        raises(e2b.TimeoutException, sandbox.commands.run, "sleep 100", timeout=1)
+        assert sandbox.commands.run("echo alive").stdout == "alive\n"
+
+
+def feature_killing_a_sandbox_breaks_its_commands() -> None:
+    sandbox = create()
+    handle = sandbox.commands.run("sleep 1000", background=True)
+    sandbox.kill()
+    error = raises(Exception, handle.wait)
+    assert not isinstance(error, CommandExitException), error
+
+
+def feature_files() -> None:
+    with create() as sandbox:
+        written = sandbox.files.write("/home/user/dir/a.txt", "text ü")
+        assert written.path == "/home/user/dir/a.txt"
+        assert sandbox.files.read("/home/user/dir/a.txt") == "text ü"
+        sandbox.files.write("b.bin", bytes(range(256)))
+        assert bytes(sandbox.files.read("/home/user/b.bin", format="bytes")) == bytes(range(256))
+        assert sandbox.files.exists("/home/user/b.bin") and not sandbox.files.exists("/nope")
+        names = [one.name for one in sandbox.files.list("/home/user/dir")]
+        assert names == ["a.txt"], names
+        assert sandbox.files.make_dir("/home/user/new") is True and sandbox.files.make_dir("/home/user/new") is False
+        moved = sandbox.files.rename("/home/user/dir/a.txt", "/home/user/new/c.txt")
+        assert moved.path == "/home/user/new/c.txt"
+        sandbox.files.remove("/home/user/new")
+        assert not sandbox.files.exists("/home/user/new/c.txt")
+        info = sandbox.files.get_info("/home/user/b.bin")
+        assert info.size == 256 and info.name == "b.bin"
+        raises(e2b.NotFoundException, sandbox.files.read, "/nope")
+
+
+def feature_many_files_at_once() -> None:
+    with create() as sandbox:
+        entries: Any = [{"path": f"/home/user/many/{n}.txt", "data": f"file {n}"} for n in range(5)]
+        sandbox.files.write_files(entries)
+        assert sandbox.commands.run("cat many/*", cwd="/home/user").stdout == "".join(f"file {n}" for n in range(5))
+
+
+def feature_a_large_file_is_streamed() -> None:
+    with create() as sandbox:
+        size = 20_000_000
+        sandbox.files.write("/home/user/large", io.BytesIO(b"x" * size))
+        assert sum(len(piece) for piece in sandbox.files.read("/home/user/large", format="stream")) == size
+
+
+def feature_signed_urls() -> None:
+    with create() as sandbox:
+        sandbox.files.write("/home/user/signed.txt", "signed")
+        url = sandbox.download_url("/home/user/signed.txt", use_signature_expiration=60)
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"signed"
+        raises(Exception, urllib.request.urlopen, url.replace("signature=v1_", "signature=v1_x"))
+
+
+def feature_watch_a_directory() -> None:
+    with create() as sandbox:
+        sandbox.files.make_dir("/home/user/watched")
+        watch = sandbox.files.watch_dir("/home/user/watched")
+        sandbox.files.write("/home/user/watched/new.txt", "x")
+        deadline = time.monotonic() + 10
+        seen: list[Any] = []
+        while not any(one.name == "new.txt" for one in seen):
+            assert time.monotonic() < deadline, seen
+            seen += watch.get_new_events()
+        watch.stop()
+
+
+def feature_pty() -> None:
+    with create() as sandbox:
+        shown: list[bytes] = []
+        handle = sandbox.pty.create(e2b.PtySize(rows=30, cols=90))
+        sandbox.pty.send_stdin(handle.pid, b"stty size; exit 5\n")
+        error: Any = raises(CommandExitException, handle.wait, on_pty=shown.append)
+        assert error.exit_code == 5 and b"30 90" in b"".join(shown), shown
+
+
+def feature_preview_of_a_port() -> None:
+    with create() as sandbox:
+        sandbox.files.write("/home/user/www/index.html", "the page")
+        sandbox.commands.run("python3 -m http.server 5555 --bind 127.0.0.1", background=True, cwd="/home/user/www")
+        url, deadline = f"https://{sandbox.get_host(5555)}/", time.monotonic() + 20
+        while True:
+            try:
+                with urllib.request.urlopen(url) as answer:
+                    assert answer.read() == b"the page"
+                    return
+            except urllib.error.HTTPError:
+                assert time.monotonic() < deadline, "the server is not reached"
+                time.sleep(0.1)
+
+
+def feature_pause_and_resume() -> None:
+    sandbox = create()
+    try:
+        pid = sandbox.commands.run("sleep 1000", background=True).pid
+        pause(sandbox)
+        assert not sandbox.is_running()
+        states = [one.state.value for one in Sandbox.list().next_items() if one.sandbox_id == sandbox.sandbox_id]
+        assert states == ["paused"], states
+        again = Sandbox.connect(sandbox.sandbox_id, timeout=60)
+        assert pid in [one.pid for one in again.commands.list()]
+    finally:
+        Sandbox.kill(sandbox.sandbox_id)
+
+
+def feature_metrics() -> None:
+    with create() as sandbox:
+        (found, *_) = sandbox.get_metrics()
+        assert found.cpu_count >= 1 and 0 < found.mem_used <= found.mem_total and found.disk_total > 0, found
+
+
+def feature_snapshot() -> None:
+    if not hasattr(Sandbox, "create_snapshot"):
+        return
+    with create() as sandbox:
+        sandbox.files.write("/home/user/kept.txt", "kept")
+        made = sandbox.create_snapshot()
+    with create(template=made.snapshot_id) as again:
+        assert again.files.read("/home/user/kept.txt") == "kept"
+    Sandbox.delete_snapshot(made.snapshot_id)
+
+
+def feature_errors() -> None:
+    raises(Exception, Sandbox.create, template="no-such-template")
+    raises(e2b.AuthenticationException, Sandbox.create, api_key="e2b_" + "0" * 40)
+    raises(Exception, Sandbox.connect, "doesnotexist")
+    refused = raises(Exception, Sandbox.create, allow_internet_access=False)
+    assert "cannot do that yet" in str(refused), refused
+
+
+def feature_many_at_once() -> None:
+    with ThreadPoolExecutor(8) as several:
+        made = list(several.map(lambda _: create(), range(8)))
+        said = list(several.map(lambda one: one.commands.run("echo $E2B_SANDBOX_ID").stdout.strip(), made))
+        list(several.map(lambda one: one.kill(), made))
+    assert said == [one.sandbox_id for one in made] and len(set(said)) == 8
+
+
+if __name__ == "__main__":
+    main(features_of(globals()))

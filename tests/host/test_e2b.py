@@ -1,0 +1,126 @@
+"""E2B's clients, unmodified, from PyPI and npm: on the host itself, over TLS and Traefik, as from anywhere else.
+
+Each program of tests/e2b runs once with each client; each of its features is a test of its own here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import tarfile
+from collections.abc import Iterator
+
+import pytest
+
+from deploys import ROOT
+from tests.host.machine import Machine
+
+pytestmark = [pytest.mark.disruptive, pytest.mark.suite("trixie")]
+
+HOME = "/opt/e2b-clients"
+PYTHON = ("2.6.4", "2.28.2", "2.63.0")
+JAVASCRIPT = "2.51.0"
+CLIENTS = [*(f"python_sync {release}" for release in PYTHON), f"python_async {PYTHON[-1]}", f"javascript {JAVASCRIPT}"]
+DNS = """
+set -e
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dnsmasq-base >/dev/null
+[ -e {home}/resolv.conf ] || cp /etc/resolv.conf {home}/resolv.conf
+servers=$(awk '/^nameserver/ {{print "--server=" $2}}' {home}/resolv.conf)
+systemctl stop e2b-dns 2>/dev/null || true
+systemd-run --quiet --unit e2b-dns dnsmasq --keep-in-foreground --no-resolv --no-hosts --bind-interfaces \
+    --listen-address=127.0.0.1 --address=/{domain}/127.0.0.1 $servers
+echo nameserver 127.0.0.1 >/etc/resolv.conf
+"""
+FEATURES = {
+    name: [
+        line.split("feature_", 1)[1].split("(")[0]
+        for line in (ROOT / f"tests/e2b/{name}.py").read_text().splitlines()
+        if line.startswith(("def feature_", "async def feature_"))
+    ]
+    for name in ("python_sync", "python_async")
+}
+FEATURES["javascript"] = [
+    line.split("async ", 1)[1].split("(")[0]
+    for line in (ROOT / "tests/e2b/javascript.mjs").read_text().splitlines()
+    if line.startswith("  async ")
+]
+CASES = [(client, feature) for client in CLIENTS for feature in FEATURES[client.split()[0]]]
+
+
+class Clients:
+    """The host with all clients on it, and what each program has said."""
+
+    def __init__(self, machine: Machine, key: str) -> None:
+        self.machine, self._key = machine, key
+        self._said: dict[str, dict[str, str]] = {}
+        self._err: dict[str, str] = {}
+
+    def error(self, client: str, feature: str) -> str:
+        """Why the feature failed with that client; empty when it did not."""
+        if client not in self._said:
+            self._run(client)
+        return self._said[client].get(feature, f"no word of it:\n{self._err[client]}")
+
+    def _run(self, client: str) -> None:
+        program, release = client.split()
+        words = {
+            "E2B_DOMAIN": self.machine.settings.domain,
+            "E2B_API_KEY": self._key,
+            "SSL_CERT_FILE": f"{HOME}/ca.pem",
+            "NODE_EXTRA_CA_CERTS": f"{HOME}/ca.pem",
+        }
+        environment = " ".join(shlex.quote(f"{key}={value}") for key, value in words.items())
+        if program == "javascript":
+            passed = " ".join(f"--env {key}" for key in words)
+            command = f"{node(self.machine, passed)} node javascript.mjs"
+        else:
+            command = f"{HOME}/python-{release}/bin/python {HOME}/programs/{program}.py"
+        done = self.machine.run(f"env {environment} timeout 300 {command} </dev/null", check=False)
+        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"feature"')]
+        self._said[client] = {line["feature"]: line["error"] for line in lines}
+        self._err[client] = done.stderr[-4000:]
+
+
+def node(machine: Machine, options: str = "") -> str:
+    """Node is in the image of a sandbox, and not on the host."""
+    image = machine.out(
+        f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {machine.settings.name} | head -n 1"
+    )
+    mounts = f"--volume {HOME}:{HOME} --workdir {HOME}/programs"
+    return f"docker run --rm --network host --userns host {mounts} {options} --entrypoint env {image}"
+
+
+@pytest.fixture(scope="module")
+def clients(machine: Machine) -> Iterator[Clients]:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for file in sorted((ROOT / "tests/e2b").glob("*.*")):
+            archive.add(file, file.name)
+    machine.run(f"mkdir -p {HOME}/programs && tar -xC {HOME}/programs", stdin=stream.getvalue())
+    authority = f"{machine.settings.etc}/ca/ca.pem"
+    machine.run(f"cat /etc/ssl/certs/ca-certificates.crt {authority} >{HOME}/ca.pem")
+    machine.run(DNS.format(home=HOME, domain=machine.settings.domain))
+    for release in PYTHON:
+        path = f"{HOME}/python-{release}"
+        machine.run(
+            f"[ -e {path}/ready ] || {{ python3 -m venv {path} &&"
+            f" {path}/bin/pip install -q --disable-pip-version-check e2b=={release} && touch {path}/ready; }}"
+        )
+    install = f"npm install --no-fund --no-audit --prefix {HOME}/programs e2b@{JAVASCRIPT}"
+    machine.run(f"[ -d {HOME}/programs/node_modules/e2b ] || {node(machine)} {install}")
+    made = json.loads(machine.out("docker-sandbox key create e2b-clients --json"))
+    before = {row["sandboxID"] for row in machine.listed()}
+    try:
+        yield Clients(machine, made["key"])
+    finally:
+        machine.run(f"docker-sandbox key revoke {made['keyID']}", check=False)
+        machine.run(f"cat {HOME}/resolv.conf >/etc/resolv.conf; systemctl stop e2b-dns", check=False)
+        left = {row["sandboxID"] for row in machine.listed()} - before
+        if left:
+            machine.run(f"docker-sandbox kill {' '.join(sorted(left))}", check=False)
+
+
+@pytest.mark.parametrize(("client", "feature"), CASES)
+def test_feature(clients: Clients, client: str, feature: str) -> None:
+    assert clients.error(client, feature) == ""
