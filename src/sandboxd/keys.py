@@ -8,6 +8,7 @@ from sandboxd.catalog import Catalog
 from sandboxd.records import ApiKey
 
 PREFIX = "e2b_"  # E2B's clients refuse keys of another form
+FIRST = "first_key"
 KEY = re.compile(r"e2b_[0-9a-f]{40}")
 
 
@@ -21,6 +22,13 @@ class Keys:
         made = ApiKey(secrets.token_hex(4), name, max_sandboxes, now)
         self._catalog.add_key(made, digest(text))
         return made, text
+
+    def create_first(self, name: str, now: float) -> tuple[ApiKey, str] | None:
+        """The same, unless this host has had a first key, whatever has become of it: then None."""
+        if self._catalog.setting(FIRST):
+            return None
+        self._catalog.set_setting(FIRST, "made")
+        return self.create(name, 0, now)
 
     def find(self, text: str) -> ApiKey | None:
         """Whose key it is. The comparison is one of digests, so its time tells nothing of a key."""

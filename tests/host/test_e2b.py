@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 
@@ -119,6 +122,26 @@ def clients(machine: Machine) -> Iterator[Clients]:
         left = {row["sandboxID"] for row in machine.listed()} - before
         if left:
             machine.run(f"docker-sandbox kill {' '.join(sorted(left))}", check=False)
+
+
+def test_the_first_key_is_shown_once(machine: Machine) -> None:
+    query = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]))"
+    statement = "SELECT value FROM settings WHERE key = 'first_key'"
+    words = shlex.join(["python3", "-c", query, f"{machine.settings.state}/ledger.sqlite", statement])
+    had_one = bool(machine.out(words))
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-m", "tools.first_key"],
+            cwd=ROOT,
+            env=machine.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    )
+    assert bool(re.search(r"E2B_API_KEY=e2b_[0-9a-f]{40}$", first, re.MULTILINE)) is not had_one
+    assert second == ""
 
 
 @pytest.mark.parametrize(("client", "feature"), CASES)

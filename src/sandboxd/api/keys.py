@@ -18,6 +18,7 @@ class NewKey(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     name: str = Field(pattern=NAME)
     maxSandboxes: int = Field(0, ge=0, le=1_000_000)
+    first: bool = False  # only if this host has never had a first key
 
 
 def router(services: Services) -> APIRouter:
@@ -27,8 +28,12 @@ def router(services: Services) -> APIRouter:
     @made.post("/keys", status_code=201)
     async def create(body: NewKey) -> dict[str, Any]:
         """The only answer that has the key itself."""
-        key, text = await run(lambda: keys.create(body.name, body.maxSandboxes, sandboxes.host.now()))
-        return {**shown(key), "key": text}
+        now = sandboxes.host.now()
+        if body.first:
+            made = await run(lambda: keys.create_first(body.name, now))
+        else:
+            made = await run(lambda: keys.create(body.name, body.maxSandboxes, now))
+        return {**shown(made[0]), "key": made[1]} if made else {}
 
     @made.get("/keys")
     async def list_keys() -> list[dict[str, Any]]:

@@ -17,9 +17,10 @@ def run(options: Namespace, config: str) -> int:
 
 def create(options: Namespace, control: ControlPlane) -> int:
     """The key alone on standard output, so that it can be piped; that it is shown once, on standard error."""
-    made = control.post("/keys", {"name": options.name, "maxSandboxes": options.max_sandboxes})
-    printing.show(options, made, lambda: made["key"])
-    if not options.json:
+    asked = {"name": options.name, "maxSandboxes": options.max_sandboxes, "first": options.first}
+    made = control.post("/keys", asked)
+    printing.show(options, made, lambda: made.get("key", ""))
+    if made and not options.json:
         print(
             "Keep it: it is not shown again. To take it back: docker-sandbox key revoke", made["keyID"], file=sys.stderr
         )

@@ -8,6 +8,7 @@ def _create(parser: Parser) -> None:
     parser.add_argument(
         "--max-sandboxes", metavar="N", type=int, default=0, help="in use at a time by this name (default: no limit)"
     )
+    parser.add_argument("--first", action="store_true", help="do nothing if this host has had a first key already")
     json_flag(parser)
 
 

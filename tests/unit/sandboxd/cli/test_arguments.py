@@ -55,7 +55,7 @@ FLAGS = {
     "volume rm": {"--json"},
     "volume export": set(),
     "volume import": {"--size", "--force"},
-    "key create": {"--max-sandboxes", "--json"},
+    "key create": {"--max-sandboxes", "--first", "--json"},
     "key ls": {"--json"},
     "key revoke": {"--json"},
     "pool status": {"--json"},

@@ -19,6 +19,15 @@ def test_a_key_is_printed_alone_and_works(cli: Cli, world: World) -> None:
     assert Keys(world.ledger).find(made["key"]) is not None and made["maxSandboxes"] == 0
 
 
+def test_the_first_key_is_made_once(cli: Cli, world: World) -> None:
+    assert cli.out("key", "create", "default", "--first").startswith("e2b_")
+    (key,) = Keys(world.ledger).all()
+    cli.out("key", "revoke", key.id)
+    done = cli.run("key", "create", "default", "--first")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"") and Keys(world.ledger).all() == []
+    assert json.loads(cli.out("key", "create", "default", "--first", "--json")) == {}
+
+
 def test_ls_shows_no_key(cli: Cli, world: World) -> None:
     assert cli.out("key", "ls") == "no keys; make one with: docker-sandbox key create NAME\n"
     key = cli.out("key", "create", "ci", "--max-sandboxes", "2").strip()

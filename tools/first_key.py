@@ -1,0 +1,37 @@
+"""Make the first API key of each host that never had one, and show it, this once: `python -m tools.first_key`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from deploys.hosts import HostError, chosen
+from deploys.settings import SettingError
+from tools.remote import Remote, RemoteError
+
+NAME = "default"
+
+
+def main() -> int:
+    try:
+        for target in chosen(os.environ):
+            with Remote(target) as remote:
+                key = remote.out(f"docker-sandbox key create {NAME} --first 2>/dev/null")
+                if key:
+                    print(message(target.name, remote.settings.domain, key))
+    except (HostError, RemoteError, SettingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def message(host: str, domain: str, key: str) -> str:
+    return (
+        f"\nPrograms use {host} by E2B's API with this key, which is not shown again:\n\n"
+        f"  export E2B_DOMAIN={domain} E2B_API_KEY={key}\n\n"
+        "More keys: docker-sandbox key create NAME. What to know: docs/migrate-from-e2b.md"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
