@@ -75,5 +75,16 @@ def test_snapshots_can_be_used_listed_and_removed(public: Public) -> None:
     public.refused("POST", f"/sandboxes/{found}/snapshots", 400, json={"name": "../x"})
 
 
+def test_templates_are_listed_and_found_by_name(public: Public) -> None:
+    found = public.create()["sandboxID"]
+    public.http.post(f"/sandboxes/{found}/snapshots", json={"name": "ready"})
+    for path in ("/templates", "/v2/templates"):
+        rows = {one["templateID"]: one for one in public.http.get(path).json()}
+        assert rows["base"]["memoryMB"] == 2048 and rows["base"]["buildStatus"] == "ready"
+        assert rows["ready"]["createdAt"] == "2027-01-15T08:00:00.000Z"
+    assert public.http.get("/templates/aliases/team%2Fready").json() == {"templateID": "ready", "public": False}
+    assert "not found" in public.refused("GET", "/templates/aliases/nothing", 404)
+
+
 def test_health_needs_no_key(public: Public) -> None:
     assert public.http.get("/health", headers={"X-API-KEY": ""}).text == "ok\n"

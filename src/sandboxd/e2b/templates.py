@@ -1,18 +1,22 @@
-"""Snapshots: a sandbox's files as a template. Templates are the whole host's, whoever made them."""
+"""Templates, and snapshots, which are templates with a sandbox's files. All are the whole host's, whoever made them."""
 
 import re
 import secrets
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
-from sandboxd.api.answers import run
+from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.sandboxes import ENVD_VERSION
 from sandboxd.api.services import Services
 from sandboxd.api.templates import NAME
 from sandboxd.bodies import Text
+from sandboxd.config import Template
 from sandboxd.e2b import access
+from sandboxd.e2b.create import template_name
 from sandboxd.errors import BadRequest
 from sandboxd.records import ApiKey, MadeTemplate
 
@@ -43,11 +47,48 @@ def router(services: Services) -> APIRouter:
         rows = [one for one in found.values() if one.disk_mb and name in ("", one.name)]
         return JSONResponse([info(one) for one in rows])
 
+    @made.get("/templates")
+    @made.get("/v2/templates")
+    async def list_templates(key: Key) -> Response:
+        found = await run(sandboxes.ledger.templates)
+        names = [*sandboxes.config.templates, *found]
+        created = {name: one.created_at for name, one in found.items()}
+        rows = [described(await run(partial(sandboxes.template, name)), created.get(name, 0.0)) for name in names]
+        return JSONResponse(rows)
+
+    @made.get("/templates/aliases/{alias:path}")
+    async def alias(alias: str, key: Key) -> dict[str, Any]:
+        """How clients ask whether there is one of that name."""
+        found = await run(lambda: sandboxes.template(template_name(alias)))
+        return {"templateID": found.name, "public": False}
+
     @made.delete("/templates/{name}", status_code=204)
     async def remove(name: str, key: Key) -> None:
         await run(lambda: templates.remove(name))
 
     return made
+
+
+def described(template: Template, created_at: float) -> dict[str, Any]:
+    """The schema `Template`. One of the host's settings has no time: it is as old as 1970."""
+    return {
+        "templateID": template.name,
+        "buildID": template.image.rpartition(":")[2],
+        "cpuCount": max(1, round(template.cpus)),
+        "memoryMB": template.memory_mb,
+        "diskSizeMB": template.disk_mb,
+        "public": False,
+        "aliases": [template.name],
+        "names": [template.name],
+        "createdAt": rfc3339(created_at),
+        "updatedAt": rfc3339(created_at),
+        "createdBy": None,
+        "lastSpawnedAt": None,
+        "spawnCount": 0,
+        "buildCount": 1,
+        "envdVersion": ENVD_VERSION,
+        "buildStatus": "ready",
+    }
 
 
 def info(template: MadeTemplate) -> dict[str, Any]:
