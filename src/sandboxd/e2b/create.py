@@ -56,6 +56,7 @@ def router(services: Services) -> APIRouter:
         on_timeout = "pause" if body.autoPause else "kill"
         claim = Claim(
             body.timeout or timeout_s,
+            keep=True,  # the hourly cleanup is for what has no end; these have one, or are paused until somebody comes
             metadata=body.metadata or {},
             envs=envs,
             owner=key.name,
@@ -103,7 +104,8 @@ class Quota:
             if before is None:
                 self._check(key)
             self._making[key.name] += 1
-            self._requests.add(named)
+            if request:
+                self._requests.add(named)
         try:
             yield before
         finally:

@@ -78,6 +78,14 @@ def test_at_its_end_it_is_paused_when_that_was_asked_for(public: Public, world: 
     post(public, f"/sandboxes/{kept}/connect", 201, timeout=60)
 
 
+def test_the_hourly_cleanup_leaves_it_to_its_timeout(public: Public, world: World) -> None:
+    long, paused = (public.create(timeout=7 * 86400)["sandboxID"] for _ in range(2))
+    public.http.post(f"/sandboxes/{paused}/pause")
+    world.now[0] += 2 * 86400
+    assert world.reconciler.cleanup(86400)[0] == []
+    assert {one["sandboxID"] for one in public.http.get("/v2/sandboxes").json()} == {long, paused}
+
+
 def test_one_that_was_given_more_time_meanwhile_is_not_paused(public: Public, world: World) -> None:
     found = public.create(timeout=60, autoPause=True)["sandboxID"]
     (row,) = world.ledger.find(found)
