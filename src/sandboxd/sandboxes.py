@@ -24,7 +24,7 @@ from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotRe
 from sandboxd.gateway import Gateway
 from sandboxd.ledger import Ledger
 from sandboxd.records import OPEN, USED, Claim, Sandbox
-from sandboxd.slotdir import SlotDirs, agent_text
+from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text
 from sandboxd.slotlocks import SlotLocks
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Sandboxes:
         """A sandbox from nothing. When it fails, everything made so far is removed and the error says why."""
         self.gateway.check()
         with self.admission.for_claim(), self._making(template, "cold", claim) as new:
-            self._start_new(new, template, claim.envs)
+            self._start_new(new, template, claim)
             sandbox = self.ledger.set_running(self.config.project, new.slot, claim, self.host.now())
             self.gateway.add(sandbox.id, sandbox.address)
         self._later.submit(self._try_rename, sandbox)
@@ -103,7 +103,7 @@ class Sandboxes:
             if not wanted():
                 return False
             with self._making(template, "pool", Claim()) as new:
-                sandbox_id = self._start_new(new, template, {})
+                sandbox_id = self._start_new(new, template, Claim())
                 name = spec.pool_name(self.config.project, sandbox_id)
                 self.engine.rename(sandbox_id, name)
                 self.ledger.set_warm(new.slot, name)
@@ -195,9 +195,13 @@ class Sandboxes:
 
     def write_agent_file(self, sandbox: Sandbox) -> None:
         """Makes agent.json what the ledger says; leaves it alone when it is."""
-        text = agent_text(sandbox.id, sandbox.template, sandbox.envs, self.config.domain, self.key)
+        text = self._agent_text(sandbox.id, sandbox.template, sandbox.envs, sandbox.owner)
         if self.dirs.read(sandbox.slot) != text:
             self.dirs.write(sandbox.slot, text)
+
+    def _agent_text(self, sandbox_id: str, template: str, envs: dict[str, str], owner: str) -> str:
+        workdir = "" if owner else WORKDIR  # programs that were written for E2B expect to begin at home
+        return agent_text(sandbox_id, template, envs, self.config.domain, self.key, workdir)
 
     def obituary(self, prefix: str) -> str:
         """What became of a sandbox that has ended, as long as the ledger remembers it."""
@@ -220,7 +224,7 @@ class Sandboxes:
         except GatewayError as error:
             log.warning("%s", error)
 
-    def _start_new(self, new: Sandbox, template: Template, envs: dict[str, str]) -> str:
+    def _start_new(self, new: Sandbox, template: Template, claim: Claim) -> str:
         """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
         project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
         known = bool(new.volume) and not self.ledger.made_for(new)
@@ -242,7 +246,7 @@ class Sandboxes:
             sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
             self.ledger.set_id(slot, sandbox_id)
         disk.result()
-        self.dirs.write(slot, agent_text(sandbox_id, template.name, envs, self.config.domain, self.key))
+        self.dirs.write(slot, self._agent_text(sandbox_id, template.name, claim.envs, claim.owner))
         self.engine.start(sandbox_id)
         self.prepare(self.inspect(sandbox_id), slot)
         return sandbox_id

@@ -23,11 +23,13 @@ def access_token(key: bytes, sandbox_id: str) -> str:
     return hmac.new(key, sandbox_id.encode(), hashlib.sha256).hexdigest()
 
 
-def agent_text(sandbox_id: str, template: str, envs: dict[str, str], domain: str, key: bytes) -> str:
+def agent_text(
+    sandbox_id: str, template: str, envs: dict[str, str], domain: str, key: bytes, workdir: str = WORKDIR
+) -> str:
     """What the agent reads: who it is, its token, and the environment of everything that it starts.
 
     Vite answers only to hosts that it knows, which the URLs of a sandbox are not unless its settings, or this variable
-    of the environment, name them (a leading dot: all below that domain).
+    of the environment, name them (a leading dot: all below that domain). `workdir` "" is the user's home.
     """
     values = {
         "sandboxID": sandbox_id,
@@ -35,7 +37,7 @@ def agent_text(sandbox_id: str, template: str, envs: dict[str, str], domain: str
         "accessToken": access_token(key, sandbox_id),
         "envs": {"__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS": f".{domain}", **envs},
         "user": USER,
-        "workdir": WORKDIR,
+        "workdir": workdir,
     }
     return json.dumps(values)
 

@@ -1,5 +1,6 @@
 """POST /v2/sandboxes and /sandboxes."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,6 +32,16 @@ def test_the_answer_is_e2bs(public: Public, world: World) -> None:
         TIMEOUT_S,
         "kill",
     )
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_relative_paths_begin_at_home(public: Public, world: World, warm: bool) -> None:
+    if warm:
+        world.sandboxes.create_member(world.config.templates["base"], lambda: True)
+        world.pool.enable()
+    (row,) = world.ledger.find(public.create()["sandboxID"])
+    assert row.origin == ("pool" if warm else "cold")
+    assert json.loads(world.sandboxes.dirs.read(row.slot))["workdir"] == ""
 
 
 def test_the_older_form(public: Public, world: World) -> None:
