@@ -9,7 +9,7 @@ import pytest
 
 from envd import trees
 from envd.errors import EnvdError
-from envd.inotify import READ_BYTES
+from envd.inotify import READ_BYTES, Inotify
 from envd.trees import Event, Tree
 
 Watched = Callable[..., Tree]
@@ -196,7 +196,7 @@ def test_the_limits_of_the_kernel(watched: Watched, tmp_path: Path, monkeypatch:
     def refuse(*_: object) -> int:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(trees.Inotify, "add", refuse)
+    monkeypatch.setattr(Inotify, "add", refuse)
     with pytest.raises(EnvdError, match=f"cannot watch {tmp_path}: ") as raised:
         watched(tmp_path)
     assert raised.value.code == "resource_exhausted"
