@@ -14,6 +14,7 @@ from envd.process_service import ProcessService
 from envd.processes import ProcessTable
 from envd.uploads import upload
 from envd.users import find_user
+from envd.watch_service import WatchService
 from envd.web import Receive, Request, Response, Scope, Send
 
 log = logging.getLogger("envd")
@@ -27,7 +28,7 @@ class Agent:
         self._metrics = Metrics()
         services = {
             "process.Process": ProcessService(table).methods(),
-            "filesystem.Filesystem": filesystem_service.methods(),
+            "filesystem.Filesystem": {**filesystem_service.methods(), **WatchService().methods()},
         }
         self._rpc: Mapping[str, connect.Method] = {
             f"/{service}/{name}": method for service, methods in services.items() for name, method in methods.items()

@@ -1,4 +1,7 @@
-"""Typed reading of protobuf's JSON: absent fields have defaults, wrong ones are named in the error. Touches nothing."""
+"""Typed reading of protobuf's JSON: absent fields have defaults, wrong ones are named in the error. Touches nothing.
+
+Fields are asked for by their lowerCamelCase names; as protobuf demands, the original snake_case ones are taken too.
+"""
 
 import base64
 import binascii
@@ -26,7 +29,7 @@ def nested(message: JsonObject, name: str) -> JsonObject:
 
 def integer(message: JsonObject, name: str, default: int = 0) -> int:
     """Protobuf's JSON allows a number or a decimal string."""
-    value = message.get(name)
+    value = _value(message, name)
     if value is None:
         return default
     if isinstance(value, int | str) and not isinstance(value, bool):
@@ -60,8 +63,15 @@ def text_map(message: JsonObject, name: str) -> dict[str, str]:
     return values
 
 
-def _typed(message: JsonObject, name: str, kind: type[T], default: T) -> T:
+def _value(message: JsonObject, name: str) -> object:
     value = message.get(name)
+    if value is None and not name.islower():
+        value = message.get("".join(f"_{c.lower()}" if c.isupper() else c for c in name))
+    return value
+
+
+def _typed(message: JsonObject, name: str, kind: type[T], default: T) -> T:
+    value = _value(message, name)
     if value is None:
         return default
     if not isinstance(value, kind):

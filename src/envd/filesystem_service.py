@@ -2,12 +2,12 @@
 
 import errno
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from stat import S_ISDIR
 
 from envd import fields
 from envd.codec import JsonObject
-from envd.connect import Call, Method, ServerStream, Unary
+from envd.connect import Call, Method, Unary
 from envd.entries import describe
 from envd.errors import EnvdError, invalid_argument
 from envd.identity import run_as
@@ -17,17 +17,13 @@ from envd.users import User, expand_path, make_directories
 
 
 def methods() -> dict[str, Method]:
-    """The methods of the service by name. Watching is not there yet and says so."""
+    """The methods of the service by name, those that watch apart (envd.watch_service)."""
     return {
         "Stat": _in_thread(stat),
         "ListDir": _in_thread(list_dir),
         "MakeDir": _in_thread(make_dir),
         "Move": Unary(move),
         "Remove": Unary(remove),
-        "WatchDir": ServerStream(watch_dir),
-        "CreateWatcher": Unary(no_watcher),
-        "GetWatcherEvents": Unary(no_watcher),
-        "RemoveWatcher": Unary(no_watcher),
     }
 
 
@@ -76,15 +72,6 @@ async def remove(call: Call, message: JsonObject) -> JsonObject:
     except OSError as error:
         raise rpc_error(error) from error
     return {}
-
-
-async def watch_dir(call: Call, message: JsonObject) -> AsyncGenerator[JsonObject, None]:
-    raise EnvdError("unimplemented", "watching directories is not implemented")
-    yield {}  # makes this the generator that a server stream is
-
-
-async def no_watcher(call: Call, message: JsonObject) -> JsonObject:
-    raise EnvdError("unimplemented", "watching directories is not implemented")
 
 
 def _in_thread(method: Callable[[Call, JsonObject], JsonObject]) -> Unary:

@@ -24,6 +24,12 @@ def test_absent_and_null_are_the_default() -> None:
         assert fields.data(message, "x") == b""
 
 
+def test_original_names_are_taken_too() -> None:
+    message = {"include_entry": True, "watcher_id": "w", "watcherId": None, "some_long_number": "7"}
+    assert fields.boolean(message, "includeEntry") is True
+    assert (fields.text(message, "watcherId"), fields.integer(message, "someLongNumber")) == ("w", 7)
+
+
 @pytest.mark.parametrize(
     ("read", "value"),
     [

@@ -4,8 +4,6 @@ import os
 import stat
 from pathlib import Path
 
-import pytest
-
 from tests.unit.envd.client import MYSELF, TOKEN, Client, Json, Running
 from tests.unit.envd.conftest import HOME
 
@@ -152,16 +150,6 @@ def test_the_first_thing_that_an_agent_does_may_be_a_removal_as_another_user(ope
         assert Client(running.port).error(f"{FS}/Remove", closed, user="nobody") == "permission_denied"
     finally:
         running.stop()
-
-
-@pytest.mark.parametrize("method", ["CreateWatcher", "GetWatcherEvents", "RemoveWatcher"])
-def test_watching_says_that_it_is_not_there(client: Client, method: str) -> None:
-    assert client.error(f"{FS}/{method}", {"path": "/"}) == "unimplemented"
-
-
-def test_watching_by_stream_says_so_too(client: Client) -> None:
-    with client.stream(f"{FS}/WatchDir", {"path": "/"}) as messages:
-        assert [message["error"]["code"] for message in messages] == ["unimplemented"]
 
 
 def test_a_null_byte_and_a_wrong_type(client: Client) -> None:
