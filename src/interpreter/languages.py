@@ -1,11 +1,10 @@
 """The languages, and the kernel of each: how it is started and what is particular about it. Values only.
 
-Python is the sandbox's own, so that what pip installs is what a program imports. JavaScript and TypeScript are Deno's:
-its kernel is part of the Deno binary, whose releases keep up with both languages, while the kernels of npm (tslab,
-ijavascript) have stood still; it awaits at top level, and here it has Node's `require`.
+Python is the sandbox's own, so that what pip installs is what a program imports; the kernel for bash runs on it, too.
+JavaScript and TypeScript are Deno's: its kernel is part of the Deno binary, whose releases keep up with both languages,
+while the kernels of npm (tslab, ijavascript) have stood still. It awaits at top level, and here it has Node's `require`.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,7 +19,8 @@ if site.ENABLE_USER_SITE:
     path = site.getusersitepackages()
     os.makedirs(path, exist_ok=True)
     if path not in sys.path:
-        sys.path.append(path)
+        shared = [at for at, each in enumerate(sys.path) if each.endswith(("site-packages", "dist-packages"))]
+        sys.path.insert(shared[0] if shared else len(sys.path), path)  # where Python itself would have it
 """
 JAVASCRIPT_PREPARE = """{
     const { createRequire } = await import("node:module");
@@ -31,7 +31,7 @@ JAVASCRIPT_PREPARE = """{
 
 @dataclass(frozen=True)
 class Language:
-    """`program` is looked up in the PATH of the sandbox, unless it is absolute; its `arguments` follow."""
+    """`program` is looked up in the PATH of the sandbox; its `arguments` follow."""
 
     name: str
     program: str
@@ -73,7 +73,7 @@ LANGUAGES: Mapping[str, Language] = {
     "typescript": _deno("typescript"),
     "bash": Language(
         "bash",
-        sys.executable,  # the kernel is the server's, the shell that it talks to is the sandbox's
+        "python3",
         ("-m", "bash_kernel", "-f", "{connection_file}"),
         variables.bash_set,
         variables.bash_restore,
