@@ -2,7 +2,7 @@
 
 Python is the sandbox's own, so that what pip installs is what a program imports; the kernel for bash runs on it, too.
 JavaScript and TypeScript are Deno's: its kernel is part of the Deno binary, whose releases keep up with both languages,
-while the kernels of npm (tslab, ijavascript) have stood still. It awaits at top level, and here it has Node's `require`.
+while the kernels of npm (tslab, ijavascript) have stood still. It awaits at top level, and has Node's `require`.
 """
 
 from collections.abc import Callable, Mapping
