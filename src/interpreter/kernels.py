@@ -52,7 +52,7 @@ class Kernel:
         self._directory = directory
         self._stopped = ""
         self._current = ""  # id of the request that runs
-        self._queue: asyncio.Queue[Message] | None = None  # None: nobody wants to know
+        self._queue: asyncio.Queue[Message | None] | None = None  # None: nobody wants to know
         self._idle = asyncio.Event()
         self._idle.set()
         self._suspended = False
@@ -115,12 +115,13 @@ class Kernel:
         Raises KernelDied when the kernel ends first. Who stops before the end must wait for `settled`.
         """
         self._idle.clear()
-        queue = self._queue = asyncio.Queue(QUEUE_MESSAGES)
+        queue: asyncio.Queue[Message | None] = asyncio.Queue(QUEUE_MESSAGES)
+        self._queue = queue
         own = self._current = self._client.execute(
             code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False
         )
         try:
-            while not (self._idle.is_set() and queue.empty()):
+            while True:
                 try:
                     async with asyncio.timeout(TICK_S):
                         message = await queue.get()
@@ -128,6 +129,8 @@ class Kernel:
                     await self._check()
                     yield None
                     continue
+                if message is None:
+                    break
                 yield message
             if (reply := await self._reply(own)) is not None:
                 yield reply
@@ -191,6 +194,8 @@ class Kernel:
             if status is not None and status < 0:
                 raise KernelDied(f"the kernel was killed by {signal.Signals(-status).name}")
             raise KernelDied(f"the kernel ended with exit status {status}")
+        if self._pump.done():
+            raise KernelDied(f"the kernel cannot be heard any more: {self._pump.exception()!r}")
 
     async def _reply(self, request: str) -> Message | None:
         """The answer to a request; None when the kernel has none."""
@@ -211,11 +216,12 @@ class Kernel:
             if not parent or parent not in (self._current, last):
                 continue
             idle = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
-            if parent == self._current and not idle and (queue := self._queue) is not None:
-                await queue.put(message)
             if not idle:
-                continue
-            if self._language.late_output and parent == self._current:
+                if parent == self._current and self._queue is not None:
+                    await self._queue.put(message)
+            elif self._language.late_output and parent == self._current:
                 last = self._client.kernel_info()  # when it has answered this, all before it is out
             else:
+                if self._queue is not None:
+                    await self._queue.put(None)
                 self._idle.set()
