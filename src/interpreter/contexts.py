@@ -16,7 +16,7 @@ from interpreter.languages import Language, find_language
 if TYPE_CHECKING:
     from interpreter.kernels import Kernel
 
-MAX_CONTEXTS = 16  # an idle Python kernel takes some 60 MB
+MAX_CONTEXTS = 16  # an idle Python kernel takes some 40 MB, one of Deno 180
 
 
 class Contexts:
