@@ -1,11 +1,12 @@
 """One running interpreter for all tests of it, and a context of its own for each test that changes something."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.unit.interpreter.client import Client, Running
+from tests.unit.interpreter.client import Client, Json, Running
+
+LANGUAGES = ("python", "javascript", "typescript", "bash")
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +24,14 @@ def client(interpreter: Running) -> Iterator[Client]:
     connected.http.close()
 
 
+@pytest.fixture(scope="session", params=LANGUAGES)
+def shared(interpreter: Running, request: pytest.FixtureRequest) -> Json:
+    """A context of each language, for tests that do not mind what others ran in it: bash takes seconds to start."""
+    return Client(interpreter.port).create(language=request.param)
+
+
 @pytest.fixture
-def context(client: Client, request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+def context(client: Client, request: pytest.FixtureRequest) -> Iterator[Json]:
     """Of the language that the test names by `@pytest.mark.parametrize(..., indirect=True)`, else of Python."""
     made = client.create(language=getattr(request, "param", "python"))
     yield made
