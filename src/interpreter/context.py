@@ -121,10 +121,13 @@ class Context:
                         failed = failed or line["type"] == "error"
                         yield line
             finished = True
+        except KernelDied:
+            finished = True
+            raise
         finally:
             if not finished and not await kernel.interrupt():
                 await self._end("did not end when it was interrupted")
-            if variables and self._kernel is kernel:
+            if variables and self._kernel is kernel and await kernel.alive():
                 with contextlib.suppress(KernelDied):
                     await kernel.run_silently(self.language.restore_variables(variables))
 

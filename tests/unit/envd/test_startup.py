@@ -1,10 +1,16 @@
 """Programs that an image wants to run beside the agent."""
 
+import asyncio
+import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from envd import startup
+from envd.config import ConfigSource
+from envd.processes import ProcessTable
 from tests.unit.envd.client import MYSELF, TOKEN, Client, Running, eventually
 
 
@@ -82,6 +88,32 @@ def test_what_cannot_be_run_is_told_once_and_keeps_nobody(programs: Programs, tm
     eventually((tmp_path / "ran").exists, "the others run")
     assert Client(agent.port).http.get("/health").status_code == 204
     eventually(lambda: "/closed: program" in agent.log.read_text(), "it is told")
+
+
+def test_the_agent_listens_when_its_programs_have_said_something_or_have_ended(programs: Programs) -> None:
+    programs.add("ends", "exit 0")
+    programs.add("slow", "sleep 0.5; echo ready; exec sleep 600")
+    lines = programs.start().log.read_text().splitlines()
+    assert [line for line in lines if "ready" in line or "listening" in line][0].endswith("slow: ready")
+
+
+def test_one_that_says_nothing_is_not_waited_for_for_ever(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(startup, "READY_TIMEOUT_S", 0.1)
+    programs.add("silent", "exec sleep 600")
+    (programs.directory / "agent.json").write_text(json.dumps({"accessToken": TOKEN, "user": MYSELF}))
+
+    async def start() -> None:
+        table = ProcessTable()
+        source = ConfigSource(str(programs.directory / "agent.json"))
+        (task,) = await startup.start_all(str(programs.folder), source, table)
+        task.cancel()
+        for process in table.living():
+            process.signal(signal.SIGKILL)
+
+    asyncio.run(start())
+    assert "silent said nothing within 0.1 s" in caplog.text
 
 
 def test_no_directory_no_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
