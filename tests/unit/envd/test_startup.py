@@ -94,7 +94,7 @@ def test_the_agent_listens_when_its_programs_have_said_something_or_have_ended(p
     programs.add("ends", "exit 0")
     programs.add("slow", "sleep 0.5; echo ready; exec sleep 600")
     lines = programs.start().log.read_text().splitlines()
-    assert [line for line in lines if "ready" in line or "listening" in line][0].endswith("slow: ready")
+    assert next(line for line in lines if "ready" in line or "listening" in line).endswith("slow: ready")
 
 
 def test_one_that_says_nothing_is_not_waited_for_for_ever(
