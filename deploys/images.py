@@ -24,6 +24,7 @@ from deploys.settings import Settings, Template
 CONTEXTS = {
     "sandbox": ("files/images/sandbox", "src/envd", "requirements/envd.txt"),
     "playwright": ("files/images/playwright",),
+    "code-interpreter": ("files/images/code-interpreter", "src/interpreter", "requirements/interpreter.txt"),
     "traefik": ("files/images/traefik",),
 }
 UNTRUSTED = (

@@ -133,7 +133,7 @@ def _check_template(template: Template) -> None:
     )
     if template.base_image:
         _matches(f"{where}['base_image']", template.base_image, IMAGE, "use an image reference, or ''")
-    _one_of(f"{where}['context']", template.context, ("sandbox", "playwright"))
+    _one_of(f"{where}['context']", template.context, ("sandbox", "playwright", "code-interpreter"))
     _matches(
         f"{where}['python_version']",
         template.python_version,

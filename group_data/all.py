@@ -79,8 +79,9 @@ base_image = ""
 # What sandboxes are made from. Each template is an image plus its limits; the build adds the extra packages.
 #   image           name of the image, without tag (the tag is the hash of what goes into it); the default is
 #                   <project>-<template>, and <project>-sandbox for the default template
-#   context         "sandbox" or "playwright": the folder below files/images. The first template with "playwright"
-#                   is where `docker-sandbox browser-test` runs its browser
+#   context         "sandbox", "playwright" or "code-interpreter": the folder below files/images. The first template
+#                   with "playwright" is where `docker-sandbox browser-test` runs its browser. E2B's code interpreter
+#                   asks for a template "code-interpreter-v1": {"context": "code-interpreter"} under that name serves it
 #   base_image      as above, for this template alone
 #   python_version  "" for the base image's own Python, or a version such as "3.12", installed by uv from
 #                   python-build-standalone (fetched from python_mirror, "" for GitHub)

@@ -21,12 +21,14 @@ from envd.config import (  # noqa: E402
     AGENT_FILE_VARIABLE,
     LISTEN,
     LISTEN_VARIABLE,
+    START_DIRECTORY_VARIABLE,
     TOKEN_VARIABLE,
     ConfigError,
     ConfigSource,
 )
 from envd.processes import ProcessTable  # noqa: E402
 from envd.server import listen  # noqa: E402
+from envd.startup import START_DIRECTORY, start_all  # noqa: E402
 
 log = logging.getLogger("envd")
 
@@ -39,9 +41,12 @@ async def serve(source: ConfigSource, host: str, port: int) -> None:
     loop.add_signal_handler(signal.SIGCHLD, table.notice_exits)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    beside = await start_all(os.environ.get(START_DIRECTORY_VARIABLE) or START_DIRECTORY, source, table)
     server = await listen(Agent(source, table), host, port)
     log.info("listening on %s:%d", *server.sockets[0].getsockname()[:2])
     await stop.wait()
+    for task in beside:
+        task.cancel()
     server.close()
     # Else the children that end now signal a loop that is being closed.
     loop.remove_signal_handler(signal.SIGCHLD)

@@ -17,7 +17,8 @@ DEFAULT_WORKDIR = "/code"
 TOKEN_VARIABLE = "ENVD_ACCESS_TOKEN"  # where there is no agent.json
 AGENT_FILE_VARIABLE = "ENVD_AGENT_FILE"  # instead of AGENT_FILE
 LISTEN_VARIABLE = "ENVD_LISTEN"  # address:port instead of LISTEN; port 0 takes a free one
-OWN_VARIABLES = (TOKEN_VARIABLE, AGENT_FILE_VARIABLE, LISTEN_VARIABLE)
+START_DIRECTORY_VARIABLE = "ENVD_START_DIRECTORY"  # whose programs run beside the agent, instead of the image's
+OWN_VARIABLES = (TOKEN_VARIABLE, AGENT_FILE_VARIABLE, LISTEN_VARIABLE, START_DIRECTORY_VARIABLE)
 
 log = logging.getLogger("envd")
 

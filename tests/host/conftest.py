@@ -18,6 +18,7 @@ SUITES = ("trixie", "bookworm")
 TEMPLATES = {
     "base": {"context": "sandbox"},
     "playwright": {"context": "playwright", "pids": 2048},
+    "code-interpreter-v1": {"context": "code-interpreter"},
     "more": {
         "context": "sandbox",
         "apt_packages": ["tree"],

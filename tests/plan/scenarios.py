@@ -32,6 +32,7 @@ SEVERAL_TEMPLATES: dict[str, Any] = {
         "npm_packages": ["@types/node@22", "typescript"],
     },
     "data-browser": {"context": "playwright", "apt_packages": ["ffmpeg"]},
+    "code-interpreter-v1": {"context": "code-interpreter", "pip_packages": ["scikit-learn"]},
     "old": {"image": "team/old", "base_image": "debian:bookworm-slim"},
 }
 ACME = {

@@ -21,7 +21,10 @@ CONTENT = {
     "files/images/sandbox/Dockerfile": "FROM base",
     "files/images/sandbox/ca/README": "",
     "files/images/playwright/Dockerfile": "FROM sandbox",
+    "files/images/code-interpreter/Dockerfile": "FROM sandbox",
     "files/images/traefik/Dockerfile": "FROM scratch",
+    "src/interpreter/app.py": "print()",
+    "requirements/interpreter.txt": "pyzmq==27.3.0",
     "src/envd/server.py": "print()",
     "requirements/envd.txt": "h11==0.16",
     "templates/usr/local/lib/project-sandbox/bootstrap-base.j2": "mmdebstrap",
@@ -102,6 +105,25 @@ def test_a_byte_changes_what_is_built_from_it(
     before = tags()
     (root / path).write_text(CONTENT[path] + "\n")
     assert changed(before, tags()) == images
+
+
+@pytest.mark.parametrize(
+    ("path", "images"),
+    [
+        ("src/envd/server.py", {"base", "code-interpreter-v1"}),
+        ("files/images/code-interpreter/Dockerfile", {"code-interpreter-v1"}),
+        ("src/interpreter/app.py", {"code-interpreter-v1"}),
+        ("requirements/interpreter.txt", {"code-interpreter-v1"}),
+    ],
+)
+def test_a_code_interpreter_is_built_on_the_sandbox_image(
+    path: str, images: set[str], root: Path, tags: Callable[..., dict[str, str]]
+) -> None:
+    templates = {"base": {}, "code-interpreter-v1": {"context": "code-interpreter"}}
+    before = tags(templates=templates)
+    assert before["code-interpreter-v1"].startswith("flourisha-code-interpreter-v1:")
+    (root / path).write_text(CONTENT[path] + "\n")
+    assert changed(before, tags(templates=templates)) == images
 
 
 def test_the_executable_bit_counts_and_other_bits_do_not(root: Path, tags: Callable[..., dict[str, str]]) -> None:

@@ -81,7 +81,7 @@ def test_images_are_named_after_project_and_template(data: dict[str, Any]) -> No
         ("image", "Name", "use an image name without tag"),
         ("image", "name:tag", "use an image name without tag"),
         ("image", "", "use an image name without tag"),
-        ("context", "python", "choose one of sandbox, playwright"),
+        ("context", "python", "choose one of sandbox, playwright, code-interpreter"),
         ("base_image", "debian trixie", "image reference"),
         ("python_version", "2.7", "such as '3.12'"),
         ("python_version", "3", "such as '3.12'"),

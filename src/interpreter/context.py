@@ -1,0 +1,158 @@
+"""A context: a kernel that keeps what was run in it, and the queue of those who want to run something."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from interpreter import lines
+from interpreter.errors import KernelDied, KernelError
+from interpreter.languages import Language
+from interpreter.lines import END, Line
+
+if TYPE_CHECKING:
+    from interpreter.kernels import Kernel
+
+TICK_S = 0.5
+
+log = logging.getLogger("interpreter")
+
+
+class Context:
+    """Its kernel starts when it is first needed, and again after it has died."""
+
+    def __init__(self, id: str, language: Language, cwd: str, start: Callable[[], Awaitable["Kernel"]]) -> None:
+        """`start` makes a kernel of this language in `cwd`."""
+        self.id = id
+        self.language = language
+        self.cwd = cwd
+        self._make = start
+        self._kernel: Kernel | None = None
+        self._turn = asyncio.Lock()
+        self._deleted = False
+
+    def described(self) -> dict[str, str]:
+        return {"id": self.id, "language": self.language.name, "cwd": self.cwd}
+
+    async def start(self) -> None:
+        """Start the kernel if there is none; raises KernelError."""
+        async with self._turn:
+            await self._ready()
+
+    async def execute(self, code: str, variables: Mapping[str, str]) -> AsyncGenerator[Line | None, None]:
+        """Run `code` when it is its turn: the lines as they come, END as the last; None whenever some time has passed.
+
+        Closed before its end, it interrupts what it runs. Failures of the kernel are lines, too.
+        """
+        waiting = asyncio.ensure_future(self._turn.acquire())
+        try:
+            async for _ in _ticks(waiting):
+                yield None
+        except BaseException:
+            if not waiting.cancel():
+                self._turn.release()
+            raise
+        try:
+            async with contextlib.aclosing(self._run(code, variables)) as run:
+                async for line in run:
+                    yield line
+        finally:
+            self._turn.release()
+        yield END
+
+    async def suspend(self) -> None:
+        """Hold the kernel until `resume`, because the reader of its output is behind."""
+        if self._kernel is not None:
+            await self._kernel.suspend()
+
+    async def resume(self) -> None:
+        if self._kernel is not None:
+            await self._kernel.resume()
+
+    async def restart(self) -> None:
+        """Take another kernel in place of the present one, whose execution ends with an error; raises KernelError."""
+        await self._end("was restarted")
+        await self.start()
+
+    async def delete(self) -> None:
+        """End the kernel; executions that run or wait end with an error."""
+        self._deleted = True
+        await self._end("was deleted with its context")
+
+    async def _run(self, code: str, variables: Mapping[str, str]) -> AsyncGenerator[Line | None, None]:
+        try:
+            starting = asyncio.ensure_future(self._ready())
+            try:
+                async for _ in _ticks(starting):
+                    yield None
+            finally:
+                await asyncio.wait({starting})  # the next one has use for it, too
+            kernel, lost = starting.result()
+            if lost:
+                yield lines.output("stderr", "The kernel had died and was started anew: its variables are lost.\n")
+            async with contextlib.aclosing(self._run_in(kernel, code, variables)) as run:
+                async for line in run:
+                    yield line
+        except KernelDied as error:
+            await self._end("died")
+            remedy = "what it held is lost, and the next execution starts a new one"
+            yield lines.error("KernelDied", f"{error}: {remedy}", [])
+        except KernelError as error:
+            yield lines.error("KernelError", str(error), [])
+
+    async def _run_in(
+        self, kernel: "Kernel", code: str, variables: Mapping[str, str]
+    ) -> AsyncGenerator[Line | None, None]:
+        finished = failed = False
+        try:
+            if variables:
+                await kernel.run_silently(self.language.set_variables(variables))
+            async with contextlib.aclosing(kernel.execute(code)) as messages:
+                async for message in messages:
+                    if message is None:
+                        yield None
+                    elif message["msg_type"] == "execute_reply":
+                        content = message["content"]
+                        if content["status"] != "ok" and not failed:
+                            name, value = content.get("ename", "Aborted"), content.get("evalue", "")
+                            yield lines.error(name, value, content.get("traceback", []))
+                    elif (line := lines.from_message(message)) is not None:
+                        failed = failed or line["type"] == "error"
+                        yield line
+            finished = True
+        except KernelDied:
+            finished = True
+            raise
+        finally:
+            if not finished and not await kernel.interrupt():
+                await self._end("did not end when it was interrupted")
+            if variables and self._kernel is kernel and await kernel.alive():
+                with contextlib.suppress(KernelDied):
+                    await kernel.run_silently(self.language.restore_variables(variables))
+
+    async def _ready(self) -> tuple["Kernel", bool]:
+        """A living kernel, and whether another one has died before it. Only for whose turn it is."""
+        if self._deleted:
+            raise KernelError(f"context '{self.id}' was deleted")
+        died = self._kernel is not None and not await self._kernel.alive()
+        if died:
+            await self._end("died")
+        if self._kernel is None:
+            self._kernel = await self._make()
+            if self._deleted:
+                await self._end("was deleted with its context")
+                raise KernelError(f"context '{self.id}' was deleted")
+        return self._kernel, died
+
+    async def _end(self, reason: str) -> None:
+        kernel, self._kernel = self._kernel, None
+        if kernel is not None:
+            log.info("context %s: the kernel %s", self.id, reason)
+            await kernel.stop(reason)
+
+
+async def _ticks(task: asyncio.Future[Any]) -> AsyncGenerator[None, None]:
+    """Something each TICK_S until `task` is done."""
+    while not (await asyncio.wait({task}, timeout=TICK_S))[0]:
+        yield None

@@ -1,0 +1,227 @@
+"""One Jupyter kernel: a child process of the sandbox's user, and the sockets to it.
+
+What it publishes is read at all times, so that it neither waits nor piles up; what belongs to no execution is dropped.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
+from queue import Empty
+
+import zmq.asyncio
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+
+from envd.identity import is_own
+from envd.spawn import credentials
+from envd.users import User
+from interpreter.errors import KernelDied, KernelError
+from interpreter.languages import Language
+from interpreter.lines import Message
+
+START_TIMEOUT_S = 60.0  # a busy host needs a while for the first import of everything
+REPLY_TIMEOUT_S = 5.0
+INTERRUPT_TIMEOUT_S = 5.0  # for a program to end on Ctrl-C; then the kernel is ended
+TICK_S = 0.5
+QUEUE_MESSAGES = 16
+
+
+class _OneKernel(KernelSpecManager):
+    """Knows the kernel of one language, which need not be installed where Jupyter looks for kernels."""
+
+    argv: tuple[str, ...] = ()
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return KernelSpec(argv=list(self.argv), display_name=kernel_name, language=kernel_name)
+
+
+class Kernel:
+    """A kernel that is ready. Runs one thing at a time: whoever calls `execute` sees to that."""
+
+    def __init__(
+        self, language: Language, manager: AsyncKernelManager, client: AsyncKernelClient, directory: str
+    ) -> None:
+        self._language = language
+        self._manager = manager
+        self._client = client
+        self._directory = directory
+        self._stopped = ""
+        self._current = ""  # id of the request that runs
+        self._queue: asyncio.Queue[Message | None] | None = None  # None: nobody wants to know
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._suspended = False
+        self._pump = asyncio.get_running_loop().create_task(self._carry())
+
+    @classmethod
+    async def start(cls, language: Language, user: User, cwd: str, environment: Mapping[str, str]) -> "Kernel":
+        """Start a kernel as `user` and wait until it answers; raises KernelError when it does not."""
+        program = shutil.which(language.program, path=environment.get("PATH"))
+        if program is None:
+            raise KernelError(f"there is no {language.program} in this sandbox, which {language.name} needs")
+        directory = tempfile.mkdtemp(prefix="kernel-")
+        specs = _OneKernel()
+        specs.argv = (program, *language.arguments)
+        manager = AsyncKernelManager(
+            kernel_name=language.name,
+            kernel_spec_manager=specs,
+            transport=language.transport,
+            connection_file=os.path.join(directory, "connection.json"),
+            cache_ports=False,  # else the ports would be chosen anew after the file is written
+        )
+        if language.transport == "ipc":
+            manager.ip = os.path.join(directory, "socket")
+        context = zmq.asyncio.Context()
+        context.setsockopt(zmq.RCVHWM, 0)  # a limit would have the kernel drop what it publishes, its end included
+        client: AsyncKernelClient | None = None
+        try:
+            manager.write_connection_file()
+            if not is_own(user):
+                for path in (directory, manager.connection_file):
+                    os.chown(path, user.uid, user.gid)
+            await manager.start_kernel(
+                env={**environment, **language.environment},
+                cwd=cwd,
+                stdout=asyncio.subprocess.DEVNULL,  # what a program says there, the kernel publishes
+                stderr=asyncio.subprocess.DEVNULL,
+                **credentials(user),
+            )
+            client = manager.client(context=context)
+            client.start_channels(hb=False)
+            await client.wait_for_ready(timeout=START_TIMEOUT_S)
+        except BaseException as error:
+            if client is not None:
+                client.stop_channels()
+            await manager.shutdown_kernel(now=True)
+            context.destroy(linger=0)
+            shutil.rmtree(directory, ignore_errors=True)
+            if isinstance(error, (OSError, RuntimeError)):
+                command = " ".join([program, *language.arguments[:2]])
+                raise KernelError(f"the kernel `{command}` did not start: {error}") from error
+            raise
+        kernel = cls(language, manager, client, directory)
+        if language.prepare:
+            await kernel.run_silently(language.prepare)
+        return kernel
+
+    async def execute(self, code: str, *, silent: bool = False) -> AsyncGenerator[Message | None, None]:
+        """The messages of one execution as they come, and None after each TICK_S without any; the last is its reply.
+
+        Raises KernelDied when the kernel ends first. Who stops before the end must wait for `settled`.
+        """
+        self._idle.clear()
+        queue: asyncio.Queue[Message | None] = asyncio.Queue(QUEUE_MESSAGES)
+        self._queue = queue
+        own = self._current = self._client.execute(
+            code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False
+        )
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(TICK_S):
+                        message = await queue.get()
+                except TimeoutError:
+                    await self._check()
+                    yield None
+                    continue
+                if message is None:
+                    break
+                yield message
+            if (reply := await self._reply(own)) is not None:
+                yield reply
+        finally:
+            self._queue = None
+            while not queue.empty():  # lets go whoever waits to put one more in
+                queue.get_nowait()
+
+    async def run_silently(self, code: str) -> None:
+        """Run code of our own, which shows nowhere and counts for nothing; raises KernelDied."""
+        async with contextlib.aclosing(self.execute(code, silent=True)) as messages:
+            async for _ in messages:
+                pass
+
+    async def interrupt(self) -> bool:
+        """End what runs, as Ctrl-C does; False when the kernel does not come to rest by that."""
+        if not self._language.interruptible or self._stopped:
+            return self._idle.is_set() and not self._stopped
+        await self._manager.interrupt_kernel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
+                while not self._idle.is_set() and await self.alive():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(TICK_S):
+                            await self._idle.wait()
+        return self._idle.is_set() and await self.alive()
+
+    async def alive(self) -> bool:
+        return not self._stopped and await self._manager.is_alive()
+
+    async def suspend(self) -> None:
+        """Stop its process, and what that started in the same group, until `resume`."""
+        if not self._suspended and await self.alive():
+            self._suspended = True
+            await self._manager.signal_kernel(signal.SIGSTOP)
+
+    async def resume(self) -> None:
+        if self._suspended:
+            self._suspended = False
+            if await self.alive():
+                await self._manager.signal_kernel(signal.SIGCONT)
+
+    async def stop(self, reason: str) -> None:
+        """End the kernel at once; whoever waits for it learns that it `reason`, as in "was restarted"."""
+        if self._stopped:
+            return
+        self._stopped = reason
+        self._pump.cancel()
+        await asyncio.wait({self._pump})
+        self._client.stop_channels()
+        await self._manager.shutdown_kernel(now=True)
+        self._client.context.destroy(linger=0)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _check(self) -> None:
+        if self._stopped:
+            raise KernelDied(f"the kernel {self._stopped}")
+        if not await self._manager.is_alive():
+            provisioner = self._manager.provisioner
+            status = await provisioner.poll() if provisioner is not None else None
+            if status is not None and status < 0:
+                raise KernelDied(f"the kernel was killed by {signal.Signals(-status).name}")
+            raise KernelDied(f"the kernel ended with exit status {status}")
+        if self._pump.done():
+            raise KernelDied(f"the kernel cannot be heard any more: {self._pump.exception()!r}")
+
+    async def _reply(self, request: str) -> Message | None:
+        """The answer to a request; None when the kernel has none."""
+        while True:
+            try:
+                reply: Message = await self._client.get_shell_msg(timeout=REPLY_TIMEOUT_S)
+            except Empty:
+                return None
+            if reply["parent_header"].get("msg_id") == request:
+                return reply
+
+    async def _carry(self) -> None:
+        """Read what the kernel publishes, for as long as it lives."""
+        last = ""
+        while True:
+            message: Message = await self._client.get_iopub_msg(timeout=None)
+            parent = message["parent_header"].get("msg_id")
+            if not parent or parent not in (self._current, last):
+                continue
+            idle = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
+            if not idle:
+                if parent == self._current and self._queue is not None:
+                    await self._queue.put(message)
+            elif self._language.late_output and parent == self._current:
+                last = self._client.kernel_info()  # when it has answered this, all before it is out
+            else:
+                if self._queue is not None:
+                    await self._queue.put(None)
+                self._idle.set()

@@ -1,0 +1,38 @@
+"""One running interpreter for all tests of it, and a context of its own for each test that changes something."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit.interpreter.client import Client, Json, Running
+
+LANGUAGES = ("python", "javascript", "typescript", "bash")
+
+
+@pytest.fixture(scope="session")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(tmp_path_factory.mktemp("interpreter"), envs={"FROM_SANDBOX": "yes"})
+    yield running
+    assert running.stop() == 0
+    assert "Traceback" not in running.log.read_text(), running.log.read_text()
+
+
+@pytest.fixture
+def client(interpreter: Running) -> Iterator[Client]:
+    connected = Client(interpreter.port)
+    yield connected
+    connected.http.close()
+
+
+@pytest.fixture(scope="session", params=LANGUAGES)
+def shared(interpreter: Running, request: pytest.FixtureRequest) -> Json:
+    """A context of each language, for tests that do not mind what others ran in it: bash takes seconds to start."""
+    return Client(interpreter.port).create(language=request.param)
+
+
+@pytest.fixture
+def context(client: Client, request: pytest.FixtureRequest) -> Iterator[Json]:
+    """Of the language that the test names by `@pytest.mark.parametrize(..., indirect=True)`, else of Python."""
+    made = client.create(language=getattr(request, "param", "python"))
+    yield made
+    client.delete(made["id"])
