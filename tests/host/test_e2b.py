@@ -23,8 +23,14 @@ pytestmark = [pytest.mark.disruptive, pytest.mark.suite("trixie")]
 
 HOME = "/opt/e2b-clients"
 PYTHON = ("2.6.4", "2.28.2", "2.63.0")
+INTERPRETER = "2.11.5"
 JAVASCRIPT = "2.51.0"
-CLIENTS = [*(f"python_sync {release}" for release in PYTHON), f"python_async {PYTHON[-1]}", f"javascript {JAVASCRIPT}"]
+CLIENTS = [
+    *(f"python_sync {release}" for release in PYTHON),
+    f"python_async {PYTHON[-1]}",
+    f"code_interpreter {PYTHON[-1]}",
+    f"javascript {JAVASCRIPT}",
+]
 DNS = """
 set -e
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dnsmasq-base >/dev/null
@@ -41,7 +47,7 @@ FEATURES = {
         for line in (ROOT / f"tests/e2b/{name}.py").read_text().splitlines()
         if line.startswith(("def feature_", "async def feature_"))
     ]
-    for name in ("python_sync", "python_async")
+    for name in ("python_sync", "python_async", "code_interpreter")
 }
 FEATURES["javascript"] = [
     line.split("async ", 1)[1].split("(")[0]
@@ -106,9 +112,10 @@ def clients(machine: Machine) -> Iterator[Clients]:
     machine.run(DNS.format(home=HOME, domain=machine.settings.domain))
     for release in PYTHON:
         path = f"{HOME}/python-{release}"
+        packages = f"e2b=={release}" + (f" e2b-code-interpreter=={INTERPRETER}" if release == PYTHON[-1] else "")
         machine.run(
             f"[ -e {path}/ready ] || {{ python3 -m venv {path} &&"
-            f" {path}/bin/pip install -q --disable-pip-version-check e2b=={release} && touch {path}/ready; }}"
+            f" {path}/bin/pip install -q --disable-pip-version-check {packages} && touch {path}/ready; }}"
         )
     install = f"npm install --no-fund --no-audit --prefix {HOME}/programs e2b@{JAVASCRIPT}"
     machine.run(f"[ -d {HOME}/programs/node_modules/e2b ] || {node(machine)} {install}")
