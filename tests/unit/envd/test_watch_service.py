@@ -25,6 +25,10 @@ def short(event: Json) -> tuple[str, str]:
     return event["name"], event["type"].removeprefix("EVENT_TYPE_").lower()
 
 
+def call_of(user: User) -> Call:
+    return Call(user=user, config=AgentConfig("t"), started_s=0, timeout_s=None, keepalive_s=90)
+
+
 @contextmanager
 def following(client: Client, message: Json) -> Iterator[Iterator[tuple[str, str]]]:
     """The events of a stream that has begun."""
@@ -181,15 +185,31 @@ def test_a_removed_directory_ends_nothing(client: Client, tmp_path: Path) -> Non
         assert client.ok(f"{FS}/GetWatcherEvents", {"watcherId": identity}) == {"events": []}
 
 
+def test_what_a_watcher_has_seen_is_described_as_it_was(tmp_path: Path, myself: User) -> None:
+    async def scenario() -> None:
+        service = WatchService()
+        identity = await service.create_watcher(call_of(myself), {"path": str(tmp_path), "includeEntry": True})
+        (tmp_path / "a").mkdir(mode=0o700)
+        while not service._watchers[identity["watcherId"]]._events:
+            await asyncio.sleep(0.001)
+        (tmp_path / "a").rmdir()
+        created, *_ = (await service.get_watcher_events(call_of(myself), identity))["events"]
+        assert (short(created), created["entry"]["mode"]) == (("a", "create"), 0o700)
+        await service.remove_watcher(call_of(myself), identity)
+
+    asyncio.run(scenario())
+
+
 def test_a_watcher_that_nobody_asks_fills_no_memory(
     tmp_path: Path, myself: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_service, "MAX_COLLECTED_BYTES", 20 * watch_service.EVENT_COST_BYTES)
+    cost = watch_service.EVENT_COST_BYTES + len('{"name": "00", "type": "EVENT_TYPE_CREATE"}')
+    monkeypatch.setattr(watch_service, "MAX_COLLECTED_BYTES", 20 * cost)
     monkeypatch.setattr(watch_service, "DRAINED_EVENTS", 8)
 
     async def scenario() -> None:
         service = WatchService()
-        call = Call(user=myself, config=AgentConfig("t"), started_s=0, timeout_s=None, keepalive_s=90)
+        call = call_of(myself)
         identity = await service.create_watcher(call, {"path": str(tmp_path)})
         for number in range(100):
             (tmp_path / f"{number:02}").mkdir()
@@ -198,7 +218,7 @@ def test_a_watcher_that_nobody_asks_fills_no_memory(
         answers = [await service.get_watcher_events(call, identity) for _ in range(3)]
         assert [len(answer["events"]) for answer in answers[:2]] == [8, 8]
         names = [event["name"] for answer in answers for event in answer["events"]]
-        assert names == [f"{number:02}" for number in range(len(names))] and 16 < len(names) <= 20
+        assert names == [f"{number:02}" for number in range(len(names))] and len(names) == 20
         for _ in range(2):
             with pytest.raises(EnvdError, match="ask more often"):
                 await service.get_watcher_events(call, identity)
