@@ -124,6 +124,8 @@ class Tree:
                 data = self._more(PARTNER_S if self._moving else 0)
         except EnvdError as error:
             self.failure = error
+        except OSError as error:
+            self.failure = EnvdError("internal", f"watcher error: {error}")
         self._found.clear()
         for moved in self._moving.values():
             self._remove(wd for wd in moved if wd not in self._directories)

@@ -1,5 +1,6 @@
 """What is told of a tree, without an agent around it. The kernel tells of each call before it returns."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -200,6 +201,17 @@ def test_the_limits_of_the_kernel(watched: Watched, tmp_path: Path, monkeypatch:
     with pytest.raises(EnvdError, match=f"cannot watch {tmp_path}: ") as raised:
         watched(tmp_path)
     assert raised.value.code == "resource_exhausted"
+
+
+def test_a_system_call_that_fails_otherwise(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/a")
+
+    tree = watched(tmp_path)
+    monkeypatch.setattr(Inotify, "add", fail)
+    (tmp_path / "a").mkdir()
+    assert told(tree) == [("a", "create")]
+    assert tree.failure is not None and tree.failure.code == "internal"
 
 
 def test_a_full_queue_of_the_kernel_is_a_failure(watched: Watched, tmp_path: Path) -> None:
