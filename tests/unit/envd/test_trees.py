@@ -148,6 +148,21 @@ def test_a_directory_that_leaves_is_not_watched_any_more(watched: Watched, tmp_p
     assert told(tree) == [("a/sub/file", "remove")]
 
 
+def test_renames_that_are_faster_than_the_reading(watched: Watched, tmp_path: Path) -> None:
+    """When their events are read, the paths in them lead nowhere, or to other directories."""
+    tree = watched(tmp_path)
+    (tmp_path / "a/x").mkdir(parents=True)
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "a/y").mkdir(parents=True)
+    (tmp_path / "b").rename(tmp_path / "c")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert {("c", "create"), ("c/x", "create"), ("b/y", "create")} <= set(told(tree))
+    assert tree.size == 5
+    (tmp_path / "c/x/1").touch()
+    (tmp_path / "b/y/2").touch()
+    assert told(tree) == [("c/x/1", "create"), ("b/y/2", "create")]
+
+
 def test_a_removed_subtree_is_told_once_and_costs_nothing(watched: Watched, tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/file").touch()
