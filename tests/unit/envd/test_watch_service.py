@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from envd import watch_service
+from envd import watch_service, watches
 from envd.config import AgentConfig
 from envd.connect import Call
 from envd.errors import EnvdError
 from envd.users import User
 from envd.watch_service import WatchService
-from envd.watches import MAX_WATCHES
 from tests.unit.envd.client import MYSELF, TOKEN, Client, Json, Running, eventually
 
 FS = "filesystem.Filesystem"
@@ -164,17 +163,24 @@ def test_nothing_stays_open(client: Client, agent: Running, tmp_path: Path) -> N
     eventually(lambda: agent.open_fds() <= before, "no inotify instance stays open")
 
 
-def test_too_many_watches(client: Client, tmp_path: Path) -> None:
-    made = []
-    response = client.rpc(f"{FS}/CreateWatcher", {"path": str(tmp_path)})
-    while response.status_code == 200:
-        made.append(response.json()["watcherId"])
-        response = client.rpc(f"{FS}/CreateWatcher", {"path": str(tmp_path)})
-    for identity in made:
-        client.ok(f"{FS}/RemoveWatcher", {"watcherId": identity})
-    assert len(made) <= MAX_WATCHES and response.json()["code"] == "resource_exhausted"
-    with watcher(client, path=str(tmp_path)):
-        pass
+def test_too_many_watches(tmp_path: Path, myself: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a service of its own: the kernel counts the instances of all processes of a user."""
+    monkeypatch.setattr(watches, "MAX_WATCHES", 2)
+
+    async def scenario() -> None:
+        service, message = WatchService(), {"path": str(tmp_path)}
+        first, second = [await service.create_watcher(call_of(myself), message) for _ in range(2)]
+        with pytest.raises(EnvdError, match="2 watches in this sandbox already") as raised:
+            await service.create_watcher(call_of(myself), message)
+        assert raised.value.code == "resource_exhausted"
+        await service.remove_watcher(call_of(myself), first)
+        while len(service._watches) == 2:
+            await asyncio.sleep(0.001)
+        third = await service.create_watcher(call_of(myself), message)
+        for made in (second, third):
+            await service.remove_watcher(call_of(myself), made)
+
+    asyncio.run(scenario())
 
 
 def test_a_removed_directory_ends_nothing(client: Client, tmp_path: Path) -> None:
