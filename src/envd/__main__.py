@@ -34,13 +34,23 @@ log = logging.getLogger("envd")
 
 
 async def serve(source: ConfigSource, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, then pass SIGTERM on to every process that a client started."""
+    """Serve until SIGTERM or SIGINT, then pass SIGTERM on to every process that a client started.
+
+    The streams of those processes break: it is the sandbox that ends, and not the command with some exit code.
+    """
     table = ProcessTable()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, table.notice_exits)
+
+    def end() -> None:
+        # Now and not below, where it is our turn later: who hears the same signal as we may have ended by then.
+        loop.remove_signal_handler(signal.SIGCHLD)
+        table.abandon()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     beside = await start_all(os.environ.get(START_DIRECTORY_VARIABLE) or START_DIRECTORY, source, table)
     server = await listen(Agent(source, table), host, port)
     log.info("listening on %s:%d", *server.sockets[0].getsockname()[:2])
@@ -48,8 +58,6 @@ async def serve(source: ConfigSource, host: str, port: int) -> None:
     for task in beside:
         task.cancel()
     server.close()
-    # Else the children that end now signal a loop that is being closed.
-    loop.remove_signal_handler(signal.SIGCHLD)
     for process in table.living():
         process.signal(signal.SIGTERM)
 

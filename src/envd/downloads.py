@@ -10,6 +10,7 @@ from urllib.parse import quote
 from envd.errors import EnvdError, invalid_argument
 from envd.identity import run_as
 from envd.oserrors import file_errors
+from envd.ranges import Span, check_encoding, last_modified, wanted_span
 from envd.users import User, expand_path
 from envd.web import Request, Response
 
@@ -21,24 +22,34 @@ BYTES_TYPE = "application/octet-stream"
 
 
 async def download(request: Request, response: Response, user: User, workdir: str) -> None:
-    """GET /files: the bytes that the file has now; what is appended meanwhile is not sent.
+    """GET /files: the bytes that the file has now, or a range of them; what is appended meanwhile is not sent.
 
     An addition to E2B's protocol: X-File-Mode (octal) and X-File-Mtime (Unix seconds), for those who make a copy.
     """
+    check_encoding(request.header("accept-encoding"))
     path = expand_path(request.query.get("path", ""), user, workdir)
     with file_errors(path):
-        fd, info, data = await run_as(user, _open_source, path)
+        fd, info, span, data = await run_as(
+            user, _open_source, path, request.header("range"), request.header("if-range")
+        )
     try:
         headers = {
             "content-type": content_type(path),
             "content-disposition": disposition(os.path.basename(path)),
+            "vary": "Accept-Encoding",
+            "accept-ranges": "bytes",
+            "last-modified": last_modified(info.st_mtime),
             "x-file-mode": f"{stat.S_IMODE(info.st_mode):o}",
             "x-file-mtime": str(int(info.st_mtime)),
         }
-        size = info.st_size
+        size = info.st_size if span is None else span.length
+        if span is not None:
+            headers["content-range"] = f"bytes {span.start}-{span.start + size - 1}/{info.st_size}"
         # The files of /proc say that they are empty and are not: of such a file the length is known at its end only.
         known = size > 0 or not data
-        await response.start(200, {**headers, "content-length": str(size)} if known else headers)
+        await response.start(
+            200 if span is None else 206, {**headers, "content-length": str(size)} if known else headers
+        )
         left = size
         while data and request.method != "HEAD":
             await response.write(data)
@@ -76,8 +87,10 @@ def disposition(name: str) -> str:
     return f'inline; filename="{plain}"{full}'
 
 
-def _open_source(path: str) -> tuple[int, os.stat_result, bytes]:
-    """The open file, what it is, and its beginning."""
+def _open_source(
+    path: str, range_header: str | None, if_range: str | None
+) -> tuple[int, os.stat_result, Span | None, bytes]:
+    """The open file, what it is, which part of it is wanted (None: all), and the beginning of that."""
     # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -86,7 +99,11 @@ def _open_source(path: str) -> tuple[int, os.stat_result, bytes]:
             raise invalid_argument(f"path '{path}' is a directory")
         if not stat.S_ISREG(info.st_mode):
             raise invalid_argument(f"path '{path}' is not a regular file")
-        return fd, info, os.read(fd, min(info.st_size, READ_BYTES) or READ_BYTES)
+        span = wanted_span(range_header, if_range, info.st_size, info.st_mtime)
+        if span is None:
+            return fd, info, None, os.read(fd, min(info.st_size, READ_BYTES) or READ_BYTES)
+        os.lseek(fd, span.start, os.SEEK_SET)
+        return fd, info, span, os.read(fd, min(span.length, READ_BYTES))
     except (OSError, EnvdError):
         os.close(fd)
         raise

@@ -12,6 +12,7 @@ HTTP_STATUS: Mapping[str, int] = {  # code of the Connect protocol -> HTTP statu
     "permission_denied": 403,
     "resource_exhausted": 429,
     "failed_precondition": 400,
+    "out_of_range": 400,
     "unimplemented": 501,
     "internal": 500,
     "unavailable": 503,

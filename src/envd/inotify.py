@@ -26,6 +26,10 @@ IN_ONLYDIR = 0x0100_0000
 IN_DONT_FOLLOW = 0x0200_0000
 IN_ISDIR = 0x4000_0000
 
+# What to ask for: all that happens to what is in a directory, and that the directory itself goes away.
+CONTENT = IN_CREATE | IN_DELETE | IN_MODIFY | IN_ATTRIB | IN_MOVED_FROM | IN_MOVED_TO
+ITSELF = IN_DELETE_SELF | IN_MOVE_SELF
+
 READ_BYTES = 64 * 1024  # of events at once; a single one has at most 16 + 256
 _HEAD = struct.Struct("iIII")  # wd, mask, cookie, length of the name
 

@@ -10,8 +10,11 @@ from envd.errors import EnvdError, invalid_argument
 
 MAX_PART_HEAD_BYTES = 16 * 1024
 
-# name="..." or name=token; the quoted form holds raw UTF-8 with %22, %0D and %0A as the only escapes (HTML standard).
-_PARAMETER = re.compile(r';\s*([A-Za-z*]+)\s*=\s*(?:"([^"]*)"|([^;"\s]*))')
+# name="..." or name=token. Browsers put raw UTF-8 between the quotes and escape as %22, %0D and %0A only (HTML
+# standard); Python's httpx doubles a backslash, too. As in Go, a backslash escapes the separators of MIME and no more:
+# in a name like C:\dir it stands for itself.
+_PARAMETER = re.compile(r';\s*([A-Za-z*]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))')
+_BACKSLASHED = re.compile(r'\\([()<>@,;:\\"/\[\]?=])')
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,10 @@ def _part(head: bytes) -> Part:
     for line in head.decode("utf-8", "surrogateescape").split("\r\n"):
         name, _, value = line.partition(":")
         if name.strip().lower() == "content-disposition":
-            parameters = {key.lower(): quoted or plain for key, quoted, plain in _PARAMETER.findall(value)}
+            parameters = {
+                key.lower(): _BACKSLASHED.sub(r"\1", quoted) or plain
+                for key, quoted, plain in _PARAMETER.findall(value)
+            }
             return Part(_unescape(parameters.get("name")), _unescape(parameters.get("filename")))
     return Part(None, None)
 

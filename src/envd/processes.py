@@ -210,6 +210,11 @@ class ProcessTable:
             if not process.exited:
                 process.notice_exit()
 
+    def abandon(self) -> None:
+        """Tell nobody anything more of the processes, least of all their ends; they themselves go on."""
+        for task in self._tasks:
+            task.cancel()
+
     async def _run(self, process: Process) -> None:
         await process.run()
         await asyncio.sleep(END_KEPT_S)

@@ -10,26 +10,8 @@ import select
 from collections.abc import Callable, Iterable
 from typing import IO, NamedTuple
 
+from envd import inotify
 from envd.errors import EnvdError, invalid_argument
-from envd.inotify import (
-    IN_ATTRIB,
-    IN_CREATE,
-    IN_DELETE,
-    IN_DELETE_SELF,
-    IN_DONT_FOLLOW,
-    IN_IGNORED,
-    IN_ISDIR,
-    IN_MODIFY,
-    IN_MOVE_SELF,
-    IN_MOVED_FROM,
-    IN_MOVED_TO,
-    IN_Q_OVERFLOW,
-    IN_UNMOUNT,
-    READ_BYTES,
-    Inotify,
-    RawEvent,
-    parse,
-)
 
 CREATE, WRITE, REMOVE, RENAME, CHMOD = (
     f"EVENT_TYPE_{name}" for name in ("CREATE", "WRITE", "REMOVE", "RENAME", "CHMOD")
@@ -40,8 +22,6 @@ MAX_BATCH_EVENTS = 65_536  # of one turn, in which a large tree may have been mo
 BATCH_EVENTS = 1024  # so many go to the client before more are read: the others wait in the kernel
 PARTNER_S = 0.02  # the other half of a rename is there at once or never: then the directory has left the tree
 
-_CONTENT = IN_CREATE | IN_DELETE | IN_MODIFY | IN_ATTRIB | IN_MOVED_FROM | IN_MOVED_TO
-_SELF = IN_DELETE_SELF | IN_MOVE_SELF
 _NOT_DIRECTORIES = ("/proc", "/sys")  # the kernel's own: many directories, and it tells nothing of them
 _GONE_OR_CLOSED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
 _LIMITS = {
@@ -70,7 +50,7 @@ class Tree:
         self._path = path
         self._recursive = recursive
         self._room = room
-        self._inotify: Inotify | None = None
+        self._inotify: inotify.Inotify | None = None
         self._directories: dict[int, str] = {}  # number of the watch -> relative path, "" for the watched one itself
         self._found: set[str] = set()  # told already, though the kernel's event is still to come
         self._moving: dict[int, dict[int, str]] = {}  # cookie of a rename -> its directories, relative to what moves
@@ -91,8 +71,8 @@ class Tree:
             os.stat(self._path)  # says it better when there is nothing at all
             raise invalid_argument(f"path is not a directory: {self._path}")
         try:
-            self._inotify = Inotify()
-            self._directories[self._inotify.add(self._path, _CONTENT | _SELF)] = ""
+            self._inotify = inotify.Inotify()
+            self._directories[self._inotify.add(self._path, inotify.CONTENT | inotify.ITSELF)] = ""
         except OSError as error:
             if error.errno in _LIMITS:
                 raise exhausted(self._path, _LIMITS[error.errno]) from None
@@ -116,70 +96,78 @@ class Tree:
         """What the events in `data` mean, and those that came since; it may be nothing. See `failure`."""
         events: list[Event] = []
         try:
-            while data:
-                for raw in parse(data):
+            while True:
+                for raw in inotify.parse(data):
                     self._take(raw, events)
+                if not self._more(PARTNER_S if self._moving else 0):
+                    break
                 if len(events) >= BATCH_EVENTS:
                     return events
-                data = self._more(PARTNER_S if self._moving else 0)
+                data = self._read()
         except EnvdError as error:
             self.failure = error
+        except OSError as error:
+            self.failure = EnvdError("internal", f"watcher error: {error}")
         self._found.clear()
         for moved in self._moving.values():
             self._remove(wd for wd in moved if wd not in self._directories)
         self._moving.clear()
         return events
 
-    def _more(self, timeout_s: float) -> bytes:
+    def _more(self, timeout_s: float) -> bool:
+        """Whether there are further events within that time."""
         if self._inotify is None or self._ends:
-            return b""
+            return False
         poll = select.poll()
         poll.register(self._inotify.pipe, select.POLLIN)
-        return os.read(self._inotify.pipe.fileno(), READ_BYTES) if poll.poll(timeout_s * 1000) else b""
+        return bool(poll.poll(timeout_s * 1000))
 
-    def _take(self, raw: RawEvent, events: list[Event]) -> None:
-        if raw.mask & IN_Q_OVERFLOW:
+    def _read(self) -> bytes:
+        return os.read(self._inotify.pipe.fileno(), inotify.READ_BYTES) if self._inotify is not None else b""
+
+    def _take(self, raw: inotify.RawEvent, events: list[Event]) -> None:
+        if raw.mask & inotify.IN_Q_OVERFLOW:
             raise _lost(self._path)
         directory = self._directories.get(raw.wd)
         if directory is None:  # it has left the tree
             return
-        if raw.mask & IN_IGNORED:
+        if raw.mask & inotify.IN_IGNORED:
             del self._directories[raw.wd]
         elif raw.name:
             self._take_content(raw, os.path.join(directory, raw.name), events)
         elif directory == "":  # of the others their parents tell
             self._take_own(raw, events)
 
-    def _take_own(self, raw: RawEvent, events: list[Event]) -> None:
-        if raw.mask & IN_ATTRIB:
+    def _take_own(self, raw: inotify.RawEvent, events: list[Event]) -> None:
+        if raw.mask & inotify.IN_ATTRIB:
             self._tell(events, ITSELF, CHMOD)
-        elif raw.mask & (IN_DELETE_SELF | IN_UNMOUNT):
+        elif raw.mask & (inotify.IN_DELETE_SELF | inotify.IN_UNMOUNT):
             self._tell(events, ITSELF, REMOVE)
-        elif raw.mask & IN_MOVE_SELF:
+        elif raw.mask & inotify.IN_MOVE_SELF:
             self._tell(events, ITSELF, RENAME)
             self._remove(self._directories)
             self._directories.clear()
 
-    def _take_content(self, raw: RawEvent, name: str, events: list[Event]) -> None:
-        is_directory = bool(raw.mask & IN_ISDIR) and self._recursive
-        if raw.mask & (IN_CREATE | IN_MOVED_TO):
+    def _take_content(self, raw: inotify.RawEvent, name: str, events: list[Event]) -> None:
+        is_directory = bool(raw.mask & inotify.IN_ISDIR) and self._recursive
+        if raw.mask & (inotify.IN_CREATE | inotify.IN_MOVED_TO):
             moved = self._moving.pop(raw.cookie, None) if raw.cookie else None
             if moved is not None:
                 self._directories |= {wd: name + rest for wd, rest in moved.items()}
             if name in self._found:
                 self._found.discard(name)
-                return
-            self._tell(events, name, CREATE)
-            if is_directory and moved is None:
+            else:
+                self._tell(events, name, CREATE)
+            if is_directory:
                 self._add_tree(name, events)
-        elif raw.mask & IN_MODIFY:
+        elif raw.mask & inotify.IN_MODIFY:
             self._tell(events, name, WRITE)
-        elif raw.mask & IN_ATTRIB:
+        elif raw.mask & inotify.IN_ATTRIB:
             self._tell(events, name, CHMOD)
-        elif raw.mask & (IN_DELETE | IN_MOVED_FROM):
+        elif raw.mask & (inotify.IN_DELETE | inotify.IN_MOVED_FROM):
             self._found.discard(name)
-            self._tell(events, name, REMOVE if raw.mask & IN_DELETE else RENAME)
-            if is_directory and raw.mask & IN_MOVED_FROM:
+            self._tell(events, name, REMOVE if raw.mask & inotify.IN_DELETE else RENAME)
+            if is_directory and raw.mask & inotify.IN_MOVED_FROM:
                 self._moving[raw.cookie] = self._cut_off(name)
 
     def _tell(self, events: list[Event], name: str, kind: str) -> None:
@@ -191,39 +179,43 @@ class Tree:
         events.append(event)
 
     def _add_tree(self, top: str, events: list[Event] | None = None) -> None:
-        """Watch a directory that is new, with all below it; tell of what is in it already, if `events` are given.
+        """Watch all from `top` on that is not watched yet; tell what is in it already, if `events` are given.
 
+        The events of directories that are renamed in quick succession come when their paths lead nowhere, or to
+        others. So each event of a directory at a new place is an occasion to put right what is known of all below it.
         A tree may be deeper than Python's stack, hence the list.
         """
         todo = [top]
         while todo and not self._ends:
             directory = todo.pop()
-            if not self._add(directory):
+            wd = self._add(directory)
+            if wd is None:
                 continue
+            new = wd not in self._directories
+            self._directories[wd] = directory
             found = self._content(directory)
-            if events is not None:
+            if new and events is not None:
                 for name, _ in found:
                     self._found.add(name)
                     self._tell(events, name, CREATE)
             todo += [name for name, is_directory in reversed(found) if is_directory]
 
-    def _add(self, directory: str) -> bool:
-        """Whether the directory is there, may be read, and was not watched before."""
+    def _add(self, directory: str) -> int | None:
+        """The number of its watch, which may be there already; None when it is gone or closed to the user."""
         if self._inotify is None or (path := os.path.join(self._path, directory)) in _NOT_DIRECTORIES:
-            return False
-        if self._room() <= 0:
-            raise exhausted(path, "this sandbox watches as many directories as it may; watch fewer, or end a watch")
+            return None
         try:
-            wd = self._inotify.add(path, _CONTENT | IN_DONT_FOLLOW)
+            wd = self._inotify.add(path, inotify.CONTENT | inotify.IN_DONT_FOLLOW)
         except OSError as error:
             if error.errno in _LIMITS:
                 raise exhausted(path, _LIMITS[error.errno]) from None
             if error.errno in _GONE_OR_CLOSED:
-                return False
+                return None
             raise
-        known = wd in self._directories
-        self._directories[wd] = directory
-        return not known
+        if wd not in self._directories and self._room() <= 0:
+            self._inotify.remove(wd)
+            raise exhausted(path, "this sandbox watches as many directories as it may; watch fewer, or end a watch")
+        return wd
 
     def _content(self, directory: str) -> list[tuple[str, bool]]:
         """The relative paths of what is in a directory, in order, and whether each is a directory."""
@@ -238,12 +230,8 @@ class Tree:
 
     def _cut_off(self, top: str) -> dict[int, str]:
         """Take a directory that moves away out, with all below it; return them by their paths relative to it."""
-        below = top + "/"
-        moved = {
-            wd: directory[len(top) :]
-            for wd, directory in self._directories.items()
-            if directory == top or directory.startswith(below)
-        }
+        inside = ((wd, path) for wd, path in self._directories.items() if f"{path}/".startswith(f"{top}/"))
+        moved = {wd: path[len(top) :] for wd, path in inside}
         for wd in moved:
             del self._directories[wd]
         return moved

@@ -29,7 +29,7 @@ async def upload(request: Request, response: Response, user: User, workdir: str)
     match request.content_type:
         case "multipart/form-data":
             boundary = boundary_of(request.header("content-type") or "")
-            written = await _upload_form(request, boundary, path, user, workdir, metadata)
+            written = await _upload_form(decoded(request), boundary, path, user, workdir, metadata)
         case "application/octet-stream":
             if not path:
                 raise invalid_argument("query parameter 'path' is missing")
@@ -82,14 +82,14 @@ class FileWriter:
 
 
 async def _upload_form(
-    request: Request, boundary: bytes, path: str | None, user: User, workdir: str, metadata: Mapping[str, str]
+    body: AsyncIterator[bytes], boundary: bytes, path: str | None, user: User, workdir: str, metadata: Mapping[str, str]
 ) -> list[dict[str, object]]:
     """Store every part that is called "file": at `path`, or else at the path that is its file name."""
     parser = MultipartParser(boundary)
     written: dict[str, dict[str, object]] = {}
     writer: FileWriter | None = None
     try:
-        async for piece in request.stream():
+        async for piece in body:
             for event in parser.feed(piece):
                 if isinstance(event, Part) and event.name == "file":
                     target = path or event.filename

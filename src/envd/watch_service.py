@@ -5,6 +5,7 @@ is watched, the modules that do it are not even imported.
 """
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncGenerator, Iterable
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_COLLECTED_BYTES = 16 * 1024 * 1024  # by all watchers of a sandbox together, for those who do not ask
 DRAINED_EVENTS = 8192  # at most in one answer, which is made in memory; the next has the others
-EVENT_COST_BYTES = 160  # counted for each event besides its name: what Python needs for it
+EVENT_COST_BYTES = 48  # counted for each event besides its text: what Python needs for it
 
 
 class WatchService:
@@ -72,7 +73,7 @@ class WatchService:
         return {"watcherId": identity}
 
     async def get_watcher_events(self, call: Call, message: JsonObject) -> JsonObject:
-        return {"events": await self._watcher(message).drain()}
+        return {"events": self._watcher(message).drain()}
 
     async def remove_watcher(self, call: Call, message: JsonObject) -> JsonObject:
         watcher = self._watcher(message)
@@ -102,13 +103,14 @@ class Watcher:
         self._watch = watch
         self._teller = teller
         self._peers = peers
-        self._events: list[Event] = []
+        self._events: list[bytes] = []  # as JSON, a quarter of the size of Python's objects
+        self._last: Event | None = None  # of self._events, if there are any
         self._collected_bytes = 0
         self._failure: EnvdError | None = None
         self._task = asyncio.get_running_loop().create_task(self._collect())
         self._task.add_done_callback(lambda _: watch.close())  # also when it ends before it has begun
 
-    async def drain(self) -> list[JsonObject]:
+    def drain(self) -> list[JsonObject]:
         """What was collected since the last time, or the first DRAINED_EVENTS of it.
 
         When nothing is left and nothing more will come, raises the reason.
@@ -117,7 +119,7 @@ class Watcher:
             raise self._failure
         events, self._events = self._events[:DRAINED_EVENTS], self._events[DRAINED_EVENTS:]
         self._collected_bytes -= sum(map(_cost, events))
-        return await self._teller.tell(events) if events else []
+        return [json.loads(event) for event in events]
 
     def end(self) -> None:
         self._task.cancel()
@@ -125,19 +127,21 @@ class Watcher:
     async def _collect(self) -> None:
         try:
             while True:
-                for event in await self._watch.events():
-                    self._keep(event)
+                events = await self._watch.events()
+                for event, told in zip(events, await self._teller.tell(events), strict=True):
+                    self._keep(event, json.dumps(told).encode())
         except EnvdError as error:
             self._failure = error
 
-    def _keep(self, event: "Event") -> None:
-        if self._events and self._events[-1] == event:
-            return
-        if sum(peer._collected_bytes for peer in self._peers.values()) >= MAX_COLLECTED_BYTES:
+    def _keep(self, event: "Event", told: bytes) -> None:
+        if self._events and self._last == event:  # the same again: as it is now
+            self._collected_bytes -= _cost(self._events.pop())
+        elif sum(peer._collected_bytes for peer in self._peers.values()) >= MAX_COLLECTED_BYTES:
             reason = "the watchers of this sandbox hold too many events that nobody asked for; ask more often"
             raise EnvdError("resource_exhausted", f"watcher error: {self._teller.path}: {reason}")
-        self._events.append(event)
-        self._collected_bytes += _cost(event)
+        self._events.append(told)
+        self._last = event
+        self._collected_bytes += _cost(told)
 
 
 class _Teller:
@@ -164,8 +168,8 @@ class _Teller:
             return {}
 
 
-def _cost(event: "Event") -> int:
-    return EVENT_COST_BYTES + len(event.name)
+def _cost(event: bytes) -> int:
+    return EVENT_COST_BYTES + len(event)
 
 
 async def _opened(watch: "Watch") -> None:

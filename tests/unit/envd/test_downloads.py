@@ -23,6 +23,28 @@ def test_the_bytes_and_their_length(client: Client, tmp_path: Path) -> None:
     assert (empty.content, empty.headers["content-length"]) == (b"", "0")
 
 
+def test_a_part_of_a_file(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(content := os.urandom(1_500_000))
+    whole = client.download(f"{tmp_path}/a.bin")
+    assert (whole.headers["accept-ranges"], whole.headers["vary"]) == ("bytes", "Accept-Encoding")
+    part = client.download(f"{tmp_path}/a.bin", Range="bytes=1000-1200999")
+    assert (part.status_code, part.content) == (206, content[1000:1_201_000])
+    assert part.headers["content-range"] == "bytes 1000-1200999/1500000"
+    assert part.headers["content-length"] == "1200000"
+    resumed = {"Range": "bytes=1499990-", "If-Range": whole.headers["last-modified"]}
+    assert client.download(f"{tmp_path}/a.bin", **resumed).content == content[-10:]
+    os.utime(tmp_path / "a.bin", (0, 0))
+    assert client.download(f"{tmp_path}/a.bin", **resumed).content == content
+    beyond = client.download(f"{tmp_path}/a.bin", Range="bytes=1500000-")
+    assert (beyond.status_code, beyond.json()["code"]) == (416, 416)
+    assert beyond.headers["content-range"] == "bytes */1500000"
+
+
+def test_a_client_that_takes_no_file_as_it_is(client: Client) -> None:
+    response = client.download("/etc/passwd", **{"Accept-Encoding": "gzip, identity;q=0"})
+    assert (response.status_code, response.json()["code"]) == (406, 406)
+
+
 def test_files_that_deny_their_size(client: Client) -> None:
     assert client.download("/proc/version").text == Path("/proc/version").read_text()
 

@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.unit.envd.client import DEADLINE_S, MYSELF, SOURCE, TOKEN, Client, Running, eventually
+from tests.unit.envd.client import DEADLINE_S, MYSELF, SOURCE, TOKEN, Client, Running, bash, eventually
 
 
 def refused(tmp_path: Path, **environment: str) -> str:
@@ -54,6 +55,28 @@ def test_a_signal_ends_it_and_what_it_started(tmp_path: Path, number: signal.Sig
     finally:
         running.stop()
     eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), "it is gone")
+    assert "Traceback" not in running.log.read_text()
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_its_end_breaks_the_streams_of_commands(tmp_path: Path, everybody: bool) -> None:
+    """No exit code: the command did not end, the sandbox did. Also when the command hears the signal first."""
+    running = Running(tmp_path, accessToken=TOKEN, user=MYSELF)
+    seen: list[str] = []
+    try:
+        with Client(running.port).stream("process.Process/Start", bash("exec sleep 60")) as messages:
+            pid = next(messages)["event"]["start"]["pid"]
+            if everybody:
+                os.kill(running.pid, signal.SIGSTOP)
+                os.kill(pid, signal.SIGTERM)
+                eventually(lambda: " Z " in Path(f"/proc/{pid}/stat").read_text(), "the command has ended")
+            running.popen.send_signal(signal.SIGTERM)
+            os.kill(running.pid, signal.SIGCONT)
+            with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+                seen += (str(message) for message in messages)
+    finally:
+        running.stop()
+    assert [message for message in seen if "end" in message] == []
     assert "Traceback" not in running.log.read_text()
 
 

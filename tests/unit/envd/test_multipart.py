@@ -44,6 +44,15 @@ def test_the_full_path_and_utf8_of_a_file_name_are_kept() -> None:
     assert events == [Part("file", "/tmp/ü;x/../%41")]
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [(r"/a\\b", r"/a\b"), (r"C:\dev\x", r"C:\dev\x"), (r"/a\"b;c", '/a"b;c'), (r"/a\\", "/a\\")],
+)
+def test_backslashes_in_a_file_name(written: str, meant: str) -> None:
+    head = f'Content-Disposition: form-data; name="file"; filename="{written}"'
+    assert MultipartParser(b"B").feed(b"--B\r\n" + head.encode() + b"\r\n\r\n") == [Part("file", meant)]
+
+
 def test_a_body_without_its_end_is_noticed() -> None:
     parser = MultipartParser(b"B")
     parser.feed(BODY[:-20])

@@ -90,6 +90,23 @@ def test_each_subscriber_gets_everything_and_one_that_leaves_holds_nobody_up(mys
     scenario(story)
 
 
+def test_of_an_abandoned_process_no_end_is_told(myself: User) -> None:
+    async def story(table: ProcessTable) -> None:
+        process = start(table, myself, "sleep 60")
+        following = asyncio.ensure_future(events(process))
+        await asyncio.sleep(0)
+        table.abandon()
+        process.signal(signal.SIGKILL)
+        while not process.exited:
+            await asyncio.sleep(0.001)
+        for _ in range(20):  # turns in which it would be told
+            await asyncio.sleep(0)
+        assert process.ended is None and not following.done()
+        following.cancel()
+
+    scenario(story)
+
+
 def test_names_and_their_end(myself: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "END_KEPT_S", 0.05)
 

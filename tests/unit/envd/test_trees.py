@@ -1,5 +1,6 @@
 """What is told of a tree, without an agent around it. The kernel tells of each call before it returns."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -147,6 +148,21 @@ def test_a_directory_that_leaves_is_not_watched_any_more(watched: Watched, tmp_p
     assert told(tree) == [("a/sub/file", "remove")]
 
 
+def test_renames_that_are_faster_than_the_reading(watched: Watched, tmp_path: Path) -> None:
+    """When their events are read, the paths in them lead nowhere, or to other directories."""
+    tree = watched(tmp_path)
+    (tmp_path / "a/x").mkdir(parents=True)
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "a/y").mkdir(parents=True)
+    (tmp_path / "b").rename(tmp_path / "c")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert {("c", "create"), ("c/x", "create"), ("b/y", "create")} <= set(told(tree))
+    assert tree.size == 5
+    (tmp_path / "c/x/1").touch()
+    (tmp_path / "b/y/2").touch()
+    assert told(tree) == [("c/x/1", "create"), ("b/y/2", "create")]
+
+
 def test_a_removed_subtree_is_told_once_and_costs_nothing(watched: Watched, tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/file").touch()
@@ -200,6 +216,17 @@ def test_the_limits_of_the_kernel(watched: Watched, tmp_path: Path, monkeypatch:
     with pytest.raises(EnvdError, match=f"cannot watch {tmp_path}: ") as raised:
         watched(tmp_path)
     assert raised.value.code == "resource_exhausted"
+
+
+def test_a_system_call_that_fails_otherwise(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/a")
+
+    tree = watched(tmp_path)
+    monkeypatch.setattr(Inotify, "add", fail)
+    (tmp_path / "a").mkdir()
+    assert told(tree) == [("a", "create")]
+    assert tree.failure is not None and tree.failure.code == "internal"
 
 
 def test_a_full_queue_of_the_kernel_is_a_failure(watched: Watched, tmp_path: Path) -> None:

@@ -39,6 +39,13 @@ def test_a_stream_without_a_length_and_gzip(client: Client, tmp_path: Path) -> N
     assert (response.status_code, response.json()["code"]) == (415, 415)
 
 
+def test_a_form_may_be_packed_as_a_whole(client: Client, tmp_path: Path) -> None:
+    form = f'--B\r\nContent-Disposition: form-data; name="file"; filename="{tmp_path}/a"\r\n\r\nx\r\n--B--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=B", "Content-Encoding": "gzip"}
+    response = client.http.post("/files", content=gzip.compress(form.encode()), headers=headers)
+    assert response.status_code == 200 and (tmp_path / "a").read_text() == "x"
+
+
 def test_a_form_with_several_files(client: Client, tmp_path: Path, workdir: Path) -> None:
     files = [
         ("file", (f"{tmp_path}/ü a.txt", b"one")),
@@ -48,6 +55,8 @@ def test_a_form_with_several_files(client: Client, tmp_path: Path, workdir: Path
     response = client.http.post("/files", files=files)
     assert [item["path"] for item in response.json()] == [f"{tmp_path}/ü a.txt", f"{workdir}/relative.txt"]
     assert (tmp_path / "ü a.txt").read_bytes() == b"one" and (workdir / "relative.txt").read_bytes() == b""
+    response = client.http.post("/files", files={"file": (rf"{tmp_path}/back\slash", b"")})
+    assert response.json()[0]["path"] == rf"{tmp_path}/back\slash"
     response = client.http.post("/files", params={"path": f"{tmp_path}/b"}, files={"file": ("/elsewhere", b"two")})
     assert response.json()[0]["path"] == f"{tmp_path}/b" and (tmp_path / "b").read_bytes() == b"two"
     response = client.http.post("/files", files=[("file", (f"{tmp_path}/c", b"1")), ("file", (f"{tmp_path}/c", b"2"))])

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from envd import watch_service
+from envd import watch_service, watches
 from envd.config import AgentConfig
 from envd.connect import Call
 from envd.errors import EnvdError
 from envd.users import User
 from envd.watch_service import WatchService
-from envd.watches import MAX_WATCHES
 from tests.unit.envd.client import MYSELF, TOKEN, Client, Json, Running, eventually
 
 FS = "filesystem.Filesystem"
@@ -23,6 +22,10 @@ FS = "filesystem.Filesystem"
 
 def short(event: Json) -> tuple[str, str]:
     return event["name"], event["type"].removeprefix("EVENT_TYPE_").lower()
+
+
+def call_of(user: User) -> Call:
+    return Call(user=user, config=AgentConfig("t"), started_s=0, timeout_s=None, keepalive_s=90)
 
 
 @contextmanager
@@ -158,17 +161,24 @@ def test_nothing_stays_open(client: Client, agent: Running, tmp_path: Path) -> N
     eventually(lambda: agent.open_fds() <= before, "no inotify instance stays open")
 
 
-def test_too_many_watches(client: Client, tmp_path: Path) -> None:
-    made = []
-    response = client.rpc(f"{FS}/CreateWatcher", {"path": str(tmp_path)})
-    while response.status_code == 200:
-        made.append(response.json()["watcherId"])
-        response = client.rpc(f"{FS}/CreateWatcher", {"path": str(tmp_path)})
-    for identity in made:
-        client.ok(f"{FS}/RemoveWatcher", {"watcherId": identity})
-    assert len(made) <= MAX_WATCHES and response.json()["code"] == "resource_exhausted"
-    with watcher(client, path=str(tmp_path)):
-        pass
+def test_too_many_watches(tmp_path: Path, myself: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a service of its own: the kernel counts the instances of all processes of a user."""
+    monkeypatch.setattr(watches, "MAX_WATCHES", 2)
+
+    async def scenario() -> None:
+        service, message = WatchService(), {"path": str(tmp_path)}
+        first, second = [await service.create_watcher(call_of(myself), message) for _ in range(2)]
+        with pytest.raises(EnvdError, match="2 watches in this sandbox already") as raised:
+            await service.create_watcher(call_of(myself), message)
+        assert raised.value.code == "resource_exhausted"
+        await service.remove_watcher(call_of(myself), first)
+        while len(service._watches) == 2:
+            await asyncio.sleep(0.001)
+        third = await service.create_watcher(call_of(myself), message)
+        for made in (second, third):
+            await service.remove_watcher(call_of(myself), made)
+
+    asyncio.run(scenario())
 
 
 def test_a_removed_directory_ends_nothing(client: Client, tmp_path: Path) -> None:
@@ -179,15 +189,31 @@ def test_a_removed_directory_ends_nothing(client: Client, tmp_path: Path) -> Non
         assert client.ok(f"{FS}/GetWatcherEvents", {"watcherId": identity}) == {"events": []}
 
 
+def test_what_a_watcher_has_seen_is_described_as_it_was(tmp_path: Path, myself: User) -> None:
+    async def scenario() -> None:
+        service = WatchService()
+        identity = await service.create_watcher(call_of(myself), {"path": str(tmp_path), "includeEntry": True})
+        (tmp_path / "a").mkdir(mode=0o700)
+        while not service._watchers[identity["watcherId"]]._events:
+            await asyncio.sleep(0.001)
+        (tmp_path / "a").rmdir()
+        created, *_ = (await service.get_watcher_events(call_of(myself), identity))["events"]
+        assert (short(created), created["entry"]["mode"]) == (("a", "create"), 0o700)
+        await service.remove_watcher(call_of(myself), identity)
+
+    asyncio.run(scenario())
+
+
 def test_a_watcher_that_nobody_asks_fills_no_memory(
     tmp_path: Path, myself: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_service, "MAX_COLLECTED_BYTES", 20 * watch_service.EVENT_COST_BYTES)
+    cost = watch_service.EVENT_COST_BYTES + len('{"name": "00", "type": "EVENT_TYPE_CREATE"}')
+    monkeypatch.setattr(watch_service, "MAX_COLLECTED_BYTES", 20 * cost)
     monkeypatch.setattr(watch_service, "DRAINED_EVENTS", 8)
 
     async def scenario() -> None:
         service = WatchService()
-        call = Call(user=myself, config=AgentConfig("t"), started_s=0, timeout_s=None, keepalive_s=90)
+        call = call_of(myself)
         identity = await service.create_watcher(call, {"path": str(tmp_path)})
         for number in range(100):
             (tmp_path / f"{number:02}").mkdir()
@@ -196,7 +222,7 @@ def test_a_watcher_that_nobody_asks_fills_no_memory(
         answers = [await service.get_watcher_events(call, identity) for _ in range(3)]
         assert [len(answer["events"]) for answer in answers[:2]] == [8, 8]
         names = [event["name"] for answer in answers for event in answer["events"]]
-        assert names == [f"{number:02}" for number in range(len(names))] and 16 < len(names) <= 20
+        assert names == [f"{number:02}" for number in range(len(names))] and len(names) == 20
         for _ in range(2):
             with pytest.raises(EnvdError, match="ask more often"):
                 await service.get_watcher_events(call, identity)
