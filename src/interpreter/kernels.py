@@ -59,7 +59,8 @@ class Kernel:
         self._idle = asyncio.Event()
         self._idle.set()
         self._suspended = False
-        self._behind_bytes = 0
+        self._behind_bytes = 0  # in the queue
+        self._burst_bytes = 0  # since the socket was empty: what waits in there nobody can tell
         self._pump = asyncio.get_running_loop().create_task(self._carry())
 
     @classmethod
@@ -143,7 +144,7 @@ class Kernel:
                 yield reply
         finally:
             self._queue = None
-            self._behind_bytes = 0
+            self._behind_bytes = self._burst_bytes = 0
             await self._regulate()
 
     async def run_silently(self, code: str) -> None:
@@ -181,11 +182,12 @@ class Kernel:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _regulate(self) -> None:
-        """Stop its process, and what that started in the same group, or let it go on, as the reader is behind or not."""
-        if not self._suspended and self._behind_bytes > MAX_BEHIND_BYTES:
+        """Stop its process, and its group, while the reader of its output or we are behind; let it go on after that."""
+        behind_bytes = self._behind_bytes + self._burst_bytes
+        if not self._suspended and behind_bytes > MAX_BEHIND_BYTES:
             self._suspended = True
             await self._signal(signal.SIGSTOP)
-        elif self._suspended and self._behind_bytes < MIN_BEHIND_BYTES:
+        elif self._suspended and behind_bytes < MIN_BEHIND_BYTES:
             self._suspended = False
             await self._signal(signal.SIGCONT)
 
@@ -219,6 +221,9 @@ class Kernel:
         """Read what the kernel publishes, for as long as it lives."""
         last = ""
         while True:
+            if self._burst_bytes and not await self._client.iopub_channel.msg_ready():
+                self._burst_bytes = 0
+                await self._regulate()
             message: Message = await self._client.get_iopub_msg(timeout=None)
             parent = message["parent_header"].get("msg_id")
             if not parent or parent not in (self._current, last):
@@ -228,6 +233,7 @@ class Kernel:
                 if parent == self._current and self._queue is not None:
                     self._queue.put_nowait(message)
                     self._behind_bytes += _size(message)
+                    self._burst_bytes += _size(message)
                     await self._regulate()
             elif self._language.late_output and parent == self._current:
                 last = self._client.kernel_info()  # when it has answered this, all before it is out
