@@ -61,15 +61,6 @@ class Context:
             self._turn.release()
         yield END
 
-    async def suspend(self) -> None:
-        """Hold the kernel until `resume`, because the reader of its output is behind."""
-        if self._kernel is not None:
-            await self._kernel.suspend()
-
-    async def resume(self) -> None:
-        if self._kernel is not None:
-            await self._kernel.resume()
-
     async def restart(self) -> None:
         """Take another kernel in place of the present one, whose execution ends with an error; raises KernelError."""
         await self._end("was restarted")

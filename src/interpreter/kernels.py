@@ -1,6 +1,7 @@
 """One Jupyter kernel: a child process of the sandbox's user, and the sockets to it.
 
-What it publishes is read at all times, so that it neither waits nor piles up; what belongs to no execution is dropped.
+What it publishes is read at all times, and dropped when it belongs to no execution. A kernel publishes without waiting
+for anybody; so that memory stays bounded, its process is stopped while the reader of its output is too far behind.
 """
 
 import asyncio
@@ -28,7 +29,9 @@ START_TIMEOUT_S = 60.0  # a busy host needs a while for the first import of ever
 REPLY_TIMEOUT_S = 5.0
 INTERRUPT_TIMEOUT_S = 5.0  # for a program to end on Ctrl-C; then the kernel is ended
 TICK_S = 0.5
-QUEUE_MESSAGES = 16
+MAX_BEHIND_BYTES = 4 * 1024 * 1024  # of output that its reader has not taken: then the kernel has to wait
+MIN_BEHIND_BYTES = 1024 * 1024  # and now it goes on
+MESSAGE_COST_BYTES = 1024  # counted for each message besides its text
 
 
 class _OneKernel(KernelSpecManager):
@@ -56,6 +59,8 @@ class Kernel:
         self._idle = asyncio.Event()
         self._idle.set()
         self._suspended = False
+        self._behind_bytes = 0  # in the queue
+        self._burst_bytes = 0  # since the socket was empty: what waits in there nobody can tell
         self._pump = asyncio.get_running_loop().create_task(self._carry())
 
     @classmethod
@@ -115,7 +120,7 @@ class Kernel:
         Raises KernelDied when the kernel ends first. Who stops before the end must wait for `settled`.
         """
         self._idle.clear()
-        queue: asyncio.Queue[Message | None] = asyncio.Queue(QUEUE_MESSAGES)
+        queue: asyncio.Queue[Message | None] = asyncio.Queue()
         self._queue = queue
         own = self._current = self._client.execute(
             code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False
@@ -127,17 +132,20 @@ class Kernel:
                         message = await queue.get()
                 except TimeoutError:
                     await self._check()
+                    await self._regulate()
                     yield None
                     continue
                 if message is None:
                     break
+                self._behind_bytes -= _size(message)
+                await self._regulate()
                 yield message
             if (reply := await self._reply(own)) is not None:
                 yield reply
         finally:
             self._queue = None
-            while not queue.empty():  # lets go whoever waits to put one more in
-                queue.get_nowait()
+            self._behind_bytes = self._burst_bytes = 0
+            await self._regulate()
 
     async def run_silently(self, code: str) -> None:
         """Run code of our own, which shows nowhere and counts for nothing; raises KernelDied."""
@@ -161,18 +169,6 @@ class Kernel:
     async def alive(self) -> bool:
         return not self._stopped and await self._manager.is_alive()
 
-    async def suspend(self) -> None:
-        """Stop its process, and what that started in the same group, until `resume`."""
-        if not self._suspended and await self.alive():
-            self._suspended = True
-            await self._manager.signal_kernel(signal.SIGSTOP)
-
-    async def resume(self) -> None:
-        if self._suspended:
-            self._suspended = False
-            if await self.alive():
-                await self._manager.signal_kernel(signal.SIGCONT)
-
     async def stop(self, reason: str) -> None:
         """End the kernel at once; whoever waits for it learns that it `reason`, as in "was restarted"."""
         if self._stopped:
@@ -184,6 +180,20 @@ class Kernel:
         await self._manager.shutdown_kernel(now=True)
         self._client.context.destroy(linger=0)
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _regulate(self) -> None:
+        """Stop its process, and its group, while the reader of its output or we are behind; let it go on after that."""
+        behind_bytes = self._behind_bytes + self._burst_bytes
+        if not self._suspended and behind_bytes > MAX_BEHIND_BYTES:
+            self._suspended = True
+            await self._signal(signal.SIGSTOP)
+        elif self._suspended and behind_bytes < MIN_BEHIND_BYTES:
+            self._suspended = False
+            await self._signal(signal.SIGCONT)
+
+    async def _signal(self, number: signal.Signals) -> None:
+        if await self.alive():
+            await self._manager.signal_kernel(number)
 
     async def _check(self) -> None:
         if self._stopped:
@@ -211,6 +221,9 @@ class Kernel:
         """Read what the kernel publishes, for as long as it lives."""
         last = ""
         while True:
+            if self._burst_bytes and not await self._client.iopub_channel.msg_ready():
+                self._burst_bytes = 0
+                await self._regulate()
             message: Message = await self._client.get_iopub_msg(timeout=None)
             parent = message["parent_header"].get("msg_id")
             if not parent or parent not in (self._current, last):
@@ -218,10 +231,20 @@ class Kernel:
             idle = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
             if not idle:
                 if parent == self._current and self._queue is not None:
-                    await self._queue.put(message)
+                    self._queue.put_nowait(message)
+                    self._behind_bytes += _size(message)
+                    self._burst_bytes += _size(message)
+                    await self._regulate()
             elif self._language.late_output and parent == self._current:
                 last = self._client.kernel_info()  # when it has answered this, all before it is out
             else:
                 if self._queue is not None:
-                    await self._queue.put(None)
+                    self._queue.put_nowait(None)
                 self._idle.set()
+
+
+def _size(message: Message) -> int:
+    """About as many bytes as it takes."""
+    content = message["content"]
+    texts = [content.get("text"), *content.get("data", {}).values(), *content.get("traceback", [])]
+    return MESSAGE_COST_BYTES + sum(len(text) for text in texts if isinstance(text, str))

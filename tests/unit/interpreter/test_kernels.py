@@ -228,17 +228,29 @@ def test_a_slow_reader_holds_the_kernel(client: Client, interpreter: Running, co
     produced = tmp_path / "produced"
     code = (
         f"count = open({str(produced)!r}, 'w', buffering=1)\n"
-        "for number in range(400):\n"
+        "for number in range(800):\n"
         "    print('x' * 500_000, flush=True)\n"
         "    count.write(f'{number}\\n')\n"
     )
     before_kb = interpreter.memory_kb()
     with client.executing(code, context_id=context["id"]) as lines:
-        stopped = f"/proc/{_pid_of_writer(produced)}/stat"
-        eventually(lambda: Path(stopped).read_text().rpartition(")")[2].split()[0] == "T", "the kernel waits")
-        assert len(produced.read_text().splitlines()) < 400
-        assert interpreter.memory_kb() - before_kb < 120_000
-        assert sum(len(line["text"]) for line in lines if line["type"] == "stdout") == 400 * 500_001
+        pid = _pid_of_writer(produced)
+        eventually(lambda: _state(pid) == "T", "the kernel waits")
+        assert len(produced.read_text().splitlines()) < 800
+        assert interpreter.memory_kb() - before_kb < 200_000
+        assert sum(len(line["text"]) for line in lines if line["type"] == "stdout") == 800 * 500_001
+
+
+def test_a_slow_reader_may_leave(client: Client, context: Json) -> None:
+    pid = int(client.run("import os; os.getpid()", context_id=context["id"]).text or 0)
+    with client.executing("while True: print('x' * 500_000, flush=True)", context_id=context["id"]):
+        eventually(lambda: _state(pid) == "T", "the kernel waits")
+    assert client.run("print(os.getpid())", context_id=context["id"]).stdout == f"{pid}\n"
+
+
+def _state(pid: int) -> str:
+    """One letter, as ps shows it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _pid_of_writer(path: Path) -> int:
@@ -269,8 +281,7 @@ def test_a_kernel_that_dies_is_told_and_replaced(client: Client, context: Json) 
 def _gone(pid: int) -> bool:
     """Whether a process can be waited for, or was: its first thread is a zombie, and there are no others any more."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
+        return _state(pid) == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
     except (FileNotFoundError, ProcessLookupError):
         return True
 
