@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -45,6 +46,7 @@ def test_one_that_gives_up_is_not_fed_for_ever(myself: User) -> None:
 
 def test_closing_ends_it_even_when_it_is_stopped(myself: User) -> None:
     async def scenario() -> None:
+        gc.collect()  # what an earlier test left open shall not be closed meanwhile
         before = len(os.listdir("/proc/self/fd"))
         tool = Tool(["sh", "-c", "echo $$; exec sleep 60"], myself, writes=True)
         pid = int(await tool.read())
