@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUILD = re.compile(r"/templates/[^/]+/build")
+FILES = re.compile(r"/build-files/[0-9a-f]{64}")
 MAX_BODY_BYTES = 1024 * 1024  # metadata and environment; files go to the agent, not through here
 
 
@@ -34,8 +35,10 @@ class BodyLimit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("server", ("", 0))[1] is None and BUILD.fullmatch(scope.get("path", "")):
-            await self._app(scope, receive, send)  # the trusted send a build context, which goes to a file
+        path = scope.get("path", "")
+        trusted = scope.get("server", ("", 0))[1] is None
+        if (trusted and BUILD.fullmatch(path)) or FILES.fullmatch(path):
+            await self._app(scope, receive, send)  # a build context, or files for one with a signed URL, go to a file
             return
         seen_bytes = 0
 

@@ -36,12 +36,19 @@ class Catalog(Database):
                 raise NotFound(f"volume {name!r} not found. Those there are: docker-sandbox volume ls")
             remove_file()
 
-    def add_template(self, made: MadeTemplate) -> None:
-        """Raises Conflict when there is one of that name."""
-        values = (made.name, made.image, made.base, made.disk_mb, made.created_at)
+    def set_template(self, made: MadeTemplate, replace: bool = False) -> None:
+        """Enters it. Raises Conflict when there is one of that name, unless it is to be replaced."""
+        columns = "name, image, base, disk_mb, created_at, memory_mb, cpus"
+        values = (made.name, made.image, made.base, made.disk_mb, made.created_at, made.memory_mb, made.cpus)
+        how = "REPLACE" if replace else "IGNORE"
         with self._transaction():
-            if self._db.execute("INSERT OR IGNORE INTO templates VALUES (?, ?, ?, ?, ?)", values).rowcount == 0:
+            statement = f"INSERT OR {how} INTO templates ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            if self._db.execute(statement, values).rowcount == 0:
                 raise Conflict(f"there is a template {made.name!r} already.")
+
+    def forget_template(self, name: str) -> None:
+        with self._transaction():
+            self._db.execute("DELETE FROM templates WHERE name = ?", (name,))
 
     def remove_template(self, name: str) -> None:
         """Raises Conflict while a sandbox is made from it."""

@@ -131,3 +131,5 @@ class MadeTemplate:
     base: str
     disk_mb: int
     created_at: float
+    memory_mb: int = 0  # 0: the base's
+    cpus: float = 0.0

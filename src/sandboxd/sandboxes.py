@@ -73,7 +73,15 @@ class Sandboxes:
         found = made[name]
         base = self.config.templates.get(found.base) or self.config.templates[self.config.default_template]
         disk = self.disks.snapshot(name) if found.disk_mb else None
-        return replace(base, name=name, image=found.image, disk_mb=max(base.disk_mb, found.disk_mb), disk=disk)
+        return replace(
+            base,
+            name=name,
+            image=found.image,
+            disk_mb=max(base.disk_mb, found.disk_mb),
+            disk=disk,
+            memory_mb=found.memory_mb or base.memory_mb,
+            cpus=found.cpus or base.cpus,
+        )
 
     def find(self, prefix: str) -> Sandbox:
         """The sandbox in use whose id is, or uniquely begins with, `prefix`. `<id>-<clientID>` is read as `<id>`."""

@@ -100,6 +100,11 @@ MIGRATIONS = (
     ALTER TABLE sandboxes ADD COLUMN on_timeout TEXT NOT NULL DEFAULT 'kill' CHECK (on_timeout IN ('kill', 'pause'));
     ALTER TABLE sandboxes ADD COLUMN request TEXT NOT NULL DEFAULT '';
     """,
+    # Templates that were built with limits of their own.
+    """
+    ALTER TABLE templates ADD COLUMN memory_mb INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE templates ADD COLUMN cpus REAL NOT NULL DEFAULT 0;
+    """,
 )
 
 

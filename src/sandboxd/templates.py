@@ -34,23 +34,33 @@ class Templates:
                     self._disks.copy(row.slot, row.volume, self._disks.snapshot(name))
                 return self._add(name, image, self._configured(row.template), row.disk_mb)
 
-    def build(self, name: str, base: str, context: Path) -> Iterator[bytes]:
+    def build(
+        self, name: str, base: str, context: Path, replace: bool = False, memory_mb: int = 0, cpus: float = 0.0
+    ) -> Iterator[bytes]:
         """Builds an image with BuildKit from a tar archive with a Dockerfile; yields what the build says, line by line.
 
         The Dockerfile begins with `ARG BASE` and `FROM ${BASE}`: that is the image of the template `base`, in which the
         agent is. A sandbox is made from the result, to see that it works. Raises EngineError when something fails.
+        With `replace` it takes the place of a template of that name, whose sandboxes go on. Limits of 0: the base's.
         """
-        self._check_new(name)
+        before = self._ledger.templates().get(name) if replace else None
+        if before is None:
+            self._check_new(name)
         with self._making(name) as image:
             yield from self._engine.build(context, image, {"BASE": self._sandboxes.template(base).image})
-            made = self._add(name, image, self._configured(base), 0)
+            made = self._add(name, image, self._configured(base), 0, before is not None, memory_mb, cpus)
             try:
                 yield b"making a sandbox from it, to see that it works\n"
                 probe = self._sandboxes.create(self._sandboxes.template(made.name), Claim())
                 self._sandboxes.remove(probe, "probe of a template")
             except BaseException:
-                self._ledger.remove_template(name)
+                self._ledger.forget_template(name) if before is None else self._ledger.set_template(
+                    before, replace=True
+                )
                 raise
+        if before is not None:
+            with suppress(SandboxdError):  # a sandbox is made from it still
+                self._engine.remove_image(before.image)
 
     def remove(self, name: str) -> None:
         """Raises NotFound, BadRequest for one of the configuration, and Conflict while a sandbox is made from it."""
@@ -73,9 +83,18 @@ class Templates:
         base = made.base if made else name
         return base if base in self._sandboxes.config.templates else self._sandboxes.config.default_template
 
-    def _add(self, name: str, image: str, base: str, disk_mb: int) -> MadeTemplate:
-        made = MadeTemplate(name, image, base, disk_mb, self._sandboxes.host.now())
-        self._ledger.add_template(made)
+    def _add(
+        self,
+        name: str,
+        image: str,
+        base: str,
+        disk_mb: int,
+        replace: bool = False,
+        memory_mb: int = 0,
+        cpus: float = 0.0,
+    ) -> MadeTemplate:
+        made = MadeTemplate(name, image, base, disk_mb, self._sandboxes.host.now(), memory_mb, cpus)
+        self._ledger.set_template(made, replace)
         log.info("template %s was made: image %s", name, image)
         return made
 

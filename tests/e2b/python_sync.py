@@ -1,11 +1,14 @@
 """The synchronous Python client. Written for every release from 2.2 on: what has another name is looked up."""
 
+import inspect
 import io
+import tempfile
 import time
 import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import e2b
@@ -241,6 +244,28 @@ def feature_snapshot() -> None:
     with create(template=made.snapshot_id) as again:
         assert again.files.read("/home/user/kept.txt") == "kept"
     Sandbox.delete_snapshot(made.snapshot_id)
+
+
+def feature_template_build() -> None:
+    """Files, commands, variables and a start command that is ready when the sandbox is."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "page").mkdir()
+        Path(directory, "page/index.html").write_text("built")
+        template = (
+            e2b.Template(file_context_path=directory)
+            .from_template("base")
+            .copy("page", "/home/user/www")
+            .set_envs({"BUILT": "yes"})
+            .run_cmd("echo $BUILT >/home/user/built.txt && sudo apt-get --version >/dev/null")
+            .set_start_cmd("python3 -m http.server 8123 --directory /home/user/www", e2b.wait_for_port(8123))
+        )
+        named = "name" if "name" in inspect.signature(e2b.Template.build).parameters else "alias"
+        e2b.Template.build(template, **{named: "conformance"}, cpu_count=1, memory_mb=512)
+    with create(template="conformance") as sandbox:
+        assert sandbox.files.read("/home/user/built.txt") == "yes\n"
+        with urllib.request.urlopen(f"https://{sandbox.get_host(8123)}/") as answer:
+            assert answer.read() == b"built"
+        assert sandbox.get_info().memory_mb == 512
 
 
 def feature_errors() -> None:

@@ -64,7 +64,7 @@ def test_it_can_be_started_again_to_clean_up_but_not_for_long(world: World) -> N
 
 
 def test_the_limit_holds_for_templates_that_were_made_on_the_host(world: World) -> None:
-    world.ledger.add_template(MadeTemplate("made", "base:1", "base", 0, 1.0))
+    world.ledger.set_template(MadeTemplate("made", "base:1", "base", 0, 1.0))
     sandbox = world.sandboxes.create(world.sandboxes.template("made"), Claim())
     write(world, sandbox, LIMIT_MB + 1)
     world.watchdog.look()

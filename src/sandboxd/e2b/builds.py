@@ -1,0 +1,132 @@
+"""Builds of templates that clients ask for: their files, their state, their log. BuildKit does the work.
+
+States and logs are in memory: a build ends with the daemon, and the client asks again. Files are kept by their digest
+below `<state_dir>/build-files` for a day, so that what has not changed is sent once.
+"""
+
+import hashlib
+import hmac
+import io
+import logging
+import secrets
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandboxd.e2b.steps import Step, dockerfile
+from sandboxd.errors import BadRequest, Conflict, NotFound, SandboxdError
+from sandboxd.templates import Templates
+
+log = logging.getLogger(__name__)
+
+KEPT = 100  # builds that are remembered
+LINES = 10_000  # of the log of one
+FILES_S = 86400.0
+URL_S = 3600
+
+
+@dataclass
+class Build:
+    """`status` is E2B's: waiting, building, ready or error. A line is (Unix seconds, text)."""
+
+    id: str
+    template: str
+    owner: str
+    memory_mb: int
+    cpus: float
+    status: str = "waiting"
+    reason: str = ""
+    lines: list[tuple[float, str]] = field(default_factory=list)
+
+
+class Builds:
+    def __init__(self, templates: Templates, state_dir: Path, key: bytes) -> None:
+        self._templates, self._files, self._key = templates, state_dir / "build-files", key
+        self._builds: dict[str, Build] = {}
+        self._lock = threading.Lock()
+
+    def request(self, template: str, owner: str, memory_mb: int, cpus: float) -> Build:
+        made = Build(secrets.token_hex(8), template, owner, memory_mb, cpus)
+        with self._lock:
+            self._builds[made.id] = made
+            for old in list(self._builds)[:-KEPT]:
+                del self._builds[old]
+        return made
+
+    def find(self, template: str, build_id: str, owner: str) -> Build:
+        found = self._builds.get(build_id)
+        if found is None or found.template != template or found.owner != owner:
+            raise NotFound(
+                f"build '{build_id}' of template '{template}' not found: builds end when the daemon restarts"
+            )
+        return found
+
+    def start(self, build: Build, base: str, steps: Sequence[Step], start: str = "", ready: str = "") -> None:
+        """Begins in a thread. Raises BadRequest for steps that cannot be, Conflict for a build that has begun."""
+        text = dockerfile(steps, start, ready)
+        if missing := [step.arguments[0] for step in steps if step.files and not self.path(step.files).exists()]:
+            raise BadRequest(f"COPY {missing[0]}: its files were not uploaded")
+        with self._lock:
+            if build.status != "waiting":
+                raise Conflict(f"build '{build.id}' has begun already")
+            build.status = "building"
+        files = sorted({step.files for step in steps if step.files})
+        threading.Thread(target=self._run, args=(build, base, text, files), name="build", daemon=True).start()
+
+    def path(self, digest: str) -> Path:
+        return self._files / digest
+
+    def signature(self, digest: str, expires: int) -> str:
+        """Of the right to upload the files of that digest until then."""
+        return hmac.new(self._key, f"build-files:{digest}:{expires}".encode(), hashlib.sha256).hexdigest()
+
+    def check(self, digest: str, expires: int, signature: str) -> bool:
+        return expires >= time.time() and hmac.compare_digest(signature, self.signature(digest, expires))
+
+    def keep(self, digest: str, uploaded: Path) -> None:
+        """Takes a file over; forgets those that nobody has used for a day."""
+        self._files.mkdir(mode=0o700, exist_ok=True)
+        for old in self._files.iterdir():
+            if time.time() - old.stat().st_mtime > FILES_S:
+                old.unlink(missing_ok=True)
+        uploaded.replace(self.path(digest))
+
+    def _run(self, build: Build, base: str, text: str, files: list[str]) -> None:
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._files.parent, prefix="context-", suffix=".tar") as context:
+                self._pack(context, text, files)
+                lines = self._templates.build(
+                    build.template, base, Path(context.name), True, build.memory_mb, build.cpus
+                )
+                for line in lines:
+                    self._say(build, line.decode(errors="replace").rstrip())
+            build.status = "ready"
+        except SandboxdError as error:
+            self._fail(build, str(error))
+        except Exception as error:  # a thread has nobody else to tell
+            log.exception("build %s failed", build.id)
+            self._fail(build, f"internal error: {error!r}")
+
+    def _fail(self, build: Build, reason: str) -> None:
+        self._say(build, reason)
+        build.reason, build.status = reason, "error"
+
+    def _say(self, build: Build, text: str) -> None:
+        if len(build.lines) < LINES:
+            build.lines.append((time.time(), text))
+
+    def _pack(self, context: "tempfile._TemporaryFileWrapper[bytes]", text: str, files: list[str]) -> None:
+        """The build context: the Dockerfile, and the archives as they came."""
+        with tarfile.open(fileobj=context, mode="w") as archive:
+            member = tarfile.TarInfo("Dockerfile")
+            content = text.encode()
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+            for digest in files:
+                self.path(digest).touch()
+                archive.add(self.path(digest), f"files/{digest}")
+        context.flush()
