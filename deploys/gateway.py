@@ -5,9 +5,9 @@ from pyinfra.operations import files
 
 from deploys.operations import packages, place, unit, when
 from deploys.preflight import settings
-from deploys.traefik import GATEWAY
+from deploys.traefik import API, GATEWAY
 
-CONFIG = "/etc/haproxy/haproxy.cfg"
+CONFIG, PROGRAM = "/etc/haproxy/haproxy.cfg", "/etc/haproxy/sandboxes.lua"
 # Unix seconds at which the present worker started: a reload starts a new one, which systemd does not see. Its start is
 # field 22 of proc_pid_stat(5), in ticks since boot; the name before it may hold spaces.
 WORKER_START = (
@@ -27,16 +27,17 @@ def haproxy() -> None:
     files.file(name="Make the route map", path=routes_map, user="root", group="root", mode="644")
     for page in ("not-found", "port-closed"):
         place(f"etc/project-sandbox/pages/{page}.html", wanted)
-    place("etc/haproxy/haproxy.cfg", wanted, gateway=GATEWAY, routes_map=routes_map)
+    place("etc/haproxy/sandboxes.lua", wanted)
+    place("etc/haproxy/haproxy.cfg", wanted, gateway=GATEWAY, api=API, routes_map=routes_map)
     when(
         name="Check the configuration",
         condition=f"haproxy -c -q -f {CONFIG} || echo bad",
         commands=[f"haproxy -c -f {CONFIG}"],
     )
     unit(name="Run the gateway", unit="haproxy.service")
-    # By age, not by what this run changed: an interrupted run is made good by the next. Page and map are read at load.
+    # By age, not by what this run changed: an interrupted run is made good by the next. All files are read at load.
     when(
         name="Load the changed configuration",
-        condition=f'started=$({WORKER_START}) && find {CONFIG} {wanted.etc}/pages -newermt "@$started"',
+        condition=f'started=$({WORKER_START}) && find {CONFIG} {PROGRAM} {wanted.etc}/pages -newermt "@$started"',
         commands=["systemctl reload haproxy.service"],
     )

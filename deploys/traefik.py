@@ -72,7 +72,7 @@ def edge() -> None:
     files.directory(name=f"Make {directory}", path=directory, user="root", group="root", mode="755")
     files.directory(name="Make the ACME store", path=f"{wanted.state}/acme", user="root", group="root", mode="700")
     place("etc/traefik/traefik.yml", wanted)
-    place("etc/traefik/dynamic/sandboxes.yml", wanted, tls=tls_of_router(wanted), gateway=GATEWAY, api=API)
+    place("etc/traefik/dynamic/sandboxes.yml", wanted, tls=tls_of_router(wanted), gateway=GATEWAY)
     place("etc/traefik/dynamic/tls.yml", wanted)
     when(
         name="Show Traefik the new certificate",

@@ -1,4 +1,4 @@
-"""The daemon: `python -m sandboxd --config FILE`. Wires the parts, opens both sockets, serves until stopped."""
+"""The daemon: `python -m sandboxd --config FILE`. Wires the parts, opens the sockets, serves until stopped."""
 
 import argparse
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvicorn
 
-from sandboxd import api, config, spec
+from sandboxd import api, config, routes, spec
 from sandboxd.dockerengine import DockerEngine
 from sandboxd.engine import Engine
 from sandboxd.errors import ConfigError, LedgerError
@@ -70,7 +70,8 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
     key = config.read_token_key(settings.secrets_dir)
     settings.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     ledger, health = Ledger(settings.ledger), Health()
-    gateway = Gateway(settings.gateway.admin_socket, settings.gateway.routes_map, ledger.routes)
+    edge = settings.gateway
+    gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), key))
     sandboxes = Sandboxes(settings, key, ledger, engine, gateway, host)
     pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
     return api.Services(
@@ -88,7 +89,8 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
 def serve(settings: config.Config, parts: api.Services) -> None:
     """Serves until SIGTERM or SIGINT, then ends what was begun."""
     tcp = open_tcp(settings.listen)  # first: it refuses while another daemon runs, whose Unix socket we would replace
-    sockets = [open_unix(settings.socket, settings.socket_group), tcp]
+    edge = settings.gateway
+    sockets = [open_unix(settings.socket, settings.socket_group), open_unix(edge.socket, edge.group), tcp]
     options = uvicorn.Config(
         Front(parts),
         access_log=False,
@@ -111,13 +113,11 @@ def serve(settings: config.Config, parts: api.Services) -> None:
 
 
 def open_unix(path: Path, group: str) -> socket.socket:
-    """The socket that is trusted by its file mode: 0660, root and the given group."""
+    """A socket that is trusted by its file mode: 0660, root and the given group."""
     try:
         gid = grp.getgrnam(group).gr_gid
     except KeyError:
-        raise ConfigError(
-            f"socket_group = {group!r}: there is no such group. Deploy again, or: groupadd {group}"
-        ) from None
+        raise ConfigError(f"{path}: its group {group!r} does not exist. Deploy again, or: groupadd {group}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -20,11 +20,14 @@ POOL_MAX = 1000
 
 @dataclass(frozen=True)
 class Gateway:
-    """Where HAProxy listens, where it takes commands, and the map file that it reads at its start."""
+    """Where HAProxy listens, where it takes commands, the map file that it reads at its start, and where it asks us:
+    a socket that its group may open."""
 
     address: tuple[str, int]
     admin_socket: Path
     routes_map: Path
+    socket: Path
+    group: str
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,13 @@ def load(file: Path) -> Config:
         max_sandboxes=top.whole("max_sandboxes", 0, 1_000_000),
         memory_reserve_mb=top.whole("memory_reserve_mb", 0, DISK_MAX_MB),
         disk_reserve_mb=top.whole("disk_reserve_mb", 0, DISK_MAX_MB),
-        gateway=Gateway(gateway.address("address"), gateway.path("admin_socket"), gateway.path("routes_map")),
+        gateway=Gateway(
+            gateway.address("address"),
+            gateway.path("admin_socket"),
+            gateway.path("routes_map"),
+            gateway.path("socket"),
+            gateway.text("group"),
+        ),
         templates={name: _template(name, templates.table(name)) for name in templates.keys()},  # noqa: SIM118
         wanted=Wanted(
             runtime=wanted.text("runtime"),

@@ -1,19 +1,28 @@
-"""Which API answers: the command line's on the Unix socket, E2B's to whoever comes by TCP."""
+"""Which API answers: by the socket that a request came to."""
 
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from sandboxd import api, e2b
-from sandboxd.api.access import came_by_unix_socket
+from sandboxd import api, asked, e2b
+from sandboxd.api.access import unix_socket
 
 
 class Front:
-    """An ASGI application made of two."""
+    """An ASGI application made of three: the command line's, the gateway's, and E2B's for whoever comes by TCP."""
 
     def __init__(self, services: api.Services) -> None:
         self.trusted: FastAPI = api.build(services)
+        self.gateway: FastAPI = asked.build(services)
         self.public: FastAPI = e2b.build(services)
+        self._gateway_socket = str(services.sandboxes.config.gateway.socket)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        trusted = scope["type"] == "lifespan" or came_by_unix_socket(scope)
-        await (self.trusted if trusted else self.public)(scope, receive, send)
+        await self._of(scope)(scope, receive, send)
+
+    def _of(self, scope: Scope) -> FastAPI:
+        if scope["type"] == "lifespan":
+            return self.trusted
+        socket = unix_socket(scope)
+        if socket is None:
+            return self.public
+        return self.gateway if socket == self._gateway_socket else self.trusted

@@ -24,15 +24,15 @@ class RouteStatus:
 
     in_step: bool
     routes: int
-    missing: list[str]  # in the ledger, absent or with another address in the file or in HAProxy
+    missing: list[str]  # in the ledger, absent or with another value in the file or in HAProxy
     stale: list[str]  # in the file or in HAProxy, unknown to the ledger
     gateway: str  # empty, or why HAProxy cannot be asked
 
 
 class Gateway:
-    """The one writer of the routes. `routes` reads the truth, id -> address, from the ledger.
+    """The one writer of the routes. `routes` reads the truth, id -> `routes.text`, from the ledger.
 
-    The ledger changes first, then `add` or `remove` follows; `sync` mends whatever went astray.
+    The ledger changes first, then `update` follows; `sync` mends whatever went astray.
     """
 
     def __init__(self, admin_socket: Path, routes_map: Path, routes: Callable[[], dict[str, str]]) -> None:
@@ -44,17 +44,18 @@ class Gateway:
         """Raises GatewayError when HAProxy does not answer or does not know our map."""
         self._refused(self._ask(f"get map {self._map} check"))
 
-    def add(self, sandbox_id: str, address: str) -> None:
-        """Routes a sandbox. Raises GatewayError when HAProxy does not take it; the file holds it all the same."""
-        with self._lock:
-            self._write(self._routes())
-            self._put(sandbox_id, address)
+    def update(self, sandbox_id: str) -> None:
+        """Makes the route of one sandbox what the ledger says, be it none.
 
-    def remove(self, sandbox_id: str) -> None:
-        """Takes a route away; one that is not there is fine. Raises GatewayError when HAProxy does not answer."""
+        Raises GatewayError when HAProxy does not take it; the file has it all the same.
+        """
         with self._lock:
-            self._write(self._routes())
-            self._delete(sandbox_id)
+            routes = self._routes()
+            self._write(routes)
+            if sandbox_id in routes:
+                self._put(sandbox_id, routes[sandbox_id])
+            else:
+                self._delete(sandbox_id)
 
     def sync(self) -> None:
         """Makes file and runtime map equal to the ledger, touching only what differs."""
@@ -65,9 +66,9 @@ class Gateway:
             runtime = self._runtime()
             for sandbox_id in runtime.keys() - routes.keys():
                 self._delete(sandbox_id)
-            for sandbox_id, address in routes.items():
-                if runtime.get(sandbox_id) != address:
-                    self._put(sandbox_id, address)
+            for sandbox_id, route in routes.items():
+                if runtime.get(sandbox_id) != route:
+                    self._put(sandbox_id, route)
 
     def status(self) -> RouteStatus:
         """Compares the ledger's routes with the file and with HAProxy."""
@@ -77,15 +78,15 @@ class Gateway:
                 runtime = self._runtime()
             except GatewayError as error:
                 runtime, trouble = file, str(error)
-        missing = [key for key, address in routes.items() if file.get(key) != address or runtime.get(key) != address]
+        missing = [key for key, route in routes.items() if file.get(key) != route or runtime.get(key) != route]
         stale = (file.keys() | runtime.keys()) - routes.keys()
         in_step = not (missing or stale or trouble)
         return RouteStatus(in_step, len(routes), sorted(missing), sorted(stale), trouble)
 
-    def _put(self, sandbox_id: str, address: str) -> None:
+    def _put(self, sandbox_id: str, route: str) -> None:
         # `add map` would make a second entry beside one that is there, and `set map` refuses one that is not.
-        if self._ask(f"set map {self._map} {sandbox_id} {address}"):
-            self._refused(self._ask(f"add map {self._map} {sandbox_id} {address}"))
+        if self._ask(f"set map {self._map} {sandbox_id} {route}"):
+            self._refused(self._ask(f"add map {self._map} {sandbox_id} {route}"))
 
     def _delete(self, sandbox_id: str) -> None:
         answer = self._ask(f"del map {self._map} {sandbox_id}")
@@ -107,7 +108,7 @@ class Gateway:
         return {parts[0]: parts[1] for parts in lines if len(parts) == 2}
 
     def _write(self, routes: dict[str, str]) -> None:
-        text = "".join(f"{key} {address}\n" for key, address in sorted(routes.items()))
+        text = "".join(f"{key} {route}\n" for key, route in sorted(routes.items()))
         temporary = self._map.with_suffix(".new")
         try:
             temporary.write_text(text)

@@ -12,6 +12,7 @@ from sandboxd.catalog import Catalog
 from sandboxd.config import Template
 from sandboxd.errors import LedgerError
 from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Sandbox, from_row
+from sandboxd.routes import Route
 from sandboxd.spec import claimed_name
 
 
@@ -194,10 +195,13 @@ class Ledger(Catalog):
         (row,) = self._read("SELECT min(ends_at) FROM sandboxes WHERE state = 'running'")
         return None if row[0] is None else float(row[0])
 
-    def routes(self) -> dict[str, str]:
-        """id -> address of every sandbox that runs."""
-        rows = self._read("SELECT id, address FROM sandboxes WHERE state = 'running'")
-        return {row["id"]: row["address"] for row in rows}
+    def routes(self) -> list[Route]:
+        """Of every sandbox that runs, or that a request shall resume."""
+        rows = self._read(
+            "SELECT id, iif(state = 'running', address, ''), private, shown_host FROM sandboxes"
+            " WHERE state = 'running' OR auto_resume AND state IN ('paused', 'stopped')"
+        )
+        return [Route(row[0], row[1], bool(row[2]), row[3]) for row in rows]
 
     def _claim(self, project: str, slot: str, state: str, claim: Claim, now: float) -> Sandbox:
         container, stamp = claimed_name(project, now), now
@@ -206,11 +210,13 @@ class Ledger(Catalog):
             container = claimed_name(project, stamp)
         changes = (
             "container = ?, name = ?, keep = ?, metadata = ?, envs = ?, timeout_s = ?, claimed_at = ?, ends_at = ?,"
-            " owner = ?, on_timeout = ?, request = ?"
+            " owner = ?, on_timeout = ?, request = ?, auto_resume = ?, private = ?, shown_host = ?"
         )
         texts = json.dumps(claim.metadata), json.dumps(claim.envs)
         times = claim.timeout_s, now, claim.ends_at(now)
-        values = (container, claim.name, int(claim.keep), *texts, *times, claim.owner, claim.on_timeout, claim.request)
+        edge = claim.auto_resume, claim.private, claim.shown_host
+        asked = claim.owner, claim.on_timeout, claim.request
+        values = (container, claim.name, int(claim.keep), *texts, *times, *asked, *edge)
         return self._move(slot, "running", changes, values, (state,))
 
     def _move(

@@ -32,6 +32,9 @@ class Claim:
     owner: str = ""  # the name of the API key that asks; empty for the command line
     on_timeout: str = "kill"  # or "pause"
     request: str = ""  # what makes a repetition of the same request known, empty for nothing
+    auto_resume: bool = False  # by a request that comes while it is paused or stopped
+    private: bool = False  # its ports, but the agent's, want a token
+    shown_host: str = ""  # the host name that its servers see, with routes.PORT for the port; empty: the one asked for
 
     def ends_at(self, now: float) -> float | None:
         return None if self.timeout_s is None else now + self.timeout_s
@@ -67,6 +70,9 @@ class Sandbox:
     owner: str
     on_timeout: str
     request: str
+    auto_resume: bool
+    private: bool
+    shown_host: str
 
 
 def from_row(row: sqlite3.Row) -> Sandbox:
@@ -97,6 +103,9 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         owner=row["owner"],
         on_timeout=row["on_timeout"],
         request=row["request"],
+        auto_resume=bool(row["auto_resume"]),
+        private=bool(row["private"]),
+        shown_host=row["shown_host"],
     )
 
 

@@ -100,7 +100,7 @@ class Sandboxes:
         with self.admission.for_claim(), self._making(template, "cold", claim) as new:
             self._start_new(new, template, claim)
             sandbox = self.ledger.set_running(self.config.project, new.slot, claim, self.host.now())
-            self.gateway.add(sandbox.id, sandbox.address)
+            self.gateway.update(sandbox.id)
         self._later.submit(self._try_rename, sandbox)
         log.info("sandbox %s is in use: origin %s, template %s", sandbox.id, sandbox.origin, sandbox.template)
         return sandbox
@@ -133,7 +133,7 @@ class Sandboxes:
         try:
             with self.locks.hold(sandbox.slot):  # `mend` may be about to write what the member had before
                 self.write_agent_file(sandbox)
-                self.gateway.add(sandbox.id, sandbox.address)
+                self.gateway.update(sandbox.id)
         except BaseException as error:
             self.try_remove(sandbox, f"claim failed: {error}")
             raise
@@ -226,9 +226,9 @@ class Sandboxes:
         self._later.submit(lambda: None).result()
 
     def unroute(self, sandbox_id: str) -> None:
-        """Takes its route away. A gateway that is down is told by the file, which it reads when it comes up."""
+        """Its address is in no route any more. A gateway that is down is told by the file, which it will read."""
         try:
-            self.gateway.remove(sandbox_id)
+            self.gateway.update(sandbox_id)
         except GatewayError as error:
             log.warning("%s", error)
 

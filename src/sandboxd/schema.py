@@ -105,6 +105,12 @@ MIGRATIONS = (
     ALTER TABLE templates ADD COLUMN memory_mb INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE templates ADD COLUMN cpus REAL NOT NULL DEFAULT 0;
     """,
+    # What the gateway does with requests: resumes the sandbox, asks for its token, shows its servers another host name.
+    """
+    ALTER TABLE sandboxes ADD COLUMN auto_resume INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sandboxes ADD COLUMN private INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sandboxes ADD COLUMN shown_host TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

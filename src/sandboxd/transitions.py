@@ -152,7 +152,7 @@ class Transitions:
             self._engine.start(row.id)
         container = self._sandboxes.inspect(row.id)
         self._sandboxes.prepare(container, row.slot)
-        self._gateway.add(row.id, container.address)
+        self._gateway.update(row.id)
 
     def _stop(self, container: Container) -> None:
         if container.paused:

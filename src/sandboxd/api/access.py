@@ -8,14 +8,17 @@ from sandboxd.errors import Unauthorised
 
 def authorise(request: Request) -> None:
     """A second lock: what comes by TCP is given to another application already."""
-    if not came_by_unix_socket(request.scope):
+    if unix_socket(request.scope) is None:
         raise Unauthorised("Invalid API key")
 
 
-def came_by_unix_socket(scope: Scope) -> bool:
-    """uvicorn names our end of the connection: (path, None) for a Unix socket, (host, port) for TCP."""
+def unix_socket(scope: Scope) -> str | None:
+    """The path of the Unix socket that a request came to; None when it came by TCP.
+
+    uvicorn names our end of the connection: (path, None) for a Unix socket, (host, port) for TCP.
+    """
     server = scope.get("server")
-    return server is not None and server[1] is None
+    return str(server[0]) if server is not None and server[1] is None else None
 
 
 TRUSTED = [Depends(authorise)]

@@ -13,16 +13,31 @@ from fastapi import APIRouter, Depends, Header, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from sandboxd import routes
 from sandboxd.admission import MAX_WAITING
 from sandboxd.api.answers import run
 from sandboxd.api.sandboxes import OPEN_ENDED_S, ORIGIN_HEADER, checked_envs
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.e2b import access, wire
-from sandboxd.errors import Conflict, NotFound, QuotaReached, Unsupported
+from sandboxd.errors import BadRequest, Conflict, NotFound, QuotaReached, Unsupported
 from sandboxd.records import USED, ApiKey, Claim, Sandbox
 
 TIMEOUT_S, OLD_TIMEOUT_S = 300.0, 15.0  # when the field is absent: of /v2 and of the older form
+
+
+class AutoResume(BaseModel):
+    model_config = ConfigDict(strict=True)
+    enabled: bool = False
+
+
+class Network(BaseModel):
+    """What we can honour; the rest is refused unless it asks for nothing."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Any] = Field(init=False)
+    allowPublicTraffic: bool | None = None
+    maskRequestHost: Text | None = None
 
 
 class NewSandbox(BaseModel):
@@ -33,9 +48,9 @@ class NewSandbox(BaseModel):
     timeout: float | None = Field(None, gt=0, le=OPEN_ENDED_S)
     autoPause: bool = False
     autoPauseMemory: bool | None = None
-    autoResume: dict[str, Any] | None = None
+    autoResume: AutoResume | None = None
     allow_internet_access: bool | None = None
-    network: dict[str, Any] | None = None
+    network: Network | None = None
     metadata: dict[Text, Text] | None = None
     envVars: dict[Text, Text] | None = None
     mcp: dict[str, Any] | None = None
@@ -62,6 +77,9 @@ def router(services: Services) -> APIRouter:
             owner=key.name,
             on_timeout=on_timeout,
             request=request,
+            auto_resume=(body.autoResume or AutoResume()).enabled,
+            private=(body.network or Network()).allowPublicTraffic is False,
+            shown_host=shown_host(body.network),
         )
         with quota.place(key, request) as before:
             return before or pool.obtain(template_name(body.templateID), claim)
@@ -139,12 +157,11 @@ def refuse_unsupported(body: NewSandbox) -> None:
     """Never silently accepted: whoever asks for a wall must not get a sandbox without one. Raises Unsupported."""
     asked = {
         "allow_internet_access=false": body.allow_internet_access is False,
-        "autoResume": bool((body.autoResume or {}).get("enabled")),
         "autoPauseMemory=false": body.autoPauseMemory is False,
         "mcp": bool(body.mcp),
         "iam": bool(body.iam),
         "volumeMounts": bool(body.volumeMounts),
-        **{f"network.{name}": True for name, value in (body.network or {}).items() if wants(name, value)},
+        **{f"network.{name}": bool(value) for name, value in (body.network or Network()).__pydantic_extra__.items()},
     }
     if refused := [name for name, present in asked.items() if present]:
         raise Unsupported(
@@ -152,9 +169,14 @@ def refuse_unsupported(body: NewSandbox) -> None:
         )
 
 
-def wants(name: str, value: object) -> bool:
-    """Whether a network option asks for anything: public traffic is what there is."""
-    return value is not True if name == "allowPublicTraffic" and value is not None else bool(value)
+def shown_host(network: Network | None) -> str:
+    """The host name that the sandbox's servers shall see. Raises BadRequest."""
+    host = (network and network.maskRequestHost) or ""
+    if not routes.HOST.fullmatch(host) or len(host) > routes.HOST_LENGTH:
+        raise BadRequest(
+            f"network.maskRequestHost: {host!r}: use letters, digits, dots, dashes and a port, or {routes.PORT} once."
+        )
+    return host
 
 
 def template_name(asked: str) -> str:

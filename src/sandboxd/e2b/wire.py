@@ -6,6 +6,7 @@ from sandboxd.api.answers import rfc3339
 from sandboxd.api.sandboxes import CLIENT_ID, ENVD_VERSION, OPEN_ENDED_S
 from sandboxd.config import Config
 from sandboxd.records import Sandbox
+from sandboxd.routes import traffic_token
 from sandboxd.slotdir import access_token
 
 
@@ -17,7 +18,7 @@ def brief(row: Sandbox, config: Config, key: bytes) -> dict[str, Any]:
         "clientID": CLIENT_ID,
         "envdVersion": ENVD_VERSION,
         "envdAccessToken": access_token(key, row.id),
-        "trafficAccessToken": None,
+        "trafficAccessToken": traffic_token(key, row.id) if row.private else None,
         "domain": config.domain,
     }
 
@@ -48,5 +49,7 @@ def detailed(row: Sandbox, config: Config, key: bytes) -> dict[str, Any]:
         "envdAccessToken": access_token(key, row.id),
         "domain": config.domain,
         "allowInternetAccess": True,
-        "lifecycle": {"onTimeout": row.on_timeout, "autoResume": False},
+        "network": {"allowPublicTraffic": not row.private}
+        | ({"maskRequestHost": row.shown_host} if row.shown_host else {}),
+        "lifecycle": {"onTimeout": row.on_timeout, "autoResume": row.auto_resume},
     }

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from sandboxd import routes
 from sandboxd.api import Services
 from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
@@ -442,7 +443,13 @@ def config(directory: Path) -> Config:
         max_sandboxes=100,
         memory_reserve_mb=1024,
         disk_reserve_mb=2048,
-        gateway=GatewayConfig(("127.0.0.1", 8081), directory / "admin.sock", state / "routes.map"),
+        gateway=GatewayConfig(
+            ("127.0.0.1", 8081),
+            directory / "admin.sock",
+            state / "routes.map",
+            directory / "gateway.sock",
+            OWN_GROUP,
+        ),
         templates=templates,
     )
 
@@ -484,7 +491,8 @@ def make_world(
     haproxy = haproxy or FakeHaproxy(config.gateway.admin_socket, config.gateway.routes_map)
     mounts = mounts or FakeMounts(config.state_dir.parent / "root")
     ledger, health = Ledger(config.ledger), Health()
-    gateway = Gateway(config.gateway.admin_socket, config.gateway.routes_map, ledger.routes)
+    edge = config.gateway
+    gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), KEY))
     host = Host(
         nofile=1024,
         netns_run=run,

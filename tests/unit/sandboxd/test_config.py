@@ -26,6 +26,8 @@ disk_reserve_mb = 2048
 address = "127.0.0.1:8081"
 admin_socket = "/run/haproxy/admin.sock"
 routes_map = "/var/lib/acme/routes.map"
+socket = "/run/acme/gateway.sock"
+group = "haproxy"
 [wanted]
 runtime = "crun"
 userns_remap = true

@@ -30,7 +30,7 @@ def file_of(world: World) -> str:
 
 def test_a_route_goes_into_both(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
     truth["a1"] = "10.0.0.1"
-    gateway.add("a1", "10.0.0.1")
+    gateway.update("a1")
     assert file_of(world) == "a1 10.0.0.1\n" and world.haproxy.map == [("a1", "10.0.0.1")]
     assert world.config.gateway.routes_map.stat().st_mode & 0o777 == 0o644
     assert gateway.status().in_step
@@ -41,16 +41,16 @@ def test_a_route_that_is_there_is_changed_and_not_doubled(
 ) -> None:
     for address in ("10.0.0.1", "10.0.0.2"):
         truth["a1"] = address
-        gateway.add("a1", address)
+        gateway.update("a1")
     assert world.haproxy.map == [("a1", "10.0.0.2")]
 
 
 def test_a_route_leaves_both_and_may_be_gone_already(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
     truth["a1"] = "10.0.0.1"
-    gateway.add("a1", "10.0.0.1")
+    gateway.update("a1")
     truth.clear()
-    gateway.remove("a1")
-    gateway.remove("a1")
+    gateway.update("a1")
+    gateway.update("a1")
     assert file_of(world) == "" and world.haproxy.map == []
 
 
@@ -77,7 +77,7 @@ def test_while_haproxy_is_down_the_file_is_right(world: World, gateway: Gateway,
     world.haproxy.stop()
     truth["a1"] = "10.0.0.1"
     with pytest.raises(GatewayError, match="systemctl restart haproxy"):
-        gateway.add("a1", "10.0.0.1")
+        gateway.update("a1")
     assert file_of(world) == "a1 10.0.0.1\n"
     status = gateway.status()
     assert not status.in_step and "does not answer" in status.gateway
@@ -89,7 +89,7 @@ def test_a_haproxy_that_reads_another_map_is_refused(world: World, truth: dict[s
     """As it is before its new configuration is loaded."""
     other = world.config.state_dir / "other.map"
     gateway = Gateway(world.config.gateway.admin_socket, other, lambda: {"a1": "10.0.0.1"})
-    for act in (gateway.check, gateway.sync, lambda: gateway.add("a1", "10.0.0.1")):
+    for act in (gateway.check, gateway.sync, lambda: gateway.update("a1")):
         with pytest.raises(GatewayError, match="systemctl reload haproxy"):
             act()
 
@@ -147,11 +147,11 @@ def test_many_changes_at_once_leave_file_and_map_in_step(world: World, gateway: 
         key = f"id{number}"
         with lock:
             truth[key] = f"10.0.0.{number}"
-        gateway.add(key, f"10.0.0.{number}")
+        gateway.update(key)
         if number % 2:
             with lock:
                 del truth[key]
-            gateway.remove(key)
+            gateway.update(key)
 
     with ThreadPoolExecutor(8) as several:
         list(several.map(change, range(20)))

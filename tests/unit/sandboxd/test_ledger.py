@@ -13,6 +13,7 @@ from sandboxd.config import Template
 from sandboxd.errors import Conflict, HostError, LedgerError, NotFound
 from sandboxd.ledger import Ledger
 from sandboxd.records import OPEN, TRANSITIONS, Claim, Sandbox, Volume
+from sandboxd.routes import Route
 
 BASE = Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240)
 IMAGE = "sha256:1"
@@ -92,7 +93,7 @@ def test_ends_routes_and_prefixes_are_those_of_sandboxes_in_use(ledger: Ledger) 
         warm(ledger, slot)
     ledger.claim("p", "base", IMAGE, Claim(timeout_s=10), 100)
     ledger.claim("p", "base", IMAGE, Claim(), 100)
-    assert ledger.routes() == {"id1": "10.0.0.1", "id2": "10.0.0.2"}
+    assert ledger.routes() == [Route("id1", "10.0.0.1"), Route("id2", "10.0.0.2")]
     assert ledger.next_end() == 110
     assert [row.slot for row in ledger.expired(110)] == ["1"] and ledger.expired(109.9) == []
     assert [row.id for row in ledger.find("id")] == ["id1", "id2"] and ledger.find("id3") == []
@@ -335,10 +336,10 @@ def test_the_tables_agree() -> None:
 def test_time_stands_still_while_it_is_paused_or_stopped(ledger: Ledger) -> None:
     bring(ledger, "running")
     assert ledger.next_end() == 160
-    assert (ledger.set_paused("1").ends_at, ledger.next_end(), ledger.routes()) == (None, None, {})
+    assert (ledger.set_paused("1").ends_at, ledger.next_end(), ledger.routes()) == (None, None, [])
     assert ledger.set_stopped("1", "why").reason == "why" and ledger.expired(1e12) == []
     row = ledger.set_resumed("1", 30.0, 1000)
-    assert (row.ends_at, row.timeout_s, row.reason) == (1030, 30, "") and ledger.routes() == {"id1": "10.0.0.1"}
+    assert (row.ends_at, row.timeout_s, row.reason) == (1030, 30, "") and ledger.routes() == [Route("id1", "10.0.0.1")]
 
 
 def test_a_new_end(ledger: Ledger) -> None:

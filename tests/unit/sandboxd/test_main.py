@@ -69,7 +69,7 @@ def test_the_unix_socket_is_never_open_to_others_not_even_at_first(
 
 
 def test_an_unknown_group_is_named(directory: Path) -> None:
-    with pytest.raises(ConfigError, match="socket_group = 'nobody-has-this': there is no such group"):
+    with pytest.raises(ConfigError, match=r"s\.sock: its group 'nobody-has-this' does not exist"):
         daemon.open_unix(directory / "s.sock", "nobody-has-this")
 
 
@@ -110,7 +110,7 @@ def test_the_parts_belong_together(world: World, directory: Path) -> None:
     (directory / "token_key").write_text("ab" * 32)
     parts = daemon.services(world.config, world.engine, Host())
     assert parts.sandboxes.key == b"\xab" * 32
-    assert parts.sandboxes.ledger.routes() == {} and parts.health.troubles() == {}
+    assert parts.sandboxes.ledger.routes() == [] and parts.health.troubles() == {}
     parts.sandboxes.ledger.close()
 
 
@@ -152,6 +152,8 @@ disk_reserve_mb = 2048
 address = "127.0.0.1:8081"
 admin_socket = "{directory}/admin.sock"
 routes_map = "{state}/routes.map"
+socket = "{directory}/run/g.sock"
+group = "{OWN_GROUP}"
 [wanted]
 runtime = "crun"
 userns_remap = true
@@ -198,8 +200,8 @@ def running(file: Path) -> Iterator["subprocess.Popen[str]"]:
             process.communicate(timeout=10)
 
 
-def client_of(file: Path) -> httpx.Client:
-    transport = httpx.HTTPTransport(uds=str(file.parent / "run" / "s.sock"))
+def client_of(file: Path, name: str = "s.sock") -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(file.parent / "run" / name))
     return httpx.Client(transport=transport, base_url="http://sandboxd", trust_env=False)
 
 
@@ -218,6 +220,17 @@ def test_it_serves_as_soon_as_it_says_so_and_ends_in_order_at_sigterm(files: Pat
     assert [row.id for row in ledger.rows("running")] == [made.json()["sandboxID"]], "sandboxes outlive the daemon"
     assert not ledger.rows("creating", "removing"), "nothing was left half-done"
     ledger.close()
+
+
+def test_each_socket_has_its_own(files: Path) -> None:
+    """Whoever takes the gateway over has no more than it: neither the command line's requests, nor a key's."""
+    with running(files), client_of(files) as ours, client_of(files, "g.sock") as gateway:
+        made = ours.post("/v2/sandboxes", json={"autoResume": True}).json()["sandboxID"]
+        assert gateway.get("/find", headers={"X-Access-Token": "x"}).status_code == 404
+        assert gateway.get(f"/resume/{made}").status_code == 404
+        for path in ("/v2/sandboxes", "/health", "/keys", f"/sandboxes/{made}"):
+            assert gateway.get(path).status_code == 404
+        assert ours.get("/v2/sandboxes").status_code == 200
 
 
 def test_it_does_not_wait_for_those_who_follow_a_log(files: Path) -> None:

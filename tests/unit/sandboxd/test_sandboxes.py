@@ -30,7 +30,7 @@ def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:
 
 
 ENGINE_STEPS = ["image_id", "data_root", "create_network", "userns_uid", "create_container", "start", "container"]
-OTHER_STEPS = ["dirs.create", "dirs.write", "ledger.set_id", "ledger.set_boot", "ledger.set_running", "gateway.add"]
+OTHER_STEPS = ["dirs.create", "dirs.write", "ledger.set_id", "ledger.set_boot", "ledger.set_running", "gateway._put"]
 
 
 def nothing_is_left(world: World) -> None:
@@ -211,7 +211,7 @@ def test_who_got_what_is_in_the_log(world: World, caplog: pytest.LogCaptureFixtu
     assert "secret" not in caplog.text
 
 
-@pytest.mark.parametrize("step", ["dirs.write", "gateway.add"])
+@pytest.mark.parametrize("step", ["dirs.write", "gateway._put"])
 @pytest.mark.parametrize("raised", [HostError("no space left on device"), RuntimeError("a bug")])
 def test_a_claim_that_fails_half_way_leaves_nobodys_sandbox(
     world: World, monkeypatch: pytest.MonkeyPatch, step: str, raised: Exception

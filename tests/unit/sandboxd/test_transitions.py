@@ -153,7 +153,7 @@ def test_a_gateway_that_goes_away_in_the_middle_costs_no_process(world: World, m
         raise GatewayError("HAProxy does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.gateway, "add", fail)
+        patch.setattr(world.gateway, "_put", fail)
         with pytest.raises(GatewayError):
             world.transitions.resume(sandbox)
     assert state(world, sandbox) == ("running", "running")

@@ -1,5 +1,6 @@
 """POST /v2/sandboxes and /sandboxes."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -70,9 +71,13 @@ def test_names_of_templates(public: Public, name: str) -> None:
         ({"templateID": "base", "metadata": {"a": 1}}, 400, "metadata"),
         ({"templateID": "base", "envVars": {"A=": "1"}}, 400, "envVars"),
         ({"templateID": "base", "allow_internet_access": False}, 400, "allow_internet_access=false"),
-        ({"templateID": "base", "network": {"allowPublicTraffic": False}}, 400, "network.allowPublicTraffic"),
+        ({"templateID": "base", "network": {"maskRequestHost": "a b"}}, 400, "network.maskRequestHost: 'a b'"),
+        ({"templateID": "base", "network": {"maskRequestHost": "a|b"}}, 400, "network.maskRequestHost: 'a|b'"),
+        ({"templateID": "base", "network": {"maskRequestHost": "a*"}}, 400, "network.maskRequestHost: 'a*'"),
+        ({"templateID": "base", "network": {"maskRequestHost": "a" * 256}}, 400, "network.maskRequestHost"),
+        ({"templateID": "base", "network": {"allowPublicTraffic": "no"}}, 400, "allowPublicTraffic"),
         ({"templateID": "base", "network": {"denyOut": ["0.0.0.0/0"]}}, 400, "network.denyOut"),
-        ({"templateID": "base", "autoResume": {"enabled": True}}, 400, "autoResume"),
+        ({"templateID": "base", "autoResume": {"enabled": "yes"}}, 400, "autoResume"),
         ({"templateID": "base", "mcp": {"x": 1}}, 400, "mcp"),
         ({"templateID": "base", "volumeMounts": [{"name": "a", "path": "/x"}]}, 400, "volumeMounts"),
     ],
@@ -129,3 +134,32 @@ def test_a_host_that_is_full_says_when_to_come_again(public: Public, world: Worl
     world.memory_mb[0] = 0
     answer = public.http.post("/v2/sandboxes", json={"templateID": "base"})
     assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
+
+
+def test_a_private_one_tells_its_token_and_nobody_else_s_gate_opens(public: Public, world: World) -> None:
+    open_one, private = public.create(), public.create(network={"allowPublicTraffic": False})
+    assert open_one["trafficAccessToken"] is None
+    token = private["trafficAccessToken"]
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    routed = dict(world.haproxy.map)
+    assert routed[private["sandboxID"]].split("|")[1] == digest and "|" not in routed[open_one["sandboxID"]]
+    again = public.http.post(f"/v2/sandboxes/{private['sandboxID']}/connect", json={"timeout": 60}).json()
+    assert again["trafficAccessToken"] == token
+    details = public.http.get(f"/sandboxes/{private['sandboxID']}").json()
+    assert details["network"] == {"allowPublicTraffic": False}
+
+
+def test_the_host_name_that_servers_see(public: Public, world: World) -> None:
+    made = public.create(network={"allowPublicTraffic": True, "maskRequestHost": "localhost:${PORT}"})
+    assert dict(world.haproxy.map)[made["sandboxID"]].endswith("||localhost:*")
+    details = public.http.get(f"/sandboxes/{made['sandboxID']}").json()
+    assert details["network"] == {"allowPublicTraffic": True, "maskRequestHost": "localhost:${PORT}"}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_one_that_a_request_resumes_keeps_a_route(public: Public, world: World, enabled: bool) -> None:
+    made = public.create(autoPause=True, autoResume={"enabled": enabled})["sandboxID"]
+    assert public.http.post(f"/sandboxes/{made}/pause").status_code == 204
+    assert dict(world.haproxy.map).get(made) == ("asleep" if enabled else None)
+    details = public.http.get(f"/sandboxes/{made}").json()
+    assert details["lifecycle"] == {"onTimeout": "pause", "autoResume": enabled}

@@ -1,0 +1,91 @@
+"""What the gateway asks, on a socket of its own that has nothing else: to resume the sandbox that a request is for, and
+which one a request is for that does not name it.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import FastAPI, Header, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from sandboxd.api.answers import run
+from sandboxd.api.services import Services
+from sandboxd.errors import NotFound, SandboxdError
+from sandboxd.records import Sandbox
+from sandboxd.slotdir import access_token
+
+log = logging.getLogger(__name__)
+
+LEAST_S = 60.0  # for which a sandbox runs that a request has resumed: its own timeout may be a second
+OPERATIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
+
+
+def build(services: Services) -> FastAPI:
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    ledger, key = services.sandboxes.ledger, services.sandboxes.key
+    resuming: dict[str, asyncio.Task[Sandbox]] = {}
+
+    def resume(sandbox_id: str) -> Sandbox:
+        row = next((row for row in ledger.find(sandbox_id) if row.id == sandbox_id and row.auto_resume), None)
+        if row is None:
+            raise NotFound(f"sandbox '{sandbox_id}' not found")
+        timeout_s = None if row.timeout_s is None else max(row.timeout_s, LEAST_S)
+        return services.transitions.resume(row, timeout_s)
+
+    @app.get("/resume/{sandbox_id}")
+    async def wake(sandbox_id: str) -> Response:
+        """Its address, once it answers; requests that come meanwhile wait for the same. 404 when it is gone."""
+        task = resuming.get(sandbox_id)
+        if task is None:
+            log.info("sandbox %s is resumed: a request is for it", sandbox_id)
+            task = resuming[sandbox_id] = asyncio.create_task(run(lambda: resume(sandbox_id)))
+            task.add_done_callback(lambda _: resuming.pop(sandbox_id))
+        try:
+            row = await asyncio.shield(task)  # a client that leaves must not end what others wait for
+        except NotFound:
+            return Response(status_code=404)
+        except SandboxdError as error:
+            log.warning("sandbox %s cannot be resumed: %s", sandbox_id, error)
+            message = f"The sandbox could not be resumed: {error}"
+            return JSONResponse({"sandboxId": sandbox_id, "message": message, "code": 503}, 503)
+        services.reconciler.wake()
+        return PlainTextResponse(row.address)
+
+    @app.get("/find")
+    async def find(
+        x_method: Annotated[str, Header()] = "",
+        x_target: Annotated[str, Header()] = "",
+        x_access_token: Annotated[str, Header()] = "",
+    ) -> Response:
+        """The id of the sandbox whose token, or whose signature of a file's URL, the request has. 404 for none."""
+        ids = [route.id for route in await run(ledger.routes)]
+        for sandbox_id in ids:
+            token = access_token(key, sandbox_id)
+            if x_access_token:
+                right = hmac.compare_digest(token.encode(), x_access_token.encode())
+            else:
+                right = signed(x_method, x_target, token)
+            if right:
+                return PlainTextResponse(sandbox_id)
+        return Response(status_code=404)
+
+    return app
+
+
+def signed(method: str, target: str, token: str) -> bool:
+    """Whether the URL of a file was signed with that token. The agent looks at the signature again, and at its end."""
+    parts = urlsplit(target)
+    query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    given = query.get("signature", "")
+    if parts.path != "/files" or not given or method not in OPERATIONS:
+        return False
+    words = [query.get("path", ""), OPERATIONS[method], query.get("username", ""), token]
+    words += [query["signature_expiration"]] if "signature_expiration" in query else []
+    raw = ":".join(words).encode(errors="surrogateescape")
+    right = "v1_" + base64.b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=")
+    return hmac.compare_digest(right.encode(), given.encode(errors="surrogateescape"))

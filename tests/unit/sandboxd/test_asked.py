@@ -1,0 +1,139 @@
+"""What the gateway asks: as HAProxy's Lua does, one request for a connection."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from starlette.testclient import TestClient
+
+from envd.auth import file_signature
+from sandboxd import asked
+from sandboxd.asked import LEAST_S
+from sandboxd.errors import EngineError
+from sandboxd.records import Claim, Sandbox
+from sandboxd.slotdir import access_token
+from tests.unit.sandboxd.conftest import KEY, World, services_of
+
+PAUSED = Callable[..., Sandbox]
+
+
+@pytest.fixture
+def gateway(world: World) -> Iterator[TestClient]:
+    with TestClient(asked.build(services_of(world))) as client:  # with: all requests in one loop, as in the daemon
+        yield client
+
+
+@pytest.fixture
+def paused(world: World) -> PAUSED:
+    def make(auto_resume: bool = True, timeout_s: float | None = 300.0) -> Sandbox:
+        claim = Claim(timeout_s, auto_resume=auto_resume)
+        row = world.sandboxes.create(world.sandboxes.template("base"), claim)
+        return world.transitions.pause(row)
+
+    return make
+
+
+def state(world: World, row: Sandbox) -> str:
+    found = world.ledger.get(row.slot)
+    return found.state if found else "none"
+
+
+def test_a_paused_one_is_resumed_and_its_address_told(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    row = paused()
+    assert dict(world.haproxy.map)[row.id] == "asleep"
+    answer = gateway.get(f"/resume/{row.id}")
+    assert (answer.status_code, answer.text) == (200, row.address)
+    assert state(world, row) == "running" and dict(world.haproxy.map)[row.id] == row.address
+
+
+def test_a_stopped_one_too(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    row = world.transitions.stop(paused(), "for the test")
+    assert dict(world.haproxy.map)[row.id] == "asleep"
+    assert gateway.get(f"/resume/{row.id}").status_code == 200 and state(world, row) == "running"
+
+
+@pytest.mark.parametrize(("timeout_s", "after_s"), [(5.0, LEAST_S), (300.0, 300.0), (None, None)])
+def test_it_ends_as_late_as_was_asked_for_at_first_but_not_at_once(
+    world: World, gateway: TestClient, paused: PAUSED, timeout_s: float | None, after_s: float | None
+) -> None:
+    row = paused(timeout_s=timeout_s)
+    world.now[0] += 1000
+    gateway.get(f"/resume/{row.id}")
+    found = world.ledger.get(row.slot)
+    assert found is not None and found.ends_at == (None if after_s is None else world.now[0] + after_s)
+
+
+def test_one_that_did_not_ask_for_it_sleeps_on(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    row = paused(auto_resume=False)
+    assert row.id not in dict(world.haproxy.map)
+    assert gateway.get(f"/resume/{row.id}").status_code == 404 and state(world, row) == "paused"
+
+
+def test_one_that_is_gone(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    row = paused()
+    world.sandboxes.remove(row, "for the test")
+    assert row.id not in dict(world.haproxy.map)
+    for wanted in (row.id, row.id[:5], "000000000000"):
+        assert gateway.get(f"/resume/{wanted}").status_code == 404
+
+
+def test_many_at_once_resume_it_once(
+    world: World, gateway: TestClient, paused: PAUSED, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = paused()
+    begun, go, calls = threading.Event(), threading.Event(), list[str]()
+    unpause = world.engine.unpause
+
+    def slow(container: str) -> None:
+        calls.append(container)
+        begun.set()
+        assert go.wait(15)
+        unpause(container)
+
+    monkeypatch.setattr(world.engine, "unpause", slow)
+    with ThreadPoolExecutor(10) as several:
+        answers = [several.submit(gateway.get, f"/resume/{row.id}") for _ in range(10)]
+        assert begun.wait(15)
+        go.set()
+        assert {answer.result(15).text for answer in answers} == {row.address}
+    assert calls == [row.id]
+
+
+def test_a_failure_says_why_and_can_be_tried_again(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    row = paused()
+    world.engine.fail["unpause"] = EngineError("Docker refuses.")
+    answer = gateway.get(f"/resume/{row.id}")
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"sandboxId": row.id, "message": "The sandbox could not be resumed: Docker refuses.", "code": 503},
+    )
+    assert dict(world.haproxy.map)[row.id] == "asleep"
+    assert gateway.get(f"/resume/{row.id}").text == row.address
+
+
+def test_a_sandbox_is_found_by_its_token(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    rows = [paused(), world.sandboxes.create(world.sandboxes.template("base"), Claim())]
+    for row in rows:
+        assert gateway.get("/find", headers={"X-Access-Token": access_token(KEY, row.id)}).text == row.id
+    for token in ("", "wrong", access_token(KEY, "000000000000")):
+        assert gateway.get("/find", headers={"X-Access-Token": token}).status_code == 404
+
+
+@pytest.mark.parametrize("query", ["", "&username=root", "&signature_expiration=2000000000"])
+def test_a_sandbox_is_found_by_the_signature_of_a_url(world: World, gateway: TestClient, query: str) -> None:
+    row = world.sandboxes.create(world.sandboxes.template("base"), Claim())
+    user = "root" if "username" in query else ""
+    expiration = "2000000000" if "expiration" in query else None
+    signed = file_signature("/home/user/a b.txt", "read", user, access_token(KEY, row.id), expiration)
+    target = f"/files?path=%2Fhome%2Fuser%2Fa+b.txt{query}&signature={signed.replace('+', '%2B')}"
+    assert gateway.get("/find", headers={"X-Method": "GET", "X-Target": target}).text == row.id
+    for method, other in (
+        ("POST", target),
+        ("PATCH", target),
+        ("GET", target.replace("a+b", "c")),
+        ("GET", target.replace("/files", "/file")),
+        ("GET", target[:-1]),
+        ("GET", "/files"),
+    ):
+        assert gateway.get("/find", headers={"X-Method": method, "X-Target": other}).status_code == 404
