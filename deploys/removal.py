@@ -10,6 +10,7 @@ from pyinfra.api import deploy
 
 from deploys import ROOT, facts, images
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
+from deploys.gateway import PROGRAM
 from deploys.operations import when
 from deploys.preflight import settings
 from deploys.settings import Settings
@@ -57,7 +58,7 @@ def remove(with_data: bool) -> None:
     when(
         name="Stop the gateway",
         condition="systemctl cat haproxy.service",
-        commands=["DEBIAN_FRONTEND=noninteractive apt-get purge -y haproxy"],
+        commands=[f"rm -f {PROGRAM}", "DEBIAN_FRONTEND=noninteractive apt-get purge -y haproxy"],
     )
     when(
         name="Remove Traefik",

@@ -210,12 +210,13 @@ class Ledger(Catalog):
             container = claimed_name(project, stamp)
         changes = (
             "container = ?, name = ?, keep = ?, metadata = ?, envs = ?, timeout_s = ?, claimed_at = ?, ends_at = ?,"
-            " owner = ?, on_timeout = ?, request = ?, auto_resume = ?, private = ?, shown_host = ?"
+            " owner = ?, on_timeout = ?, request = ?,"
+            " pause_memory = ?, auto_resume = ?, private = ?, shown_host = ?"
         )
         texts = json.dumps(claim.metadata), json.dumps(claim.envs)
         times = claim.timeout_s, now, claim.ends_at(now)
         edge = claim.auto_resume, claim.private, claim.shown_host
-        asked = claim.owner, claim.on_timeout, claim.request
+        asked = claim.owner, claim.on_timeout, claim.request, claim.pause_memory
         values = (container, claim.name, int(claim.keep), *texts, *times, *asked, *edge)
         return self._move(slot, "running", changes, values, (state,))
 

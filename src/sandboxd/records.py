@@ -31,6 +31,7 @@ class Claim:
     volume: str = ""  # a named disk in place of one of its own
     owner: str = ""  # the name of the API key that asks; empty for the command line
     on_timeout: str = "kill"  # or "pause"
+    pause_memory: bool = True  # at its end; else only the files stay
     request: str = ""  # what makes a repetition of the same request known, empty for nothing
     auto_resume: bool = False  # by a request that comes while it is paused or stopped
     private: bool = False  # its ports, but the agent's, want a token
@@ -70,6 +71,7 @@ class Sandbox:
     owner: str
     on_timeout: str
     request: str
+    pause_memory: bool
     auto_resume: bool
     private: bool
     shown_host: str
@@ -103,6 +105,7 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         owner=row["owner"],
         on_timeout=row["on_timeout"],
         request=row["request"],
+        pause_memory=bool(row["pause_memory"]),
         auto_resume=bool(row["auto_resume"]),
         private=bool(row["private"]),
         shown_host=row["shown_host"],

@@ -106,7 +106,9 @@ MIGRATIONS = (
     ALTER TABLE templates ADD COLUMN cpus REAL NOT NULL DEFAULT 0;
     """,
     # What the gateway does with requests: resumes the sandbox, asks for its token, shows its servers another host name.
+    # `pause_memory` 0: a pause at the end of its time keeps the files only.
     """
+    ALTER TABLE sandboxes ADD COLUMN pause_memory INTEGER NOT NULL DEFAULT 1;
     ALTER TABLE sandboxes ADD COLUMN auto_resume INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE sandboxes ADD COLUMN private INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE sandboxes ADD COLUMN shown_host TEXT NOT NULL DEFAULT '';

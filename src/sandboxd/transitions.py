@@ -87,12 +87,15 @@ class Transitions:
             return self._ledger.set_later_end(row.slot, timeout_s, self._sandboxes.host.now())
 
     def pause_ended(self, sandbox: Sandbox, now: float) -> None:
-        """At the end of its time, unless it was given a later one meanwhile: paused, and not removed."""
+        """At the end of its time, unless it was given a later one meanwhile: paused or stopped, and not removed."""
         with self._sandboxes.locks.hold(sandbox.slot):
             row = self._ledger.get(sandbox.slot)
             if row is not None and row.state == "running" and row.ends_at is not None and row.ends_at <= now:
                 log.info("sandbox %s is paused: its timeout is reached", row.id)
-                self._enforce(self._ledger.set_paused(row.slot))
+                if row.pause_memory:
+                    self._enforce(self._ledger.set_paused(row.slot))
+                else:
+                    self._enforce(self._ledger.set_stopped(row.slot, "timeout reached; paused without its memory"))
 
     def grow(self, sandbox: Sandbox, disk_mb: int) -> Sandbox:
         """A larger disk: while it is in use where the kernel lets us, else when it is stopped."""

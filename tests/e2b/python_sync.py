@@ -26,6 +26,24 @@ def pause(sandbox: Sandbox) -> None:
     (sandbox.pause if NEW else sandbox.beta_pause)()
 
 
+def takes(option: str) -> bool:
+    """Whether this release has the option of `create`."""
+    return option in inspect.signature(Sandbox.create).parameters
+
+
+def wait_for_page(sandbox: Sandbox, port: int, headers: dict[str, str] | None = None) -> bytes:
+    """What a server inside answers, once it does."""
+    request = urllib.request.Request(f"https://{sandbox.get_host(port)}/", headers=headers or {})
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError:
+            assert time.monotonic() < deadline, "the server is not reached"
+            time.sleep(0.1)
+
+
 def seconds_left(sandbox: Sandbox) -> float:
     end: datetime = sandbox.get_info().end_at
     return (end - datetime.now(UTC)).total_seconds()
@@ -204,15 +222,7 @@ def feature_preview_of_a_port() -> None:
     with create() as sandbox:
         sandbox.files.write("/home/user/www/index.html", "the page")
         sandbox.commands.run("python3 -m http.server 5555 --bind 127.0.0.1", background=True, cwd="/home/user/www")
-        url, deadline = f"https://{sandbox.get_host(5555)}/", time.monotonic() + 20
-        while True:
-            try:
-                with urllib.request.urlopen(url) as answer:
-                    assert answer.read() == b"the page"
-                    return
-            except urllib.error.HTTPError:
-                assert time.monotonic() < deadline, "the server is not reached"
-                time.sleep(0.1)
+        assert wait_for_page(sandbox, 5555) == b"the page"
 
 
 def feature_pause_and_resume() -> None:
@@ -227,6 +237,52 @@ def feature_pause_and_resume() -> None:
         assert pid in [one.pid for one in again.commands.list()]
     finally:
         Sandbox.kill(sandbox.sandbox_id)
+
+
+def feature_requests_resume_a_sandbox() -> None:
+    """Of those whose creator asked for it: the next command, or whoever opens a page."""
+    if not takes("lifecycle"):
+        return
+    sandbox = create(lifecycle={"on_timeout": "pause", "auto_resume": True})
+    try:
+        sandbox.files.write("/home/user/www/index.html", "the page")
+        sandbox.commands.run("python3 -m http.server 5555", background=True, cwd="/home/user/www")
+        wait_for_page(sandbox, 5555)
+        pause(sandbox)
+        assert wait_for_page(sandbox, 5555) == b"the page"
+        pause(sandbox)
+        assert sandbox.commands.run("echo awake").stdout == "awake\n"
+        assert sandbox.get_info().lifecycle == {"on_timeout": "pause", "auto_resume": True}
+    finally:
+        sandbox.kill()
+
+
+def feature_private_traffic() -> None:
+    if not takes("network"):
+        return
+    with create(network={"allow_public_traffic": False}) as sandbox:
+        url = f"https://{sandbox.get_host(5555)}/"
+        refused: Any = raises(urllib.error.HTTPError, urllib.request.urlopen, url)
+        assert refused.code == 403
+        sandbox.commands.run("python3 -m http.server 5555", background=True)
+        token = {"e2b-traffic-access-token": sandbox.traffic_access_token}
+        assert b"Directory listing" in wait_for_page(sandbox, 5555, token)
+
+
+def feature_host_name_of_requests() -> None:
+    if not takes("network"):
+        return
+    program = (
+        "from http.server import *\n"
+        "class H(BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200); self.end_headers(); self.wfile.write(self.headers['Host'].encode())\n"
+        "HTTPServer(('', 5555), H).serve_forever()\n"
+    )
+    with create(network={"mask_request_host": "localhost:${PORT}"}) as sandbox:
+        sandbox.files.write("/home/user/app.py", program)
+        sandbox.commands.run("python3 app.py", background=True, cwd="/home/user")
+        assert wait_for_page(sandbox, 5555) == b"localhost:5555"
 
 
 def feature_metrics() -> None:

@@ -58,6 +58,7 @@ def test_with_data_nothing_is_left(machine: Machine) -> None:
         "/etc/traefik",
         "/etc/docker",
         "/etc/haproxy/haproxy.cfg",
+        "/etc/haproxy/sandboxes.lua",
         "/usr/local/bin/docker-sandbox",
         "/usr/share/bash-completion/completions/docker-sandbox",
     ):

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import pytest
 
 from deploys import ROOT
+from deploys.traefik import GATEWAY
 from tests.host.machine import Machine
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.suite("trixie")]
@@ -27,10 +28,12 @@ INTERPRETER = "2.11.5"
 JAVASCRIPT = "2.51.0"
 CLIENTS = [
     *(f"python_sync {release}" for release in PYTHON),
+    f"python_sync {PYTHON[-1]} url",
     f"python_async {PYTHON[-1]}",
     f"code_interpreter {PYTHON[-1]}",
     f"javascript {JAVASCRIPT}",
 ]
+ONE_ORIGIN = {"E2B_API_URL": f"http://{GATEWAY}", "E2B_SANDBOX_URL": f"http://{GATEWAY}"}
 DNS = """
 set -e
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dnsmasq-base >/dev/null
@@ -72,9 +75,12 @@ class Clients:
         return self._said[client].get(feature, f"no word of it:\n{self._err[client]}")
 
     def _run(self, client: str) -> None:
-        program, release = client.split()
-        words = {
-            "E2B_DOMAIN": self.machine.settings.domain,
+        program, release, *mode = client.split()
+        origin = "http://127.0.0.1:8081"
+        place = (
+            {"E2B_API_URL": origin, "E2B_SANDBOX_URL": origin} if mode else {"E2B_DOMAIN": self.machine.settings.domain}
+        )
+        words = place | {
             "E2B_API_KEY": self._key,
             "SSL_CERT_FILE": f"{HOME}/ca.pem",
             "NODE_EXTRA_CA_CERTS": f"{HOME}/ca.pem",

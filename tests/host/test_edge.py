@@ -98,7 +98,7 @@ def test_an_impossible_port_reaches_nothing(machine: Machine, port: int) -> None
 @pytest.mark.parametrize("name", ["other", "qa-", "x-0123456789ab"])
 def test_other_names_reach_no_sandbox(machine: Machine, name: str) -> None:
     answer = machine.request("GET", f"https://{name}.{machine.settings.domain}/")
-    assert answer.status_code == 404
+    assert (answer.status_code, answer.json()) == (400, {"code": 400, "message": "Invalid host"})
 
 
 def test_a_person_gets_a_page_that_says_what_to_do(machine: Machine) -> None:

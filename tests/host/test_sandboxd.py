@@ -12,6 +12,11 @@ def test_the_socket_is_for_root_and_the_group(machine: Machine) -> None:
     assert file.is_socket and (file.user, file.group, file.mode) == ("root", "sandbox", 0o660)
 
 
+def test_the_gateway_has_a_socket_of_its_own(machine: Machine) -> None:
+    file = machine.host.file(f"/run/{machine.settings.name}/gateway.sock")
+    assert file.is_socket and (file.user, file.group, file.mode) == ("root", "haproxy", 0o660)
+
+
 @pytest.mark.parametrize(
     ("path", "mode"),
     [

@@ -77,6 +77,7 @@ def router(services: Services) -> APIRouter:
             owner=key.name,
             on_timeout=on_timeout,
             request=request,
+            pause_memory=body.autoPauseMemory is not False,
             auto_resume=(body.autoResume or AutoResume()).enabled,
             private=(body.network or Network()).allowPublicTraffic is False,
             shown_host=shown_host(body.network),
@@ -157,7 +158,6 @@ def refuse_unsupported(body: NewSandbox) -> None:
     """Never silently accepted: whoever asks for a wall must not get a sandbox without one. Raises Unsupported."""
     asked = {
         "allow_internet_access=false": body.allow_internet_access is False,
-        "autoPauseMemory=false": body.autoPauseMemory is False,
         "mcp": bool(body.mcp),
         "iam": bool(body.iam),
         "volumeMounts": bool(body.volumeMounts),

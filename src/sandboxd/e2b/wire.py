@@ -51,5 +51,6 @@ def detailed(row: Sandbox, config: Config, key: bytes) -> dict[str, Any]:
         "allowInternetAccess": True,
         "network": {"allowPublicTraffic": not row.private}
         | ({"maskRequestHost": row.shown_host} if row.shown_host else {}),
+        "pauseMode": "full" if row.pause_memory else "filesystem",
         "lifecycle": {"onTimeout": row.on_timeout, "autoResume": row.auto_resume},
     }

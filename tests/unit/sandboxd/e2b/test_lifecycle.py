@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.conftest import World, state_of
 from tests.unit.sandboxd.e2b.conftest import Public
 
 
@@ -92,6 +92,18 @@ def test_one_that_was_given_more_time_meanwhile_is_not_paused(public: Public, wo
     post(public, f"/sandboxes/{found}/timeout", 204, timeout=600)
     world.transitions.pause_ended(row, world.now[0] + 61)
     assert not world.engine.containers[found].paused
+
+
+@pytest.mark.parametrize(("memory", "state", "mode"), [(True, "paused", "full"), (False, "exited", "filesystem")])
+def test_the_pause_at_its_end_keeps_memory_or_files_only(
+    public: Public, world: World, memory: bool, state: str, mode: str
+) -> None:
+    found = public.create(timeout=60, autoPause=True, autoPauseMemory=memory)["sandboxID"]
+    world.now[0] += 61
+    world.reconciler.expire()
+    assert state_of(world.engine.containers[found]) == state
+    details = public.http.get(f"/sandboxes/{found}").json()
+    assert (details["state"], details["pauseMode"]) == ("paused", mode)
 
 
 def test_kill_twice(public: Public, world: World) -> None:
