@@ -21,7 +21,8 @@ OURS = "docker {kind} ls -q {all} --filter label=sandbox.project={project}"
 
 def unit_names(wanted: Settings) -> list[str]:
     """Our units, in the order in which they are stopped."""
-    return [f"{wanted.project}-{name}.service" for name in ("container-pool", "sandboxd", "thaw")]
+    names = ("container-pool.service", "sandboxd.service", "thaw.service", "build.slice")
+    return [f"{wanted.project}-{name}" for name in names]
 
 
 def paths(wanted: Settings) -> list[str]:

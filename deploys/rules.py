@@ -44,6 +44,9 @@ def check(settings: Settings) -> None:
         raise SettingError("max_sandboxes", settings.max_sandboxes, remedy)
     _between("memory_reserve_mb", settings.memory_reserve_mb, 0, 1024 * 1024, "MiB")
     _between("disk_reserve_mb", settings.disk_reserve_mb, 0, 16_777_216, "MiB")
+    _between("build_memory_mb", settings.build_memory_mb, 256, 16_777_216, "MiB")
+    _between("build_cpus", settings.build_cpus, 0.1, 1024, "processors")
+    _between("build_timeout_s", settings.build_timeout_s, 10, 86400, "seconds")
     _matches("cleanup_schedule", settings.cleanup_schedule, SCHEDULE, "use five cron fields, such as '0 * * * *'")
     _matches(
         "cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'"

@@ -101,6 +101,8 @@ def daemon() -> None:
     place("usr/local/bin/docker-sandbox", wanted, mode="755", python=f"{link}/bin/python")
     files.link(name="Link docker-sandbox-cli.sh", path="/usr/local/bin/docker-sandbox-cli.sh", target="docker-sandbox")
     place("usr/share/bash-completion/completions/docker-sandbox", wanted)
+    place("etc/systemd/system/project-build.slice", wanted)
+    unit(name="Limit builds of templates", unit=f"{wanted.project}-build.slice")
     place("etc/systemd/system/project-thaw.service", wanted)
     unit(name="Thaw at shutdown", unit=f"{wanted.project}-thaw.service")
     place("etc/systemd/system/project-sandboxd.service", wanted, python=f"{link}/bin/python")

@@ -84,6 +84,9 @@ class Settings:
     max_sandboxes: int
     memory_reserve_mb: int
     disk_reserve_mb: int
+    build_memory_mb: int
+    build_cpus: float
+    build_timeout_s: int
     cleanup_schedule: str
     cleanup_older_than: str
     sandbox_users: tuple[str, ...]

@@ -129,6 +129,12 @@ memory_reserve_mb = 1024
 # next to nothing, and all that its sandbox writes later.
 disk_reserve_mb = 2048
 
+# Builds of templates (`docker-sandbox template build`, E2B's Template.build) run commands of others: what all of them
+# together may take of the host, and how long one may last. One runs at a time; the others wait.
+build_memory_mb = 2048
+build_cpus = 2.0
+build_timeout_s = 1800
+
 # The hourly cleanup removes sandboxes that were claimed longer ago than this, except those made with --keep.
 cleanup_schedule = "0 * * * *"
 cleanup_older_than = "24h"

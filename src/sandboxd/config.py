@@ -72,6 +72,7 @@ class Config:
     max_sandboxes: int  # 0: no limit
     memory_reserve_mb: int
     disk_reserve_mb: int
+    build_timeout_s: int
     gateway: Gateway
     templates: dict[str, Template]
     wanted: Wanted = Wanted()
@@ -180,6 +181,7 @@ def load(file: Path) -> Config:
         max_sandboxes=top.whole("max_sandboxes", 0, 1_000_000),
         memory_reserve_mb=top.whole("memory_reserve_mb", 0, DISK_MAX_MB),
         disk_reserve_mb=top.whole("disk_reserve_mb", 0, DISK_MAX_MB),
+        build_timeout_s=top.whole("build_timeout_s", 1, 86400),
         gateway=Gateway(
             gateway.address("address"),
             gateway.path("admin_socket"),

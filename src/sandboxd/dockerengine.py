@@ -3,13 +3,11 @@
 Uses docker-py's low-level client, which negotiates the API version (20.10 and newer).
 """
 
-import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import docker
@@ -17,7 +15,7 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 from urllib3.exceptions import HTTPError
 
-from sandboxd import description, errors
+from sandboxd import description, dockerbuild, errors
 from sandboxd.description import Description
 from sandboxd.dockerlog import DockerFrames, Frames, NoFrames
 from sandboxd.engine import Container, Found, timestamp
@@ -122,30 +120,10 @@ class DockerEngine:
     def remove_image(self, image: str) -> None:
         self._call(f"remove image {image}", lambda api: api.remove_image(image), lambda: None)
 
-    def build(self, context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]:
-        """Builds an image from a tar archive; yields the lines of the build. Raises EngineError when it fails.
-
-        By Docker's own command: the API alone builds without BuildKit. Ends the build when nobody takes the lines.
-        """
-        words = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
-        command = ["docker", "build", "--progress=plain", *words, "--tag", image, "-"]
-        with (
-            TemporaryDirectory() as configuration,  # our home is closed to us, and nobody's credentials belong here
-            context.open("rb") as archive,
-            subprocess.Popen(
-                command,
-                stdin=archive,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": configuration},
-            ) as process,
-        ):
-            try:
-                yield from process.stdout or ()
-            finally:
-                process.terminate()
-        if process.returncode:
-            raise errors.EngineError(f"the build of {image} failed: its last lines say why.")
+    def build(
+        self, context: Path, image: str, arguments: dict[str, str], cgroup: str, trouble: Callable[[], str]
+    ) -> Iterator[bytes]:
+        return dockerbuild.build(context, image, arguments, cgroup, trouble)
 
     def logs(self, container: str, lines: int) -> str:
         text = self._call(f"logs of {container}", lambda api: api.logs(container, tail=lines), lambda: b"")

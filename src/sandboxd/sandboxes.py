@@ -293,6 +293,10 @@ class Sandboxes:
         if new:
             self._capacity.check_number(self.ledger.count("creating", "warm", *USED))
         self._capacity.check_memory(self.admission.inside)
+        self.check_disks()
+
+    def check_disks(self) -> None:
+        """Raises HostFull when less is free than is never given away."""
         self._capacity.check_disks([self.config.state_dir, self.engine.data_root()], self.host.root)
 
     def _try_rename(self, sandbox: Sandbox) -> None:

@@ -64,6 +64,12 @@ def bridge_name(slot: str) -> str:
     return f"sb-{slot}"
 
 
+def build_cgroup(project: str) -> str:
+    """The cgroup of the slice `<project>-build`, which the deploy makes with its limits; see systemd.slice(5)."""
+    words = f"{project}-build".split("-")
+    return "".join(f"/{'-'.join(words[:number])}.slice" for number in range(1, len(words) + 1))
+
+
 def labels(project: str, slot: str, template: str) -> dict[str, str]:
     return {"sandbox.project": project, "sandbox.slot": slot, "sandbox.template": template}
 

@@ -5,10 +5,13 @@ first and the row last, so that a template that is listed is whole; what a failu
 """
 
 import logging
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sandboxd import spec
 from sandboxd.errors import BadRequest, Conflict, NotFound, SandboxdError
 from sandboxd.records import USED, Claim, MadeTemplate, Sandbox
 from sandboxd.sandboxes import Sandboxes
@@ -20,6 +23,7 @@ class Templates:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
         self._ledger, self._engine, self._disks = sandboxes.ledger, sandboxes.engine, sandboxes.disks
+        self._building = threading.Lock()  # no RLock: the lines of a build are taken by several threads
 
     def snapshot(self, sandbox: Sandbox, name: str) -> MadeTemplate:
         """What a sandbox has on its disks, as a template. It is frozen meanwhile; its processes are not in it."""
@@ -42,12 +46,26 @@ class Templates:
         The Dockerfile begins with `ARG BASE` and `FROM ${BASE}`: that is the image of the template `base`, in which the
         agent is. A sandbox is made from the result, to see that it works. Raises EngineError when something fails.
         With `replace` it takes the place of a template of that name, whose sandboxes go on. Limits of 0: the base's.
+        One build at a time, within the limits of the slice of builds, as long as build_timeout_s and the disk allow.
         """
         before = self._ledger.templates().get(name) if replace else None
         if before is None:
             self._check_new(name)
+        if not self._building.acquire(blocking=False):
+            yield b"waiting for the end of another build\n"
+            self._building.acquire()
+        try:
+            yield from self._build(name, base, context, before, memory_mb, cpus)
+        finally:
+            self._building.release()
+
+    def _build(
+        self, name: str, base: str, context: Path, before: MadeTemplate | None, memory_mb: int, cpus: float
+    ) -> Iterator[bytes]:
         with self._making(name) as image:
-            yield from self._engine.build(context, image, {"BASE": self._sandboxes.template(base).image})
+            arguments = {"BASE": self._sandboxes.template(base).image}
+            cgroup = spec.build_cgroup(self._sandboxes.config.project)
+            yield from self._engine.build(context, image, arguments, cgroup, self._trouble())
             made = self._add(name, image, self._configured(base), 0, before is not None, memory_mb, cpus)
             try:
                 yield b"making a sandbox from it, to see that it works\n"
@@ -97,6 +115,22 @@ class Templates:
         self._ledger.set_template(made, replace)
         log.info("template %s was made: image %s", name, image)
         return made
+
+    def _trouble(self) -> Callable[[], str]:
+        """What is wrong with a build that begins now, whenever it is asked; empty for nothing."""
+        most_s = self._sandboxes.config.build_timeout_s
+        end = time.monotonic() + most_s
+
+        def trouble() -> str:
+            if time.monotonic() > end:
+                return f"it took longer than build_timeout_s allows, {most_s} s"
+            try:
+                self._sandboxes.check_disks()
+            except SandboxdError as error:
+                return str(error)
+            return ""
+
+        return trouble
 
     @contextmanager
     def _making(self, name: str) -> Iterator[str]:

@@ -215,9 +215,13 @@ class FakeEngine:
         self._enter("remove_image")
         self.images.pop(image, None)
 
-    def build(self, context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]:
+    def build(
+        self, context: Path, image: str, arguments: dict[str, str], cgroup: str, trouble: Callable[[], str]
+    ) -> Iterator[bytes]:
         yield f"building from {arguments['BASE']}: {context.read_text()}\n".encode()
         self._enter("build")
+        if reason := trouble():
+            raise EngineError(f"the build of {image} was ended: {reason}")
         self.images[image] = f"sha256:{next(self.numbers)}"
 
     def logs(self, container: str, lines: int) -> str:
@@ -443,6 +447,7 @@ def config(directory: Path) -> Config:
         max_sandboxes=100,
         memory_reserve_mb=1024,
         disk_reserve_mb=2048,
+        build_timeout_s=60,
         gateway=GatewayConfig(
             ("127.0.0.1", 8081),
             directory / "admin.sock",

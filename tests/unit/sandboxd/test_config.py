@@ -22,6 +22,7 @@ create_parallelism = 2
 max_sandboxes = 300
 memory_reserve_mb = 1024
 disk_reserve_mb = 2048
+build_timeout_s = 1800
 [gateway]
 address = "127.0.0.1:8081"
 admin_socket = "/run/haproxy/admin.sock"

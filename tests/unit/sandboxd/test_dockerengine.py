@@ -256,23 +256,3 @@ def test_no_volume_at_all_is_null_in_dockers_answer(monkeypatch: pytest.MonkeyPa
 def test_the_double_of_the_other_tests_is_an_engine() -> None:
     double: engine.Engine = FakeEngine(lambda: 0.0)
     assert double.inventory("acme") == []
-
-
-@pytest.mark.parametrize("code", [0, 1])
-def test_a_build_says_its_lines_and_needs_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """By a program that stands for Docker's command; the host suite builds for real."""
-    command = tmp_path / "bin/docker"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\ncat\ntouch "$DOCKER_CONFIG/x"\necho "$DOCKER_BUILDKIT $*"\nexit {code}\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
-    monkeypatch.setenv("HOME", "/proc/none")
-    context = tmp_path / "context.tar"
-    context.write_text("archive\n")
-    lines: list[bytes] = []
-    try:
-        for line in dockerengine.DockerEngine().build(context, "image:1", {"BASE": "base:1"}):
-            lines.append(line)
-    except errors.EngineError as error:
-        assert code and "the build of image:1 failed" in str(error)
-    assert lines == [b"archive\n", b"1 build --progress=plain --build-arg BASE=base:1 --tag image:1 -\n"]

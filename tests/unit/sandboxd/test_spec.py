@@ -2,12 +2,21 @@
 
 from pathlib import Path
 
+import pytest
+
 from sandboxd import spec
 from sandboxd.config import Template
 
 BASE = Template("base", "acme-sandbox:1", 2048, 1.5, 1024, 10240, 10240)
 DISK = Path("/state/mounts/s")
 SLOT = "0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("project", "path"), [("acme", "/acme.slice/acme-build.slice"), ("a-b", "/a.slice/a-b.slice/a-b-build.slice")]
+)
+def test_where_systemd_puts_the_slice_of_builds(project: str, path: str) -> None:
+    assert spec.build_cgroup(project) == path
 
 
 def test_names() -> None:

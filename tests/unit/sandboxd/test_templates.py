@@ -148,3 +148,35 @@ def test_the_api(world: World) -> None:
     for name in ("ready", "tools"):
         assert client.unix.delete(f"/templates/{name}").status_code == 204
     assert client.unix.delete("/templates/base").status_code == 400
+
+
+def test_builds_wait_for_each_other(world: World, templates: Templates, context: Path) -> None:
+    first, second = templates.build("one", "base", context), templates.build("two", "base", context)
+    assert next(first).startswith(b"building from")
+    assert next(second) == b"waiting for the end of another build\n"
+    list(first)
+    assert next(second).startswith(b"building from")
+    list(second)
+    assert set(world.ledger.templates()) == {"one", "two"}
+
+
+def test_a_build_that_nobody_waits_for_leaves_its_turn(world: World, templates: Templates, context: Path) -> None:
+    first = templates.build("one", "base", context)
+    next(first)
+    first.close()  # type: ignore[attr-defined]
+    assert next(templates.build("two", "base", context)).startswith(b"building from")
+
+
+def test_a_build_ends_when_the_disk_gets_full_or_after_its_time(
+    world: World, templates: Templates, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.disk_mb["docker"] = 1
+    with pytest.raises(EngineError, match="was ended: this host is full: 1 MB are free"):
+        list(templates.build("one", "base", context))
+    world.disk_mb.clear()
+    build = templates.build("one", "base", context)
+    next(build)
+    monkeypatch.setattr("sandboxd.templates.time.monotonic", lambda: 1e12)
+    with pytest.raises(EngineError, match="was ended: it took longer than build_timeout_s allows, 60 s"):
+        list(build)
+    assert world.ledger.templates() == {} and set(world.engine.images) == {"base:1", "large:1"}

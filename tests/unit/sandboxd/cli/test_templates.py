@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,11 +68,11 @@ def test_build_sends_the_directory_shows_the_lines_and_prints_the_name(
     sent: list[str] = []
     build = world.engine.build
 
-    def read(archive: Path, image: str, arguments: dict[str, str]) -> object:
+    def read(archive: Path, *rest: Any) -> object:
         with tarfile.open(fileobj=io.BytesIO(archive.read_bytes())) as opened:
             sent.extend(sorted(opened.getnames()))
         archive.write_text("a context")  # the double shows it
-        return build(archive, image, arguments)
+        return build(archive, *rest)
 
     monkeypatch.setattr(world.engine, "build", read)
     done = cli.run("template", "build", str(context), "tools")

@@ -37,12 +37,12 @@ def contexts(world: World, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, by
     seen: list[dict[str, bytes]] = []
     build = world.engine.build
 
-    def read(context: Path, image: str, arguments: dict[str, str]) -> object:
+    def read(context: Path, *rest: Any) -> object:
         with tarfile.open(context) as archive:
             files = {one.name: archive.extractfile(one) for one in archive}
             seen.append({name: file.read() for name, file in files.items() if file is not None})
         context.write_text("")
-        return build(context, image, arguments)
+        return build(context, *rest)
 
     monkeypatch.setattr(world.engine, "build", read)
     return seen
