@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sandboxd.cli.agent import Agent
 from sandboxd.slotdir import access_token
 from tests.unit.envd.client import Running, running_agent
 from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, Run, write_place
@@ -128,6 +129,17 @@ def relay(box: Cli, control: ControlPlane, agent: Running) -> Iterator[Relay]:
     write_place(box.config, control.path, made.address)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def client(agent: Running, sandbox: dict[str, Any]) -> Agent:
+    return Agent(("127.0.0.1", agent.port), sandbox)
+
+
+@pytest.fixture
+def relayed(relay: Relay, sandbox: dict[str, Any]) -> Agent:
+    """A client whose connections break off when the relay's do."""
+    return Agent(relay.address, sandbox)
 
 
 @pytest.fixture
