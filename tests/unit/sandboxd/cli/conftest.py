@@ -14,7 +14,7 @@ import pytest
 from sandboxd.cli.agent import Agent
 from sandboxd.slotdir import access_token
 from tests.unit.envd.client import Running, running_agent
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, Run, write_place
+from tests.unit.sandboxd.cli.doubles import ID, Apart, Cli, ControlPlane, Relay, Run, write_place
 from tests.unit.sandboxd.conftest import KEY, World
 from tests.unit.sandboxd.test_api import Client
 
@@ -117,9 +117,9 @@ def lone(directory: Path, control: ControlPlane, gateway: tuple[str, int]) -> Cl
 
 
 @pytest.fixture
-def box(directory: Path, control: ControlPlane, agent: Running) -> Cli:
+def box(directory: Path, control: ControlPlane, agent: Running) -> Apart:
     config = write_place(directory / "config.toml", control.path, ("127.0.0.1", agent.port))
-    return Cli(config, agent.file.parent / "work")
+    return Apart(config, agent.file.parent / "work")
 
 
 @pytest.fixture
