@@ -18,6 +18,7 @@ import httpx
 from deploys import ROOT
 from deploys.hosts import HostError, chosen
 from deploys.settings import SettingError
+from lab.settings import DEFAULT_NAME
 from tools.remote import Remote, RemoteError
 
 NAME = "calculator"
@@ -95,6 +96,12 @@ def ways_to_open(remote: Remote, url: str) -> dict[str, str]:
     return ways
 
 
+def about_lab(name: str) -> str:
+    """How to look at a lab and to remove it, as commands."""
+    lab_down = "make lab-down" if name == DEFAULT_NAME else f"make lab-down LAB={name}"
+    return f"The host itself: python3 -m lab ssh {name}    Remove it: {lab_down}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser("tools.demo", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -114,7 +121,7 @@ def main() -> int:
     for way in ways.values():
         print(f"  {way}\n")
     if remote.target.group == "lab":
-        print(f"The host itself: python3 -m lab ssh {remote.target.name}    Remove it: make lab-down")
+        print(about_lab(remote.target.name))
     return 0
 
 

@@ -16,17 +16,9 @@ import logging  # noqa: E402
 import signal  # noqa: E402
 
 from envd.app import Agent  # noqa: E402
-from envd.config import (  # noqa: E402
-    AGENT_FILE,
-    AGENT_FILE_VARIABLE,
-    LISTEN,
-    LISTEN_VARIABLE,
-    START_DIRECTORY_VARIABLE,
-    TOKEN_VARIABLE,
-    ConfigError,
-    ConfigSource,
-)
+from envd.config import LISTEN, LISTEN_VARIABLE, START_DIRECTORY_VARIABLE, ConfigSource  # noqa: E402
 from envd.processes import ProcessTable  # noqa: E402
+from envd.program import run  # noqa: E402
 from envd.server import listen  # noqa: E402
 from envd.startup import START_DIRECTORY, start_all  # noqa: E402
 
@@ -73,20 +65,8 @@ def keep_ignored_signals() -> None:
 
 
 def main() -> int:
-    """The exit status: 0 after a signal, 1 when the agent cannot start."""
-    logging.basicConfig(level=logging.INFO, format="envd: %(levelname)s: %(message)s")
     keep_ignored_signals()
-    os.umask(0o022)
-    os.chdir("/")  # it must not hold any directory of the sandbox
-    try:
-        file = os.environ.get(AGENT_FILE_VARIABLE) or AGENT_FILE
-        source = ConfigSource(file, os.environ.get(TOKEN_VARIABLE, ""))
-        host, _, port = (os.environ.get(LISTEN_VARIABLE) or LISTEN).rpartition(":")
-        asyncio.run(serve(source, host, int(port)))
-    except (ConfigError, OSError, ValueError) as error:
-        log.error("%s", error)
-        return 1
-    return 0
+    return run(serve, os.environ.get(LISTEN_VARIABLE) or LISTEN, log)
 
 
 if __name__ == "__main__":

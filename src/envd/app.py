@@ -15,7 +15,7 @@ from envd.processes import ProcessTable
 from envd.uploads import upload
 from envd.users import find_user
 from envd.watch_service import WatchService
-from envd.web import Receive, Request, Response, Scope, Send
+from envd.web import Receive, Request, Response, Scope, Send, answer
 
 log = logging.getLogger("envd")
 
@@ -35,21 +35,7 @@ class Agent:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. When it fails after its head is out, the exception goes on: the server then hangs up."""
-        request, response = Request(scope, receive), Response(send)
-        try:
-            await self._answer(request, response)
-        except ClientDisconnected:
-            raise
-        except EnvdError as error:
-            if response.started:
-                raise
-            await response.json(error.status, {"code": error.status, "message": error.message}, error.headers)
-        except Exception:
-            if response.started:
-                raise
-            log.exception("error while answering %s %s", request.method, request.path)
-            await response.json(500, {"code": 500, "message": "internal error of the agent; its log has the details"})
+        await answer(self._answer, Request(scope, receive), Response(send), "agent", log)
 
     async def _answer(self, request: Request, response: Response) -> None:
         if request.method == "OPTIONS" or (request.method in ("GET", "HEAD") and request.path == "/health"):
@@ -64,10 +50,10 @@ class Agent:
         if (method := self._rpc.get(request.path)) is not None:
             await _call(method, request, response, config)
         elif request.path == "/metrics":
-            _allow(request, "GET", "HEAD")
+            request.allow("GET", "HEAD")
             await response.json(200, self._metrics.sample("/"))
         elif request.path == "/envs":
-            _allow(request, "GET", "HEAD")
+            request.allow("GET", "HEAD")
             await response.json(200, config.sandbox_envs())
         else:
             raise EnvdError("not_found", f"nothing is served at {request.path}")
@@ -75,7 +61,7 @@ class Agent:
 
 async def _files(request: Request, response: Response, config: AgentConfig) -> None:
     """The user comes from the query alone: a signature covers it, and an Authorization header it does not."""
-    _allow(request, "GET", "HEAD", "POST")
+    request.allow("GET", "HEAD", "POST")
     user = find_user(request.query.get("username") or config.user)
     if request.method == "POST":
         transfer = unpack if request.content_type == TAR_TYPE else upload
@@ -97,9 +83,3 @@ async def _call(method: connect.Method, request: Request, response: Response, co
         if response.started:
             raise
         await response.json(error.status, {"code": error.code, "message": error.message}, error.headers)
-
-
-def _allow(request: Request, *methods: str) -> None:
-    if request.method not in methods:
-        headers = {"allow": ", ".join(methods)}
-        raise EnvdError("unknown", f"method {request.method} not allowed", status=405, headers=headers)

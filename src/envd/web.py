@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
@@ -52,6 +53,12 @@ class Request:
     def content_type(self) -> str:
         """The media type in lower case, without its parameters."""
         return (self.header("content-type") or "").partition(";")[0].strip().lower()
+
+    def allow(self, *methods: str) -> None:
+        """Raises EnvdError when the method is none of these."""
+        if self.method not in methods:
+            headers = {"allow": ", ".join(methods)}
+            raise EnvdError("unknown", f"method {self.method} not allowed", status=405, headers=headers)
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The body in the pieces in which it arrives; raises ClientDisconnected when it stops before its end."""
@@ -126,3 +133,30 @@ class Response:
     async def empty(self, status: int) -> None:
         await self.start(status, {})
         await self.end()
+
+
+async def answer(
+    respond: Callable[[Request, Response], Awaitable[None]],
+    request: Request,
+    response: Response,
+    program: str,
+    log: logging.Logger,
+) -> None:
+    """Answer one request by `respond`; an error is told as {"code": <status>, ...}, what nobody expected also in `log`.
+
+    When it fails after its head is out, the exception goes on: the server then hangs up.
+    """
+    try:
+        await respond(request, response)
+    except ClientDisconnected:
+        raise
+    except EnvdError as error:
+        if response.started:
+            raise
+        await response.json(error.status, {"code": error.status, "message": error.message}, error.headers)
+    except Exception:
+        if response.started:
+            raise
+        log.exception("error while answering %s %s", request.method, request.path)
+        message = f"internal error of the {program}; its log has the details"
+        await response.json(500, {"code": 500, "message": message})

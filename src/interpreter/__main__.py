@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 
-from envd.config import AGENT_FILE, AGENT_FILE_VARIABLE, TOKEN_VARIABLE, ConfigError, ConfigSource
+from envd.config import ConfigSource
+from envd.program import run
 from envd.server import listen
 from interpreter.app import Interpreter
 from interpreter.contexts import Contexts
@@ -36,18 +37,7 @@ async def serve(source: ConfigSource, host: str, port: int) -> None:
 
 
 def main() -> int:
-    """The exit status: 0 after a signal, 1 when the interpreter cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(levelname)s: %(message)s")
-    os.umask(0o022)
-    os.chdir("/")  # it must not hold any directory of the sandbox
-    try:
-        source = ConfigSource(os.environ.get(AGENT_FILE_VARIABLE) or AGENT_FILE, os.environ.get(TOKEN_VARIABLE, ""))
-        host, _, port = (os.environ.get(LISTEN_VARIABLE) or LISTEN).rpartition(":")
-        asyncio.run(serve(source, host, int(port)))
-    except (ConfigError, OSError, ValueError) as error:
-        log.error("%s", error)
-        return 1
-    return 0
+    return run(serve, os.environ.get(LISTEN_VARIABLE) or LISTEN, log)
 
 
 if __name__ == "__main__":

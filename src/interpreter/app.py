@@ -5,8 +5,8 @@ import re
 
 from envd.auth import check_token
 from envd.config import ConfigSource
-from envd.errors import ClientDisconnected, EnvdError, not_found
-from envd.web import Receive, Request, Response, Scope, Send
+from envd.errors import not_found
+from envd.web import Receive, Request, Response, Scope, Send, answer
 from interpreter import bodies
 from interpreter.contexts import Contexts
 from interpreter.delivery import deliver
@@ -24,31 +24,16 @@ class Interpreter:
         self._contexts = contexts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. When it fails after its head is out, the exception goes on: the server then hangs up."""
-        request, response = Request(scope, receive), Response(send)
-        try:
-            await self._answer(request, response)
-        except ClientDisconnected:
-            raise
-        except EnvdError as error:
-            if response.started:
-                raise
-            await response.json(error.status, {"code": error.status, "message": error.message}, error.headers)
-        except Exception:
-            if response.started:
-                raise
-            log.exception("error while answering %s %s", request.method, request.path)
-            message = "internal error of the code interpreter; its log has the details"
-            await response.json(500, {"code": 500, "message": message})
+        await answer(self._answer, Request(scope, receive), Response(send), "code interpreter", log)
 
     async def _answer(self, request: Request, response: Response) -> None:
         if request.method == "OPTIONS":
             await response.empty(204)
         elif request.path == "/health":
-            _allow(request, "GET", "HEAD")
+            request.allow("GET", "HEAD")
             await response.whole(200, {"content-type": "text/plain"}, b"OK")
         elif request.path == "/execute":
-            _allow(request, "POST")
+            request.allow("POST")
             check_token(request, self._source.current())
             await self._execute(request, response)
         elif request.path == "/contexts" or CONTEXT.fullmatch(request.path):
@@ -70,7 +55,7 @@ class Interpreter:
     async def _manage(self, request: Request, response: Response) -> None:
         found = CONTEXT.fullmatch(request.path)
         if found is None:
-            _allow(request, "GET", "HEAD", "POST")
+            request.allow("GET", "HEAD", "POST")
             if request.method == "POST":
                 asked = await bodies.create_context(request)
                 context = await self._contexts.create(asked.language, asked.cwd)
@@ -78,16 +63,10 @@ class Interpreter:
             else:
                 await response.json(200, [context.described() for context in self._contexts.all()])
         elif found[2]:
-            _allow(request, "POST")
+            request.allow("POST")
             await self._contexts.restart(found[1])
             await response.json(200, self._contexts.get(found[1]).described())
         else:
-            _allow(request, "DELETE")
+            request.allow("DELETE")
             await self._contexts.delete(found[1])
             await response.empty(204)
-
-
-def _allow(request: Request, *methods: str) -> None:
-    if request.method not in methods:
-        headers = {"allow": ", ".join(methods)}
-        raise EnvdError("unknown", f"method {request.method} not allowed", status=405, headers=headers)

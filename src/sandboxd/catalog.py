@@ -64,12 +64,17 @@ class Catalog(Database):
         rows = self._read("SELECT * FROM templates ORDER BY name")
         return {row["name"]: MadeTemplate(**dict(row)) for row in rows}
 
-    def add_key(self, key: ApiKey, digest: str) -> None:
+    def add_key(self, key: ApiKey, digest: str, once: str = "") -> bool:
+        """Whether it was added: with `once` only while that setting was never set, and this sets it."""
         values = (key.id, key.name, digest, key.max_sandboxes, key.created_at)
         with self._transaction():
+            statement = "INSERT OR IGNORE INTO settings (key, value) VALUES (?, 'made')"
+            if once and self._db.execute(statement, (once,)).rowcount == 0:
+                return False
             self._db.execute(
                 "INSERT INTO keys (id, name, digest, max_sandboxes, created_at) VALUES (?, ?, ?, ?, ?)", values
             )
+            return True
 
     def keys(self, digest: str = "") -> list[ApiKey]:
         """All keys, oldest first; or the one with that digest."""

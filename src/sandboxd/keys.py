@@ -18,17 +18,14 @@ class Keys:
 
     def create(self, name: str, max_sandboxes: int, now: float) -> tuple[ApiKey, str]:
         """Returns the key's record, and the key itself, which nobody can find out later."""
-        text = PREFIX + secrets.token_hex(20)
-        made = ApiKey(secrets.token_hex(4), name, max_sandboxes, now)
+        made, text = new_key(name, max_sandboxes, now)
         self._catalog.add_key(made, digest(text))
         return made, text
 
     def create_first(self, name: str, now: float) -> tuple[ApiKey, str] | None:
         """The same, unless this host has had a first key, whatever has become of it: then None."""
-        if self._catalog.setting(FIRST):
-            return None
-        self._catalog.set_setting(FIRST, "made")
-        return self.create(name, 0, now)
+        made, text = new_key(name, 0, now)
+        return (made, text) if self._catalog.add_key(made, digest(text), once=FIRST) else None
 
     def find(self, text: str) -> ApiKey | None:
         """Whose key it is. The comparison is one of digests, so its time tells nothing of a key."""
@@ -42,6 +39,10 @@ class Keys:
     def revoke(self, key_id: str) -> None:
         """It opens nothing from now on; sandboxes stay. Raises NotFound."""
         self._catalog.remove_key(key_id)
+
+
+def new_key(name: str, max_sandboxes: int, now: float) -> tuple[ApiKey, str]:
+    return ApiKey(secrets.token_hex(4), name, max_sandboxes, now), PREFIX + secrets.token_hex(20)
 
 
 def digest(text: str) -> str:

@@ -47,7 +47,7 @@ class Planner:
 def planner() -> Planner:
     """The planner, started at its first use, with no more of this environment than a shell needs; it ends with us."""
     environment = {key: os.environ[key] for key in ("HOME", "PATH") if key in os.environ}
-    environment |= {"PYINFRA_PROGRESS": "off", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"PYINFRA_PROGRESS": "off"}
     folder = Path(tempfile.mkdtemp(prefix="plan-"))
     command = [sys.executable, "-m", "tests.plan.planner"]
     pipe = subprocess.PIPE

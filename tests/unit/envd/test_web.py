@@ -1,9 +1,11 @@
 import asyncio
+import json
+import logging
 
 import pytest
 
 from envd.errors import ClientDisconnected, EnvdError
-from envd.web import MAX_MESSAGE_BYTES, Message, Request, Response
+from envd.web import MAX_MESSAGE_BYTES, Message, Request, Response, answer
 
 
 def request(*messages: Message, query: bytes = b"", headers: list[tuple[bytes, bytes]] | None = None) -> Request:
@@ -69,3 +71,46 @@ def test_a_whole_answer() -> None:
     headers = dict(sent[0]["headers"])
     assert headers[b"content-length"] == b"13" and headers[b"allow"] == b"GET"
     assert sent[1] == {"type": "http.response.body", "body": b'{"code": 404}', "more_body": False}
+
+
+def answered(error: Exception, started: bool = False) -> list[Message]:
+    """What is sent when the application fails like that, maybe after the head of its answer is out."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def respond(_: Request, response: Response) -> None:
+        if started:
+            await response.start(200, {})
+        raise error
+
+    asyncio.run(answer(respond, request(), Response(send), "agent", logging.getLogger("test")))
+    return sent
+
+
+def test_an_error_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    head, told = answered(EnvdError("not_found", "nothing there", headers={"x-kind": "test"}))
+    assert head["status"] == 404 and (b"x-kind", b"test") in head["headers"]
+    assert json.loads(told["body"]) == {"code": 404, "message": "nothing there"}
+    assert caplog.text == ""
+    head, told = answered(KeyError("secret"))
+    assert head["status"] == 500
+    assert json.loads(told["body"]) == {"code": 500, "message": "internal error of the agent; its log has the details"}
+    assert "error while answering GET /x" in caplog.text and "KeyError: 'secret'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "started"),
+    [(EnvdError("not_found", "late"), True), (KeyError("late"), True), (ClientDisconnected(), False)],
+)
+def test_what_cannot_be_told_any_more_goes_on_to_the_server(error: Exception, started: bool) -> None:
+    with pytest.raises(type(error)):
+        answered(error, started)
+
+
+def test_a_method_that_is_not_allowed() -> None:
+    request().allow("GET", "POST")
+    with pytest.raises(EnvdError, match="GET not allowed") as refused:
+        request().allow("POST", "PUT")
+    assert (refused.value.status, refused.value.headers) == (405, {"allow": "POST, PUT"})

@@ -1,11 +1,14 @@
 """Keys of the API."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sandboxd.errors import NotFound
 from sandboxd.keys import Keys
+from sandboxd.ledger import Ledger
 from tests.unit.sandboxd.conftest import World
 
 
@@ -39,3 +42,22 @@ def test_a_revoked_key_is_gone(world: World) -> None:
     assert keys.find(text) is None and keys.all() == []
     with pytest.raises(NotFound, match="docker-sandbox key ls"):
         keys.revoke(made.id)
+
+
+def test_of_many_who_ask_at_once_one_gets_the_first_key(world: World) -> None:
+    """Also of several processes, each with the ledger open."""
+    ledgers = [Ledger(world.config.ledger) for _ in range(8)]
+    together = threading.Barrier(len(ledgers))
+
+    def ask(ledger: Ledger) -> list[str]:
+        together.wait(60)
+        return [made[1] for made in (Keys(ledger).create_first("team", float(turn)) for turn in range(3)) if made]
+
+    with ThreadPoolExecutor(len(ledgers)) as pool:
+        texts = [text for found in pool.map(ask, ledgers) for text in found]
+    for ledger in ledgers:
+        ledger.close()
+    keys = Keys(world.ledger)
+    assert len(texts) == 1 and keys.all() == [keys.find(texts[0])]
+    keys.revoke(keys.all()[0].id)
+    assert keys.create_first("team", 9.0) is None and keys.all() == []

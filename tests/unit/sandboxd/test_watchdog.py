@@ -63,17 +63,13 @@ def test_it_can_be_started_again_to_clean_up_but_not_for_long(world: World) -> N
     assert state(world, sandbox)[0] == "stopped"
 
 
-def test_the_limit_holds_for_templates_that_were_made_on_the_host(world: World) -> None:
+@pytest.mark.parametrize("name", ["made", "forgotten"])
+def test_other_templates_have_the_limit_of_their_base_or_of_the_default_one(world: World, name: str) -> None:
+    """One that was made on this host, and one that a deploy took away."""
+    base = world.config.templates["base"]
     world.ledger.set_template(MadeTemplate("made", "base:1", "base", 0, 1.0))
-    sandbox = world.sandboxes.create(world.sandboxes.template("made"), Claim())
-    write(world, sandbox, LIMIT_MB + 1)
-    world.watchdog.look()
-    assert state(world, sandbox)[0] == "stopped"
-
-
-def test_of_a_template_that_a_deploy_took_away_the_limit_of_the_default_one_holds(world: World) -> None:
-    forgotten = replace(world.config.templates["base"], name="forgotten")
-    sandbox = world.sandboxes.create(forgotten, Claim())
+    template = world.sandboxes.template(name) if name == "made" else replace(base, name=name)
+    sandbox = world.sandboxes.create(template, Claim())
     write(world, sandbox, LIMIT_MB + 1)
     world.watchdog.look()
     assert state(world, sandbox)[0] == "stopped"

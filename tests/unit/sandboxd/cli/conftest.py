@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from sandboxd.cli.agent import Agent
 from sandboxd.slotdir import access_token
 from tests.unit.envd.client import Running, running_agent
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, Run, write_place
+from tests.unit.sandboxd.cli.doubles import ID, Apart, Cli, ControlPlane, Relay, Run, write_place
 from tests.unit.sandboxd.conftest import KEY, World
 from tests.unit.sandboxd.test_api import Client
 
@@ -116,9 +117,9 @@ def lone(directory: Path, control: ControlPlane, gateway: tuple[str, int]) -> Cl
 
 
 @pytest.fixture
-def box(directory: Path, control: ControlPlane, agent: Running) -> Cli:
+def box(directory: Path, control: ControlPlane, agent: Running) -> Apart:
     config = write_place(directory / "config.toml", control.path, ("127.0.0.1", agent.port))
-    return Cli(config, agent.file.parent / "work")
+    return Apart(config, agent.file.parent / "work")
 
 
 @pytest.fixture
@@ -128,6 +129,17 @@ def relay(box: Cli, control: ControlPlane, agent: Running) -> Iterator[Relay]:
     write_place(box.config, control.path, made.address)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def client(agent: Running, sandbox: dict[str, Any]) -> Agent:
+    return Agent(("127.0.0.1", agent.port), sandbox)
+
+
+@pytest.fixture
+def relayed(relay: Relay, sandbox: dict[str, Any]) -> Agent:
+    """A client whose connections break off when the relay's do."""
+    return Agent(relay.address, sandbox)
 
 
 @pytest.fixture

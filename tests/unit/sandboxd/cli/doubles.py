@@ -5,12 +5,14 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -196,7 +198,7 @@ def write_place(file: Path, socket_path: Path, gateway: tuple[str, int]) -> Path
 
 @dataclass
 class Cli:
-    """`docker-sandbox` with a configuration of its own: as a process, or within this one."""
+    """`docker-sandbox` with a configuration of its own, within this process unless it is started."""
 
     config: Path
     work: Path  # where the agent's commands start
@@ -215,6 +217,36 @@ class Cli:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         return subprocess.Popen(self.words(*arguments), stdin=stdin, **options)
 
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+        """To its end, within this process, which saves Python's start; verbs that write past sys.stdout need Apart."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            with _written(out) as stdout, _written(err) as stderr, redirect_stdout(stdout), redirect_stderr(stderr):
+                try:
+                    code = self.call(*arguments)
+                except SystemExit as end:  # argparse
+                    code = int(end.code or 0)
+            for file in (out, err):
+                file.seek(0)
+            return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+
+    def out(self, *arguments: str) -> str:
+        """What it prints. It must end with 0."""
+        return _good(self.run(*arguments))
+
+    def interrupt(self, process: "subprocess.Popen[bytes]", number: int) -> tuple[int, str]:
+        """Sends a signal to a process from `start`. Returns its exit code and its standard error."""
+        process.send_signal(number)
+        try:
+            _, err = process.communicate(timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return process.returncode, err.decode()
+
+
+class Apart(Cli):
+    """The same, whose commands are processes of their own."""
+
     def run(
         self, *arguments: str | bytes, stdin: bytes | Any = b"", **options: Any
     ) -> "subprocess.CompletedProcess[bytes]":
@@ -230,20 +262,21 @@ class Cli:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def out(self, *arguments: str | bytes, stdin: bytes | Any = b"") -> str:
-        """What it prints. It must end with 0."""
-        done = self.run(*arguments, stdin=stdin)
-        assert done.returncode == 0, f"{arguments}: exit code {done.returncode}: {done.stderr.decode()}"
-        return done.stdout.decode()
+        return _good(self.run(*arguments, stdin=stdin))
 
-    def interrupt(self, process: "subprocess.Popen[bytes]", number: int) -> tuple[int, str]:
-        """Sends a signal to a process from `start`. Returns its exit code and its standard error."""
-        process.send_signal(number)
-        try:
-            _, err = process.communicate(timeout=DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-        return process.returncode, err.decode()
+
+@contextmanager
+def _written(file: IO[bytes]) -> Iterator[TextIOWrapper]:
+    """A text stream to the file, which stays open."""
+    stream = TextIOWrapper(file)
+    yield stream
+    stream.flush()
+    stream.detach()
+
+
+def _good(done: "subprocess.CompletedProcess[bytes]") -> str:
+    assert done.returncode == 0, f"{done.args}: exit code {done.returncode}: {done.stderr.decode()}"
+    return done.stdout.decode()
 
 
 class Inside:

@@ -18,11 +18,6 @@ from tests.unit.sandboxd.cli.doubles import ID, Scripted, answer_of, response_of
 
 
 @pytest.fixture
-def client(agent: Running, sandbox: dict[str, Any]) -> Agent:
-    return Agent(("127.0.0.1", agent.port), sandbox)
-
-
-@pytest.fixture
 def gateway() -> Iterator[Scripted]:
     made = Scripted(b"")
     yield made

@@ -16,7 +16,7 @@ import pytest
 
 from sandboxd.cli import browser
 from tests.unit.envd.client import eventually
-from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Cli, ControlPlane, write_place
+from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Apart, ControlPlane, write_place
 
 TARGET = "4f1c0a9be2d7"
 URL = f"https://qa-{TARGET}.example.com"
@@ -46,7 +46,7 @@ sys.exit(0 if report["passed"] else 1)
 
 
 @pytest.fixture
-def configured(box: Cli, here: Path, control: ControlPlane, sandbox: dict[str, Any]) -> Iterator[Cli]:
+def configured(box: Apart, here: Path, control: ControlPlane, sandbox: dict[str, Any]) -> Iterator[Apart]:
     """A host with a template for browsers; its next sandbox is the agent's, and there is one to test."""
     scripts = here / "scripts"
     scripts.mkdir()
@@ -62,12 +62,12 @@ def configured(box: Cli, here: Path, control: ControlPlane, sandbox: dict[str, A
     shutil.rmtree(box.work / browser.NAME, ignore_errors=True)  # the agent is used by other tests, too
 
 
-def configure(box: Cli, scripts: Path, template: str = "chromium", authority: str = "") -> None:
+def configure(box: Apart, scripts: Path, template: str = "chromium", authority: str = "") -> None:
     table = f'[browser]\ntemplate = "{template}"\nscripts = "{scripts}"\nauthority = "{authority}"\n'
     box.config.write_text(box.config.read_text().partition("[browser]")[0] + table)
 
 
-def browse(box: Cli, here: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+def browse(box: Apart, here: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
     return box.run("browser-test", TARGET, "--output", str(here / "out"), *arguments)
 
 
@@ -78,7 +78,7 @@ def asked(control: ControlPlane) -> list[str]:
 ALL = [f"GET /sandboxes/{TARGET}", "POST /v2/sandboxes", f"DELETE /sandboxes/{ID}"]
 
 
-def test_a_page_that_is_fine(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_a_page_that_is_fine(configured: Apart, here: Path, control: ControlPlane) -> None:
     done = browse(configured, here)
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode() == f"passed: {URL}/\nsaved in {here}/out: report.json report.txt\n"
@@ -94,7 +94,7 @@ def test_a_page_that_is_fine(configured: Cli, here: Path, control: ControlPlane)
     assert report["flags"] == ["--domain", "example.com"] and report["code"] == "the host's own"
 
 
-def test_what_was_asked_for_reaches_the_browser(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_what_was_asked_for_reaches_the_browser(configured: Apart, here: Path, control: ControlPlane) -> None:
     (here / "ca.pem").write_text("the authority")
     configure(configured, here / "scripts", authority=str(here / "ca.pem"))
     script = here / "it's mine.py"
@@ -110,7 +110,7 @@ def test_what_was_asked_for_reaches_the_browser(configured: Cli, here: Path, con
 
 
 def test_without_an_output_the_directory_has_the_whole_id(
-    configured: Cli, here: Path, control: ControlPlane, monkeypatch: pytest.MonkeyPatch
+    configured: Apart, here: Path, control: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(here)
     done = configured.run("browser-test", TARGET[:4])
@@ -119,7 +119,7 @@ def test_without_an_output_the_directory_has_the_whole_id(
 
 
 def test_a_page_that_is_not_fine_ends_with_1_and_no_message_of_ours(
-    configured: Cli, here: Path, control: ControlPlane
+    configured: Apart, here: Path, control: ControlPlane
 ) -> None:
     done = browse(configured, here, "--path", "/bad")
     assert done.returncode == 1 and b"error:" not in done.stderr
@@ -129,7 +129,7 @@ def test_a_page_that_is_not_fine_ends_with_1_and_no_message_of_ours(
 
 @pytest.mark.parametrize(("kind", "code"), [("broken", 1), ("nonsense", 0)])
 def test_without_a_report_it_has_failed(
-    configured: Cli, here: Path, control: ControlPlane, kind: str, code: int
+    configured: Apart, here: Path, control: ControlPlane, kind: str, code: int
 ) -> None:
     """The report of an earlier test does not count; other files in the directory stay."""
     (here / "out").mkdir()
@@ -143,7 +143,7 @@ def test_without_a_report_it_has_failed(
     assert asked(control) == ALL
 
 
-def test_the_time_limit(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_the_time_limit(configured: Apart, here: Path, control: ControlPlane) -> None:
     done = browse(configured, here, "--path", "/hang", "--timeout", "2s")
     assert (done.returncode, done.stdout) == (124, b"")
     assert "not done within 2s" in done.stderr.decode()
@@ -152,14 +152,14 @@ def test_the_time_limit(configured: Cli, here: Path, control: ControlPlane) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_nothing(configured: Cli, here: Path, control: ControlPlane, number: int) -> None:
+def test_a_signal_leaves_nothing(configured: Apart, here: Path, control: ControlPlane, number: int) -> None:
     process = configured.start("browser-test", TARGET, "--output", str(here / "out"), "--path", "/hang")
     eventually((configured.work / browser.RESULT / "half.txt").exists, "the browser runs")
     assert configured.interrupt(process, number)[0] == 128 + number
     assert asked(control) == ALL
 
 
-def test_a_second_signal_leaves_nothing_either(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_a_second_signal_leaves_nothing_either(configured: Apart, here: Path, control: ControlPlane) -> None:
     process = configured.start("browser-test", TARGET, "--output", str(here / "out"), "--path", "/hang-deaf")
     eventually((configured.work / browser.RESULT / "half.txt").exists, "the browser runs")
     process.send_signal(signal.SIGINT)
@@ -180,7 +180,7 @@ class Slow(ControlPlane):
 
 
 def test_a_signal_while_the_sandbox_is_made(
-    configured: Cli, here: Path, control: ControlPlane, directory: Path, agent: Any
+    configured: Apart, here: Path, control: ControlPlane, directory: Path, agent: Any
 ) -> None:
     slow = Slow(directory / "slow.sock")
     slow.answers = control.answers
@@ -200,7 +200,7 @@ def test_a_signal_while_the_sandbox_is_made(
         slow.stop()
 
 
-def test_a_host_without_a_browser(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_a_host_without_a_browser(configured: Apart, here: Path, control: ControlPlane) -> None:
     configure(configured, here / "scripts", template="")
     done = browse(configured, here)
     assert done.returncode == 3
@@ -208,32 +208,32 @@ def test_a_host_without_a_browser(configured: Cli, here: Path, control: ControlP
     assert asked(control) == [] and not (here / "out").exists()
 
 
-def test_a_host_of_an_earlier_release(configured: Cli, here: Path) -> None:
+def test_a_host_of_an_earlier_release(configured: Apart, here: Path) -> None:
     configured.config.write_text(configured.config.read_text().partition("[browser]")[0])
     done = browse(configured, here)
     assert done.returncode == 1 and "no usable table [browser]" in done.stderr.decode()
     assert "run the deploy" in done.stderr.decode()
 
 
-def test_a_script_that_is_not_there(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_a_script_that_is_not_there(configured: Apart, here: Path, control: ControlPlane) -> None:
     done = browse(configured, here, "--script", str(here / "none.py"))
     assert done.returncode == 1 and f"{here}/none.py: no such file" in done.stderr.decode()
     assert asked(control) == []
 
 
-def test_a_sandbox_that_is_not_there(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_a_sandbox_that_is_not_there(configured: Apart, here: Path, control: ControlPlane) -> None:
     control.answer(f"GET /sandboxes/{TARGET}", 404, {"code": 404, "message": f"sandbox '{TARGET}' not found"})
     assert browse(configured, here).returncode == 3
     assert asked(control) == ALL[:1] and not (here / "out").exists()
 
 
-def test_a_host_that_is_full(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_a_host_that_is_full(configured: Apart, here: Path, control: ControlPlane) -> None:
     control.answer("POST /v2/sandboxes", 429, {"code": 429, "message": "busy"})
     assert browse(configured, here).returncode == 5
     assert asked(control) == ALL[:2]
 
 
-def test_a_sandbox_that_cannot_be_removed_is_told(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_a_sandbox_that_cannot_be_removed_is_told(configured: Apart, here: Path, control: ControlPlane) -> None:
     control.answer(f"DELETE /sandboxes/{ID}", 503, {"code": 503, "message": "Docker does not answer."})
     done = browse(configured, here)
     assert done.returncode == 0, "the test has its result"
@@ -241,13 +241,13 @@ def test_a_sandbox_that_cannot_be_removed_is_told(configured: Cli, here: Path, c
     assert "Docker does not answer" in done.stderr.decode()
 
 
-def test_a_sandbox_that_is_gone_already_needs_no_word(configured: Cli, here: Path, control: ControlPlane) -> None:
+def test_a_sandbox_that_is_gone_already_needs_no_word(configured: Apart, here: Path, control: ControlPlane) -> None:
     del control.answers[f"DELETE /sandboxes/{ID}"]
     done = browse(configured, here)
     assert done.returncode == 0 and b"warning" not in done.stderr
 
 
-def test_it_leaves_standard_input_alone(configured: Cli, here: Path) -> None:
+def test_it_leaves_standard_input_alone(configured: Apart, here: Path) -> None:
     """In a shell loop that reads a list, nothing of the list is lost."""
     words = configured.words("browser-test", TARGET, "--output", str(here / "out"))
     script = ["bash", "-c", '"$@" >/dev/null 2>&1; cat', "bash", *words]

@@ -14,7 +14,8 @@ from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane
 # `compopt` works only while bash itself completes; here it says what it was told.
 ASK = """\
 set -u
-source <(docker-sandbox completion bash)
+source "$1"
+shift
 compopt() { echo "compopt $*"; }
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 _docker_sandbox
@@ -29,10 +30,12 @@ def asking(cli: Cli, directory: Path) -> Offers:
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, cli.words()))} "$@"\n')
     program.chmod(0o755)
+    script = directory / "completion"
+    script.write_text(cli.out("completion", "bash"))
 
     def ask(line: str) -> list[str]:
         done = subprocess.run(
-            ["bash", "--norc", "--noprofile", "-c", ASK, "bash", "docker-sandbox", *line.split(" ")],
+            ["bash", "--norc", "--noprofile", "-c", ASK, "bash", str(script), "docker-sandbox", *line.split(" ")],
             env={"PATH": f"{program.parent}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,

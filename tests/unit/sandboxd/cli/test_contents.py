@@ -11,14 +11,14 @@ import pytest
 
 from sandboxd.cli import contents
 from sandboxd.cli.verbs import every_name, find
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Inside, Relay, Server, answer_of, write_place
+from tests.unit.sandboxd.cli.doubles import ID, Apart, ControlPlane, Inside, Relay, Server, answer_of, write_place
 
 EVERY_BYTE = bytes(range(256))
 HUGE_BYTES = 100_000_000
 
 
 @pytest.fixture
-def run(box: Cli, capfdbinary: pytest.CaptureFixture[bytes]) -> Inside:
+def run(box: Apart, capfdbinary: pytest.CaptureFixture[bytes]) -> Inside:
     return Inside(box, capfdbinary)
 
 
@@ -53,7 +53,7 @@ def test_read_says_that_it_broke_off(run: Inside, relay: Relay, remote: Path) ->
     assert "broke" in run.err and 0 < len(run.out) < 400_000
 
 
-def test_write_from_standard_input(box: Cli, remote: Path) -> None:
+def test_write_from_standard_input(box: Apart, remote: Path) -> None:
     content = EVERY_BYTE * 5000
     assert box.out("files", "write", ID, f"{remote}/made/up/f", stdin=content) == ""
     assert (remote / "made/up/f").read_bytes() == content
@@ -80,7 +80,7 @@ def test_write_refuses(run: Inside, remote: Path, file: Path) -> None:
     assert [entry.name for entry in remote.iterdir()] == ["file"] and file.read_text() == "one two\none three\n"
 
 
-def test_a_huge_file_does_not_grow_the_process(box: Cli, remote: Path, here: Path) -> None:
+def test_a_huge_file_does_not_grow_the_process(box: Apart, remote: Path, here: Path) -> None:
     with (remote / "huge").open("wb") as file:
         file.truncate(HUGE_BYTES)
         file.seek(HUGE_BYTES - 3)

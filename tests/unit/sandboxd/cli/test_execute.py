@@ -18,7 +18,7 @@ from sandboxd.cli import execute
 from sandboxd.cli.arguments import parse
 from sandboxd.cli.exits import CliError
 from tests.unit.envd.client import eventually
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, Scripted, answer_of, write_place
+from tests.unit.sandboxd.cli.doubles import ID, Apart, Cli, ControlPlane, Relay, Scripted, answer_of, write_place
 
 
 def wait_for(path: Path) -> None:
@@ -41,34 +41,34 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_output_stays_apart_and_is_not_touched(box: Cli) -> None:
+def test_output_stays_apart_and_is_not_touched(box: Apart) -> None:
     done = box.run("exec", ID, r"printf '\000\377\n'; printf 'e\377' >&2; exit 7")
     assert (done.stdout, done.stderr, done.returncode) == (b"\0\xff\n", b"e\xff", 7)
 
 
 @pytest.mark.parametrize(("command", "code"), [("true", 0), ("false", 1), ("kill -9 $$", 137), ("exit 255", 255)])
-def test_the_exit_code_is_the_commands_own(box: Cli, command: str, code: int) -> None:
+def test_the_exit_code_is_the_commands_own(box: Apart, command: str, code: int) -> None:
     assert box.run("exec", ID, command).returncode == code
 
 
-def test_standard_input_is_passed_on(box: Cli) -> None:
+def test_standard_input_is_passed_on(box: Apart) -> None:
     data = os.urandom(3_000_000)
     assert box.run("exec", ID, "cat", stdin=data).stdout == data
 
 
-def test_a_command_that_does_not_read_ends_all_the_same(box: Cli) -> None:
+def test_a_command_that_does_not_read_ends_all_the_same(box: Apart) -> None:
     with open("/dev/zero", "rb") as endless:
         done = subprocess.run(box.words("exec", ID, "echo done"), stdin=endless, capture_output=True, timeout=30)
     assert (done.stdout, done.returncode) == (b"done\n", 0)
 
 
-def test_directory_environment_and_user(box: Cli, tmp_path: Path) -> None:
+def test_directory_environment_and_user(box: Apart, tmp_path: Path) -> None:
     shown = box.out("exec", ID, 'pwd; echo "$A-$B"', "--cwd", "/", "--env", "A=1", "--env", "B=x=y z")
     assert shown == "/\n1-x=y z\n"
     assert box.run("exec", ID, "true", "--user", "nobody-has-this").returncode == 1
 
 
-def test_the_time_limit_ends_the_command_and_its_children(box: Cli) -> None:
+def test_the_time_limit_ends_the_command_and_its_children(box: Apart) -> None:
     file = box.work / "pid"
     file.unlink(missing_ok=True)
     done = box.run("exec", ID, f"sleep 300 & echo $! >{file}; wait", "--timeout", "0.5s")
@@ -77,7 +77,7 @@ def test_the_time_limit_ends_the_command_and_its_children(box: Cli) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_exec_ends_the_command(box: Cli, number: int) -> None:
+def test_an_interrupted_exec_ends_the_command(box: Apart, number: int) -> None:
     file = box.work / f"pid-{number}"
     process = box.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
     wait_for(file)
@@ -86,7 +86,7 @@ def test_an_interrupted_exec_ends_the_command(box: Cli, number: int) -> None:
     assert gone(int(file.read_text()))
 
 
-def test_in_the_background_it_lives_on(box: Cli) -> None:
+def test_in_the_background_it_lives_on(box: Apart) -> None:
     pid = int(box.out("exec", ID, "exec sleep 300", "--background"))
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":  # until bash has made way
@@ -97,13 +97,13 @@ def test_in_the_background_it_lives_on(box: Cli) -> None:
     assert answer["pid"] > 0
 
 
-def test_as_json(box: Cli) -> None:
+def test_as_json(box: Apart) -> None:
     done = box.run("exec", ID, "echo out; echo err >&2; exit 3", "--json")
     answer = json.loads(done.stdout)
     assert (answer["stdout"], answer["stderr"], answer["exitCode"]) == ("out\n", "err\n", 3)
 
 
-def test_a_reader_that_goes_away_ends_it(box: Cli, tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_ends_it(box: Apart, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     process = box.start("exec", ID, f"trap '' PIPE; echo $$ >{file}; while :; do echo y; done")
     assert process.stdout is not None and process.stderr is not None
@@ -128,7 +128,7 @@ def program(file: Path, on_interrupt: str, on_terminate: str = "pass") -> str:
     return f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
 
 
-def test_a_second_interrupt_ends_it_at_once(box: Cli, tmp_path: Path) -> None:
+def test_a_second_interrupt_ends_it_at_once(box: Apart, tmp_path: Path) -> None:
     file, seen = tmp_path / "pid", tmp_path / "seen"
     process = box.start("exec", ID, program(file, f"open({str(seen)!r}, 'w')"))
     wait_for(file)
@@ -142,44 +142,44 @@ def test_a_second_interrupt_ends_it_at_once(box: Cli, tmp_path: Path) -> None:
 
 def test_an_unknown_sandbox(lone: Cli, control: ControlPlane) -> None:
     control.answer("GET /sandboxes/ffff", 404, {"code": 404, "message": "sandbox 'ffff' not found"})
-    done = lone.run("exec", "ffff", "true")
+    done = Apart(lone.config, lone.work).run("exec", "ffff", "true")
     assert done.returncode == 3
     assert done.stderr == b"docker-sandbox: error: sandbox 'ffff' not found\n"
 
 
-def test_a_command_that_ends_with_1_has_no_message_of_ours(box: Cli) -> None:
+def test_a_command_that_ends_with_1_has_no_message_of_ours(box: Apart) -> None:
     done = box.run("exec", ID, "exit 3")
     assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
 
 
-def test_the_sandboxs_variables_and_directory_are_the_default(box: Cli) -> None:
+def test_the_sandboxs_variables_and_directory_are_the_default(box: Apart) -> None:
     assert box.out("exec", ID, 'pwd; echo "$FROM_SANDBOX"') == f"{box.work}\nyes\n"
     assert box.out("exec", ID, 'echo "$FROM_SANDBOX"', "--env", "FROM_SANDBOX=mine") == "mine\n"
 
 
-def test_another_user(box: Cli) -> None:
+def test_another_user(box: Apart) -> None:
     myself = pwd.getpwuid(os.getuid()).pw_name
     assert box.out("exec", ID, "id -un", "--user", myself) == f"{myself}\n"
     done = box.run("exec", ID, "true", "--user", "nobody-has-this")
     assert (done.returncode, done.stdout) == (1, b"") and b"nobody-has-this" in done.stderr
 
 
-def test_a_directory_that_is_missing(box: Cli) -> None:
+def test_a_directory_that_is_missing(box: Apart) -> None:
     done = box.run("exec", ID, "true", "--cwd", "/does/not/exist")
     assert done.returncode == 1 and b"/does/not/exist" in done.stderr
 
 
-def test_no_input_is_no_input(box: Cli) -> None:
+def test_no_input_is_no_input(box: Apart) -> None:
     assert box.run("exec", ID, "cat; echo end").stdout == b"end\n"
 
 
-def test_an_empty_input_ends_at_once(box: Cli, tmp_path: Path) -> None:
+def test_an_empty_input_ends_at_once(box: Apart, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with (tmp_path / "empty").open("rb") as empty:
         assert box.run("exec", ID, "cat; echo end", stdin=empty).stdout == b"end\n"
 
 
-def test_an_input_that_never_comes_does_not_hold_the_command_up(box: Cli) -> None:
+def test_an_input_that_never_comes_does_not_hold_the_command_up(box: Apart) -> None:
     reader, writer = os.pipe()
     try:
         assert box.run("exec", ID, "echo done", stdin=reader).stdout == b"done\n"
@@ -189,7 +189,7 @@ def test_an_input_that_never_comes_does_not_hold_the_command_up(box: Cli) -> Non
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
-def test_a_closed_standard_stream_is_not_taken_for_another_one(box: Cli, tmp_path: Path, closed: str) -> None:
+def test_a_closed_standard_stream_is_not_taken_for_another_one(box: Apart, tmp_path: Path, closed: str) -> None:
     """The number of a closed stream is free: without care, a socket of ours gets it."""
     file = tmp_path / "ran"
     command = f"cat; echo out; echo err >&2; echo {closed[0]} > {file}"
@@ -218,7 +218,7 @@ def interrupt_when_written(file: Path) -> threading.Thread:
 
 
 def test_an_ignored_interrupt_is_followed_by_harder_ones(
-    box: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    box: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sandboxd.cli.execute.GRACE_S", 0.4)
     file = tmp_path / "pid"
@@ -229,7 +229,7 @@ def test_an_ignored_interrupt_is_followed_by_harder_ones(
     assert capfd.readouterr().out == "INT\nTERM\n"
 
 
-def test_an_interrupt_waits_until_it_is_known_what_runs(box: Cli, relay: Relay, tmp_path: Path) -> None:
+def test_an_interrupt_waits_until_it_is_known_what_runs(box: Apart, relay: Relay, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     relay.answering.clear()
     process = box.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
@@ -243,7 +243,7 @@ def test_an_interrupt_waits_until_it_is_known_what_runs(box: Cli, relay: Relay, 
 
 
 def test_an_interrupt_does_not_wait_for_ever(
-    box: Cli, relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    box: Apart, relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sandboxd.cli.execute.GRACE_S", 0.2)
     file = tmp_path / "pid"
@@ -256,7 +256,7 @@ def test_an_interrupt_does_not_wait_for_ever(
     os.kill(int(file.read_text()), signal.SIGKILL)
 
 
-def test_a_command_may_end_by_itself_after_an_interrupt(box: Cli, tmp_path: Path) -> None:
+def test_a_command_may_end_by_itself_after_an_interrupt(box: Apart, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     process = box.start("exec", ID, program(file, "print('cleaned', flush=True); os._exit(0)"))
     wait_for(file)
@@ -265,14 +265,14 @@ def test_a_command_may_end_by_itself_after_an_interrupt(box: Cli, tmp_path: Path
     assert (process.returncode, out, err) == (130, b"cleaned\n", b"")
 
 
-def test_json_of_a_time_limit(box: Cli) -> None:
+def test_json_of_a_time_limit(box: Apart) -> None:
     done = box.run("exec", ID, "echo begun; sleep 300", "--timeout", "0.4", "--json")
     answer = json.loads(done.stdout)
     assert done.returncode == 124
     assert (answer["exitCode"], answer["timedOut"], answer["stdout"]) == (124, True, "begun\n")
 
 
-def test_output_that_cannot_be_written_ends_the_command(box: Cli, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_ends_the_command(box: Apart, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     with open("/dev/full", "wb") as full:
         done = box.run("exec", ID, f"echo $$ >{file}; echo out; exec sleep 300", stdout=full)
@@ -281,7 +281,7 @@ def test_output_that_cannot_be_written_ends_the_command(box: Cli, tmp_path: Path
     assert gone(int(file.read_text()))
 
 
-def test_a_connection_that_breaks(box: Cli, relay: Relay, tmp_path: Path) -> None:
+def test_a_connection_that_breaks(box: Apart, relay: Relay, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     process = box.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
     wait_for(file)
@@ -292,7 +292,7 @@ def test_a_connection_that_breaks(box: Cli, relay: Relay, tmp_path: Path) -> Non
     os.kill(int(file.read_text()), signal.SIGKILL)
 
 
-def test_a_sandbox_that_is_removed_meanwhile(box: Cli, relay: Relay, control: ControlPlane, tmp_path: Path) -> None:
+def test_a_sandbox_that_is_removed_meanwhile(box: Apart, relay: Relay, control: ControlPlane, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     process = box.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
     wait_for(file)
@@ -328,7 +328,7 @@ def test_a_gateway_that_answers_nonsense(
 
 
 def test_a_time_limit_is_refused_in_the_background(lone: Cli) -> None:
-    done = lone.run("exec", ID, "true", "--background", "--timeout", "5")
+    done = Apart(lone.config, lone.work).run("exec", ID, "true", "--background", "--timeout", "5")
     assert done.returncode == 2 and b"--background" in done.stderr
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sandboxd.cli.agent import Agent
 from sandboxd.cli.feeding import Feeder, wanted
-from tests.unit.envd.client import Running, eventually
+from tests.unit.envd.client import eventually
 from tests.unit.sandboxd.cli.doubles import Relay
 
 
@@ -37,32 +37,20 @@ def pipe() -> Iterator[Pipe]:
 
 
 @pytest.fixture
-def relay(agent: Running) -> Iterator[Relay]:
-    made = Relay(agent.port)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def client(relay: Relay, sandbox: dict[str, Any]) -> Agent:
-    return Agent(relay.address, sandbox)
-
-
-@pytest.fixture
-def start(client: Agent) -> Iterator[Any]:
+def start(relayed: Agent) -> Iterator[Any]:
     """Starts a shell command of which nobody reads the output; returns its pid."""
     started: list[int] = []
 
     def begin(command: str) -> int:
-        connection = client.connect()
+        connection = relayed.connect()
         message = {"process": {"cmd": "/bin/bash", "args": ["-c", command]}, "stdin": True}
-        pid = int(next(client.start(connection, message))["start"]["pid"])
+        pid = int(next(relayed.start(connection, message))["start"]["pid"])
         connection.close()
         started.append(pid)
         return pid
 
     yield begin
-    alive = {process["pid"] for process in client.call("process.Process/List", {}).get("processes", [])}
+    alive = {process["pid"] for process in relayed.call("process.Process/List", {}).get("processes", [])}
     for pid in alive & set(started):
         os.kill(pid, signal.SIGKILL)
 
@@ -80,9 +68,9 @@ def test_what_is_wanted(tmp_path: Path, pipe: Pipe) -> None:
     os.close(terminal)
 
 
-def test_all_of_it_arrives_and_then_its_end(start: Any, client: Agent, pipe: Pipe, tmp_path: Path) -> None:
+def test_all_of_it_arrives_and_then_its_end(start: Any, relayed: Agent, pipe: Pipe, tmp_path: Path) -> None:
     feeder = Feeder(
-        client, pipe.reader, start(f"cat >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/whole"), lambda: None
+        relayed, pipe.reader, start(f"cat >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/whole"), lambda: None
     )
     feeder.start()
     data = os.urandom(300_000)
@@ -94,8 +82,8 @@ def test_all_of_it_arrives_and_then_its_end(start: Any, client: Agent, pipe: Pip
     assert (tmp_path / "whole").read_bytes() == data and feeder.failure == ""
 
 
-def test_an_end_without_input(start: Any, client: Agent, pipe: Pipe, tmp_path: Path) -> None:
-    feeder = Feeder(client, pipe.reader, start(f"cat; touch {tmp_path}/done"), lambda: None)
+def test_an_end_without_input(start: Any, relayed: Agent, pipe: Pipe, tmp_path: Path) -> None:
+    feeder = Feeder(relayed, pipe.reader, start(f"cat; touch {tmp_path}/done"), lambda: None)
     feeder.start()
     pipe.end()
     eventually((tmp_path / "done").exists, "the process has seen the end")
@@ -103,15 +91,15 @@ def test_an_end_without_input(start: Any, client: Agent, pipe: Pipe, tmp_path: P
 
 
 @pytest.mark.parametrize("command", ["true", "exec <&-; sleep 300"])
-def test_a_process_that_takes_no_more_is_no_failure(start: Any, client: Agent, command: str) -> None:
+def test_a_process_that_takes_no_more_is_no_failure(start: Any, relayed: Agent, command: str) -> None:
     with open("/dev/zero", "rb") as endless:
-        feeder = Feeder(client, endless.fileno(), start(command), lambda: None)
+        feeder = Feeder(relayed, endless.fileno(), start(command), lambda: None)
         feeder.start()
         eventually(lambda: not feeder._thread.is_alive(), "it has given up")
     assert feeder.failure == ""
 
 
-def test_the_pace_is_that_of_the_process(start: Any, client: Agent, relay: Relay) -> None:
+def test_the_pace_is_that_of_the_process(start: Any, relayed: Agent, relay: Relay) -> None:
     """One that does not read holds the input up, and no memory fills."""
 
     def rests() -> bool:
@@ -121,7 +109,7 @@ def test_the_pace_is_that_of_the_process(start: Any, client: Agent, relay: Relay
 
     pid = start("exec sleep 300")
     with open("/dev/zero", "rb") as endless:
-        feeder = Feeder(client, endless.fileno(), pid, lambda: None)
+        feeder = Feeder(relayed, endless.fileno(), pid, lambda: None)
         feeder.start()
         eventually(rests, "nothing moves any more")
         assert feeder._thread.is_alive() and feeder.failure == ""
@@ -130,9 +118,9 @@ def test_the_pace_is_that_of_the_process(start: Any, client: Agent, relay: Relay
         eventually(lambda: not feeder._thread.is_alive(), "it has given up")
 
 
-def test_a_connection_that_breaks_is_told(start: Any, client: Agent, relay: Relay, pipe: Pipe) -> None:
+def test_a_connection_that_breaks_is_told(start: Any, relayed: Agent, relay: Relay, pipe: Pipe) -> None:
     told = threading.Event()
-    feeder = Feeder(client, pipe.reader, start("sleep 300"), told.set)
+    feeder = Feeder(relayed, pipe.reader, start("sleep 300"), told.set)
     feeder.start()
     os.write(pipe.writer, b"first")
     eventually(lambda: relay.forwarded > 500, "the first piece is under way")
@@ -142,10 +130,10 @@ def test_a_connection_that_breaks_is_told(start: Any, client: Agent, relay: Rela
     assert told.wait(10) and feeder.failure
 
 
-def test_an_input_that_cannot_be_read_is_told(start: Any, client: Agent, tmp_path: Path) -> None:
+def test_an_input_that_cannot_be_read_is_told(start: Any, relayed: Agent, tmp_path: Path) -> None:
     told = threading.Event()
     fd = os.open(tmp_path, os.O_RDONLY)
-    feeder = Feeder(client, fd, start("cat"), told.set)
+    feeder = Feeder(relayed, fd, start("cat"), told.set)
     feeder.start()
     assert told.wait(10) and "Is a directory" in feeder.failure
     os.close(fd)

@@ -6,12 +6,6 @@ import pytest
 
 from sandboxd.cli.agent import Agent, AgentError
 from sandboxd.cli.inputs import KEEPALIVE, InputStream, takes_no_more
-from tests.unit.envd.client import Running
-
-
-@pytest.fixture
-def client(agent: Running, sandbox: dict[str, Any]) -> Agent:
-    return Agent(("127.0.0.1", agent.port), sandbox)
 
 
 @pytest.mark.parametrize(("kind", "how"), [("stdin", {"stdin": True}), ("pty", {"pty": {}})])

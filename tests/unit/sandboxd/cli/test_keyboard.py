@@ -13,7 +13,7 @@ import pytest
 from sandboxd.cli import keyboard
 from sandboxd.cli.agent import Agent, AgentError
 from sandboxd.cli.keyboard import PENDING_BYTES, Escapes, Keyboard
-from tests.unit.envd.client import Running, eventually
+from tests.unit.envd.client import eventually
 from tests.unit.sandboxd.cli.doubles import Relay, Scripted, answer_of
 
 Start = Callable[[str], int]
@@ -59,26 +59,14 @@ def test_an_escape_may_come_in_pieces() -> None:
 
 
 @pytest.fixture
-def relay(agent: Running) -> Iterator[Relay]:
-    made = Relay(agent.port)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def client(relay: Relay, sandbox: dict[str, Any]) -> Agent:
-    return Agent(relay.address, sandbox)
-
-
-@pytest.fixture
-def start(client: Agent) -> Iterator[Start]:
+def start(relayed: Agent) -> Iterator[Start]:
     """Starts a shell command in a terminal that nobody watches; returns its pid once it is ready for keys."""
     started: list[int] = []
 
     def begin(command: str) -> int:
-        connection = client.connect()
+        connection = relayed.connect()
         process = {"cmd": "/bin/bash", "args": ["-c", f"stty raw -echo; echo ready; {command}"]}
-        events = client.start(connection, {"process": process, "pty": {}})
+        events = relayed.start(connection, {"process": process, "pty": {}})
         pid = int(next(events)["start"]["pid"])
         next(events)
         connection.close()
@@ -86,17 +74,17 @@ def start(client: Agent) -> Iterator[Start]:
         return pid
 
     yield begin
-    alive = {process["pid"] for process in client.call("process.Process/List", {}).get("processes", [])}
+    alive = {process["pid"] for process in relayed.call("process.Process/List", {}).get("processes", [])}
     for pid in alive & set(started):
         os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
-def typing(client: Agent) -> Iterator[Callable[[int], Keyboard]]:
+def typing(relayed: Agent) -> Iterator[Callable[[int], Keyboard]]:
     made: list[Keyboard] = []
 
     def begin(pid: int) -> Keyboard:
-        made.append(Keyboard(client, pid))
+        made.append(Keyboard(relayed, pid))
         return made[-1]
 
     yield begin

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sandboxd import logs
-from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Cli, ControlPlane, answer_of
+from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Apart, Cli, ControlPlane, answer_of
 from tests.unit.sandboxd.conftest import START, FakeLog, World, until
 
 LINES = [
@@ -101,9 +101,10 @@ def written(used: Cli, world: World, monkeypatch: pytest.MonkeyPatch) -> FakeLog
 
 def test_a_log(used: Cli, written: FakeLog) -> None:
     written.write(START + 2, "second")
-    assert used.out("logs", ID[:4]) == "first\nsecond\n"
-    assert used.out("logs", ID, "--lines", "1") == "second\n"
-    assert [line.split()[1] for line in used.out("logs", ID, "--events").splitlines()][-2:] == ["agent", "agent"]
+    apart = Apart(used.config, used.work)
+    assert apart.out("logs", ID[:4]) == "first\nsecond\n"
+    assert apart.out("logs", ID, "--lines", "1") == "second\n"
+    assert [line.split()[1] for line in apart.out("logs", ID, "--events").splitlines()][-2:] == ["agent", "agent"]
 
 
 def test_following_ends_with_the_sandbox(used: Cli, written: FakeLog, world: World) -> None:
@@ -116,9 +117,10 @@ def test_following_ends_with_the_sandbox(used: Cli, written: FakeLog, world: Wor
         written.end()
         assert process.wait(DEADLINE_S) == 3
         assert b"removed by request" in process.stderr.read()
-    gone = used.run("logs", ID)
+    apart = Apart(used.config, used.work)
+    gone = apart.run("logs", ID)
     assert (gone.returncode, gone.stdout) == (3, b"") and b"removed by request" in gone.stderr
-    assert used.run("logs", ID, "--events").stdout.count(b"\n") == 3
+    assert apart.run("logs", ID, "--events").stdout.count(b"\n") == 3
 
 
 def test_ctrl_c_ends_following(used: Cli, written: FakeLog) -> None:

@@ -11,7 +11,8 @@ import pytest
 from sandboxd.cli import main, manage
 from sandboxd.cli.exits import BUSY, CliError
 from sandboxd.cli.output import ReaderGone
-from tests.unit.sandboxd.cli.doubles import SOURCE, Cli, ControlPlane
+from sandboxd.cli.verbs import every_name, find
+from tests.unit.sandboxd.cli.doubles import SOURCE, Apart, Cli, ControlPlane
 
 # Of the standard library: what only the daemon needs, or what takes milliseconds.
 EXPENSIVE = {"asyncio", "dataclasses", "email", "http.client", "inspect", "logging", "pathlib", "ssl", "subprocess"}
@@ -83,14 +84,14 @@ def test_a_pipe_that_closes_early(lone: Cli, control: ControlPlane) -> None:
     control.answer("GET /v2/sandboxes", 200, [])
     reader, writer = os.pipe()
     os.close(reader)
-    done = lone.run("list", stdout=writer)
+    done = Apart(lone.config, lone.work).run("list", stdout=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_full_disk(lone: Cli) -> None:
     with open("/dev/full", "wb") as full:
-        done = lone.run("version", stdout=full)
+        done = Apart(lone.config, lone.work).run("version", stdout=full)
     assert done.returncode == 1 and b"No space left on device" in done.stderr and b"Traceback" not in done.stderr
 
 
@@ -142,3 +143,24 @@ def test_a_verb_loads_no_other_verbs_module() -> None:
     others = {"sandboxd.cli.execute", "sandboxd.cli.shell", "sandboxd.cli.transfer", "tarfile", "termios"}
     for module in ("manage", "files", "contents"):
         assert not others & loaded(module), module
+
+
+ALONE = """\
+import os, sys
+sys.path.insert(0, sys.argv.pop(1))
+import sandboxd.cli
+for name in sys.argv[1:]:
+    if os.fork() == 0:
+        __import__(f"sandboxd.cli.{name}")
+        os._exit(0)
+    if os.wait()[1]:
+        sys.exit(name)
+"""
+
+
+def test_each_verbs_module_can_be_imported_first() -> None:
+    """Most tests run verbs in a process in which everything is imported already."""
+    modules = sorted({find(name).module for name in every_name()})
+    command = [sys.executable, "-I", "-S", "-c", ALONE, str(SOURCE), *modules]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and len(modules) > 10

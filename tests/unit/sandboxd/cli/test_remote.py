@@ -8,15 +8,9 @@ import pytest
 
 from sandboxd.cli import remote as there
 from sandboxd.cli.agent import Agent, AgentError
-from tests.unit.envd.client import Running
 from tests.unit.sandboxd.cli.doubles import ID
 
 USERS = f"The users of the sandbox: docker-sandbox exec {ID} 'getent passwd'"
-
-
-@pytest.fixture
-def client(agent: Running, sandbox: dict[str, Any]) -> Agent:
-    return Agent(("127.0.0.1", agent.port), sandbox)
 
 
 def test_the_kind_of_what_is_there(client: Agent, remote: Path) -> None:

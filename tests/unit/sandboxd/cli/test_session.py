@@ -14,30 +14,18 @@ from sandboxd.cli.exits import CliError
 from sandboxd.cli.interrupts import Interrupts
 from sandboxd.cli.session import Session, Window
 from sandboxd.cli.terminal import Terminal
-from tests.unit.envd.client import Running, eventually
+from tests.unit.envd.client import eventually
 from tests.unit.sandboxd.cli.doubles import Relay, Scripted
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
 
 
 @pytest.fixture
-def relay(agent: Running) -> Iterator[Relay]:
-    made = Relay(agent.port)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def client(relay: Relay, sandbox: dict[str, Any]) -> Agent:
-    return Agent(relay.address, sandbox)
-
-
-@pytest.fixture
-def pid(client: Agent) -> Iterator[int]:
+def pid(relayed: Agent) -> Iterator[int]:
     """A program in a terminal of 80x24."""
-    connection = client.connect()
+    connection = relayed.connect()
     message = {"process": {"cmd": "sleep", "args": ["300"]}, "pty": session.pty((80, 24))}
-    found = int(next(client.start(connection, message))["start"]["pid"])
+    found = int(next(relayed.start(connection, message))["start"]["pid"])
     yield found
     os.kill(found, signal.SIGKILL)
     connection.close()
@@ -55,8 +43,8 @@ def settle(window: Window) -> None:
         window.read_answer()
 
 
-def test_a_new_size_is_told_and_an_old_one_is_not(client: Agent, relay: Relay, pid: int) -> None:
-    window = Window(client, pid, (80, 24))
+def test_a_new_size_is_told_and_an_old_one_is_not(relayed: Agent, relay: Relay, pid: int) -> None:
+    window = Window(relayed, pid, (80, 24))
     for same in ((80, 24), (0, 0)):
         window.tell(same)
         assert not window.busy
@@ -66,8 +54,8 @@ def test_a_new_size_is_told_and_an_old_one_is_not(client: Agent, relay: Relay, p
     assert size_of_terminal(pid) == (100, 30)
 
 
-def test_only_the_last_of_many_sizes_counts(client: Agent, relay: Relay, pid: int) -> None:
-    window = Window(client, pid, (80, 24))
+def test_only_the_last_of_many_sizes_counts(relayed: Agent, relay: Relay, pid: int) -> None:
+    window = Window(relayed, pid, (80, 24))
     relay.answering.clear()
     window.tell((81, 24))
     before = relay.forwarded
@@ -81,8 +69,8 @@ def test_only_the_last_of_many_sizes_counts(client: Agent, relay: Relay, pid: in
     eventually(lambda: before < relay.forwarded < before + 3_000, "two requests were made, or three")
 
 
-def test_a_size_that_cannot_be_told_ends_nothing(client: Agent, relay: Relay, pid: int) -> None:
-    window = Window(client, pid, (80, 24))
+def test_a_size_that_cannot_be_told_ends_nothing(relayed: Agent, relay: Relay, pid: int) -> None:
+    window = Window(relayed, pid, (80, 24))
     relay.answering.clear()
     window.tell((81, 24))
     relay.cut()
@@ -94,8 +82,8 @@ def test_a_size_that_cannot_be_told_ends_nothing(client: Agent, relay: Relay, pi
     window.close()
 
 
-def test_a_size_for_a_program_that_has_gone(client: Agent) -> None:
-    window = Window(client, 2**31 - 1, (80, 24))
+def test_a_size_for_a_program_that_has_gone(relayed: Agent) -> None:
+    window = Window(relayed, 2**31 - 1, (80, 24))
     window.tell((81, 24))
     settle(window)
 

@@ -17,7 +17,7 @@ from sandboxd.cli.agent import Agent
 from sandboxd.cli.arguments import parse
 from tests.unit.envd.client import eventually, running_agent
 from tests.unit.sandboxd.cli.conftest import TOKEN
-from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Cli, ControlPlane, Relay, write_place
+from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Apart, Cli, ControlPlane, Relay, write_place
 from tests.unit.sandboxd.cli.seats import PROMPT, Seat, seated
 from tests.unit.sandboxd.cli.test_execute import gone, wait_for
 
@@ -54,7 +54,7 @@ def sleeper(file: Path) -> str:
     return f"echo $$ >{file}; echo lasting; exec sleep 300"
 
 
-def test_a_login_shell_echoes_answers_and_ends_with_its_code(box: Cli) -> None:
+def test_a_login_shell_echoes_answers_and_ends_with_its_code(box: Apart) -> None:
     with seated(box, "shell", ID) as seat:
         seat.prompt()
         assert seat.is_raw()
@@ -70,7 +70,7 @@ def test_a_login_shell_echoes_answers_and_ends_with_its_code(box: Cli) -> None:
         assert seat.rest().replace("\r\n", " ").split() == ["exit", "7", "logout"]
 
 
-def test_a_command_has_its_directory_variables_and_terminal(box: Cli) -> None:
+def test_a_command_has_its_directory_variables_and_terminal(box: Apart) -> None:
     command = 'pwd; echo "$A $FROM_SANDBOX $TERM"; stty size; tty; exit 3'
     with seated(box, "shell", ID, command, "--cwd", "/", "--env", "A=x y", TERM="xterm-kitty") as seat:
         assert seat.end() == 3
@@ -79,12 +79,12 @@ def test_a_command_has_its_directory_variables_and_terminal(box: Cli) -> None:
 
 
 @pytest.mark.parametrize(("command", "code"), [("true", 0), ("exit 255", 255), ("kill -9 $$", 137)])
-def test_the_exit_code_is_the_programs_own(box: Cli, command: str, code: int) -> None:
+def test_the_exit_code_is_the_programs_own(box: Apart, command: str, code: int) -> None:
     with seated(box, "shell", ID, command) as seat:
         assert (seat.end(), seat.rest()) == (code, "")
 
 
-def test_control_keys_go_to_the_program(box: Cli) -> None:
+def test_control_keys_go_to_the_program(box: Apart) -> None:
     with seated(box, "shell", ID) as seat:
         seat.prompt()
         seat.run("sh -c 'echo begun; exec sleep 300'")  # so that it is in the foreground when it says so
@@ -106,7 +106,7 @@ def test_control_keys_go_to_the_program(box: Cli) -> None:
         assert seat.end() == 0
 
 
-def test_a_resize_reaches_the_program(box: Cli) -> None:
+def test_a_resize_reaches_the_program(box: Apart) -> None:
     with seated(box, "shell", ID, python(ON_RESIZE)) as seat:
         seat.read_until(b"watching\r\n")
         seat.resize(132, 50)
@@ -117,7 +117,7 @@ def test_a_resize_reaches_the_program(box: Cli) -> None:
         assert seat.end() == 128 + signal.SIGQUIT
 
 
-def test_stty_sees_the_size_of_our_window(box: Cli) -> None:
+def test_stty_sees_the_size_of_our_window(box: Apart) -> None:
     with seated(box, "shell", ID) as seat:
         seat.prompt()
         seat.resize(91, 17)
@@ -129,7 +129,7 @@ def test_stty_sees_the_size_of_our_window(box: Cli) -> None:
         eventually(seen, "stty tells the new size")
 
 
-def test_a_full_screen_program_draws_and_reacts(box: Cli) -> None:
+def test_a_full_screen_program_draws_and_reacts(box: Apart) -> None:
     with seated(box, "shell", ID, python(FULL_SCREEN)) as seat:
         seat.read_until(b"[size 80x24 key none]")
         seat.type(b"x")
@@ -147,7 +147,7 @@ def test_a_full_screen_program_draws_and_reacts(box: Cli) -> None:
         assert seat.end() == 0 and seat.settings_now() == seat.settings
 
 
-def test_bytes_pass_unchanged_both_ways(box: Cli, tmp_path: Path) -> None:
+def test_bytes_pass_unchanged_both_ways(box: Apart, tmp_path: Path) -> None:
     sent, wanted = os.urandom(100_000).replace(b"~", b""), os.urandom(200_000)
     (tmp_path / "wanted").write_bytes(wanted)
     command = f"stty raw -echo; printf begin; cat {tmp_path}/wanted; head -c {len(sent)} | sha256sum"
@@ -158,7 +158,7 @@ def test_bytes_pass_unchanged_both_ways(box: Cli, tmp_path: Path) -> None:
         assert seat.end() == 0
 
 
-def test_a_flood_of_output_can_be_interrupted(box: Cli) -> None:
+def test_a_flood_of_output_can_be_interrupted(box: Apart) -> None:
     with seated(box, "shell", ID) as seat:
         seat.prompt()
         seat.run("yes")
@@ -170,7 +170,7 @@ def test_a_flood_of_output_can_be_interrupted(box: Cli) -> None:
 
 
 def test_without_a_terminal_it_says_what_to_use(lone: Cli, control: ControlPlane) -> None:
-    done = lone.run("shell", ID, stdin=b"exit\n")
+    done = Apart(lone.config, lone.work).run("shell", ID, stdin=b"exit\n")
     assert (done.returncode, done.stdout) == (2, b"")
     assert (
         done.stderr.startswith(b"docker-sandbox: error: shell needs a terminal") and b"exec ID COMMAND" in done.stderr
@@ -186,14 +186,14 @@ def test_without_a_terminal_it_says_what_to_use(lone: Cli, control: ControlPlane
         ([ID, "--user", "nobody-has-this"], 1, "invalid username: 'nobody-has-this'"),
     ],
 )
-def test_what_cannot_begin_says_why(box: Cli, arguments: list[str], code: int, words: str) -> None:
+def test_what_cannot_begin_says_why(box: Apart, arguments: list[str], code: int, words: str) -> None:
     with seated(box, "shell", *arguments) as seat:
         assert seat.end() == code
         assert seat.rest() == f"docker-sandbox: error: {words}\r\n"
         assert seat.settings_now() == seat.settings
 
 
-def test_an_escape_leaves_a_program_that_does_not_listen(box: Cli, tmp_path: Path) -> None:
+def test_an_escape_leaves_a_program_that_does_not_listen(box: Apart, tmp_path: Path) -> None:
     with seated(box, "shell", ID, f"stty raw -echo; trap '' INT TSTP; {sleeper(tmp_path / 'pid')}") as seat:
         seat.read_until(b"lasting")
         seat.type(b"\x03\x1a\r~")
@@ -203,7 +203,7 @@ def test_an_escape_leaves_a_program_that_does_not_listen(box: Cli, tmp_path: Pat
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-def test_a_tilde_elsewhere_is_a_tilde(box: Cli) -> None:
+def test_a_tilde_elsewhere_is_a_tilde(box: Apart) -> None:
     with seated(box, "shell", ID) as seat:
         seat.prompt()
         seat.run("echo a~.b")
@@ -213,7 +213,7 @@ def test_a_tilde_elsewhere_is_a_tilde(box: Cli) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_us_restores_the_terminal_and_ends_the_program(box: Cli, tmp_path: Path, number: int) -> None:
+def test_a_signal_to_us_restores_the_terminal_and_ends_the_program(box: Apart, tmp_path: Path, number: int) -> None:
     with seated(box, "shell", ID, sleeper(tmp_path / "pid")) as seat:
         seat.read_until(b"lasting")
         seat.process.send_signal(number)
@@ -222,7 +222,7 @@ def test_a_signal_to_us_restores_the_terminal_and_ends_the_program(box: Cli, tmp
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-def test_a_closed_window_ends_the_program_and_its_jobs(box: Cli, tmp_path: Path) -> None:
+def test_a_closed_window_ends_the_program_and_its_jobs(box: Apart, tmp_path: Path) -> None:
     file = tmp_path / "pids"
     with seated(box, "shell", ID) as seat:
         seat.prompt()
@@ -233,7 +233,7 @@ def test_a_closed_window_ends_the_program_and_its_jobs(box: Cli, tmp_path: Path)
     assert all(gone(int(pid)) for pid in file.read_text().split())
 
 
-def test_the_terminal_is_raw_again_after_a_stop(box: Cli) -> None:
+def test_the_terminal_is_raw_again_after_a_stop(box: Apart) -> None:
     with seated(box, "shell", ID) as seat:
         seat.prompt()
         seat.process.send_signal(signal.SIGSTOP)
@@ -250,7 +250,7 @@ def _state(seat: Seat) -> str:
     return Path(f"/proc/{seat.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def test_a_lost_connection_is_told_and_the_screen_brought_to_rest(box: Cli, relay: Relay, tmp_path: Path) -> None:
+def test_a_lost_connection_is_told_and_the_screen_brought_to_rest(box: Apart, relay: Relay, tmp_path: Path) -> None:
     with seated(box, "shell", ID, f"echo $$ >{tmp_path}/pid; {python(FULL_SCREEN)}") as seat:
         seat.read_until(b"\x1b[?1049h")
         seat.read_until(b"key none]")
@@ -265,7 +265,7 @@ def test_a_lost_connection_is_told_and_the_screen_brought_to_rest(box: Cli, rela
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-def test_a_lost_gateway_is_told(box: Cli, relay: Relay, tmp_path: Path) -> None:
+def test_a_lost_gateway_is_told(box: Apart, relay: Relay, tmp_path: Path) -> None:
     with seated(box, "shell", ID, sleeper(tmp_path / "pid")) as seat:
         seat.read_until(b"lasting")
         relay.stop()
@@ -276,7 +276,7 @@ def test_a_lost_gateway_is_told(box: Cli, relay: Relay, tmp_path: Path) -> None:
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-def test_a_sandbox_that_is_removed_meanwhile(box: Cli, control: ControlPlane, tmp_path: Path) -> None:
+def test_a_sandbox_that_is_removed_meanwhile(box: Apart, control: ControlPlane, tmp_path: Path) -> None:
     with running_agent(tmp_path, sandboxID=ID, accessToken=TOKEN, envs={"HOME": str(tmp_path)}) as agent:
         write_place(box.config, control.path, ("127.0.0.1", agent.port))
         with seated(box, "shell", ID, sleeper(tmp_path / "pid")) as seat:
@@ -288,7 +288,7 @@ def test_a_sandbox_that_is_removed_meanwhile(box: Cli, control: ControlPlane, tm
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-def test_output_that_cannot_be_written_ends_the_program(box: Cli, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_ends_the_program(box: Apart, tmp_path: Path) -> None:
     """Standard output may go elsewhere, as in `shell ID | tee log`."""
     file = tmp_path / "pid"
     with seated(box, "version") as seat:  # for its terminal

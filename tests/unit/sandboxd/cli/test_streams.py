@@ -2,20 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sandboxd.cli import streams
 from sandboxd.cli.agent import Agent, AgentError
 from sandboxd.cli.exits import CliError
-from tests.unit.envd.client import Running
 from tests.unit.sandboxd.cli.doubles import Relay
-
-
-@pytest.fixture
-def client(agent: Running, sandbox: dict[str, Any]) -> Agent:
-    return Agent(("127.0.0.1", agent.port), sandbox)
 
 
 def test_there_and_back(client: Agent, remote: Path) -> None:
@@ -40,18 +33,17 @@ def test_refusals_are_the_agents(client: Agent, remote: Path) -> None:
     assert caught.value.status == 400 and "is a directory" in str(caught.value)
 
 
-def test_what_breaks_off_is_an_error(client: Agent, relay: Relay, sandbox: dict[str, Any], remote: Path) -> None:
+def test_what_breaks_off_is_an_error(relay: Relay, relayed: Agent, remote: Path) -> None:
     (remote / "f").write_bytes(bytes(900_000))
     relay.limit = 500_000
-    behind = Agent(relay.address, sandbox)
     got = 0
     with pytest.raises(CliError, match="broke"):
-        for piece in streams.read(behind, f"{remote}/f"):
+        for piece in streams.read(relayed, f"{remote}/f"):
             got += len(piece)
     assert 0 < got < 900_000
     relay.limit = 0
     with pytest.raises(CliError, match="broke"):
-        streams.write(behind, f"{remote}/g", [b"x"])
+        streams.write(relayed, f"{remote}/g", [b"x"])
 
 
 def test_pieces_come_as_they_are_written() -> None:

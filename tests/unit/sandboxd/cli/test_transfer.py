@@ -15,7 +15,16 @@ import pytest
 
 from sandboxd.cli.transfer import own_name
 from tests.unit.envd.client import eventually
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Inside, Relay, Scripted, answer_of, write_place
+from tests.unit.sandboxd.cli.doubles import (
+    ID,
+    Apart,
+    ControlPlane,
+    Inside,
+    Relay,
+    Scripted,
+    answer_of,
+    write_place,
+)
 
 HUGE_BYTES = 100_000_000
 ODD = b"\xff\n 'x"
@@ -33,7 +42,7 @@ class Refusing(Scripted):
 
 
 @pytest.fixture
-def run(box: Cli, capfdbinary: pytest.CaptureFixture[bytes]) -> Inside:
+def run(box: Apart, capfdbinary: pytest.CaptureFixture[bytes]) -> Inside:
     return Inside(box, capfdbinary)
 
 
@@ -166,7 +175,7 @@ def test_names_of_every_kind(run: Inside, remote: Path, here: Path, name: str) -
     assert (here / name).read_text() == (here / "before").read_text()
 
 
-def test_pipes(box: Cli, remote: Path) -> None:
+def test_pipes(box: Apart, remote: Path) -> None:
     data = os.urandom(1_500_000)
     box.out("upload", ID, "-", str(remote / "piped"), stdin=data)
     assert (remote / "piped").read_bytes() == data
@@ -280,7 +289,7 @@ def test_a_refusal_before_the_end_stops_the_upload(run: Inside, control: Control
         gateway.stop()
 
 
-def test_an_interrupted_download_cleans_up(box: Cli, remote: Path, here: Path) -> None:
+def test_an_interrupted_download_cleans_up(box: Apart, remote: Path, here: Path) -> None:
     with (remote / "huge").open("wb") as file:
         file.truncate(20 << 30)
     process = box.start("download", ID, str(remote / "huge"), str(here / "huge"))
@@ -289,7 +298,7 @@ def test_an_interrupted_download_cleans_up(box: Cli, remote: Path, here: Path) -
     assert code == 128 + signal.SIGTERM and "Traceback" not in err and names(here) == []
 
 
-def test_nohup_is_respected(box: Cli, remote: Path) -> None:
+def test_nohup_is_respected(box: Apart, remote: Path) -> None:
     process = box.start(
         "upload",
         ID,
@@ -307,7 +316,7 @@ def test_nohup_is_respected(box: Cli, remote: Path) -> None:
     assert process.returncode == 0 and (remote / "slow").read_text() == "one two"
 
 
-def test_a_huge_file_does_not_grow_the_process(box: Cli, remote: Path, here: Path) -> None:
+def test_a_huge_file_does_not_grow_the_process(box: Apart, remote: Path, here: Path) -> None:
     with (here / "huge").open("wb") as file:
         file.truncate(HUGE_BYTES)
         file.seek(HUGE_BYTES - 3)
