@@ -4,6 +4,8 @@ import json
 import sqlite3
 from dataclasses import dataclass, field
 
+from sandboxd.policy import UNRESTRICTED, Policy, from_text
+
 # The states of a sandbox, and which may follow which. Nothing else decides that.
 TRANSITIONS = {
     "creating": ("warm", "running", "removing"),
@@ -32,6 +34,7 @@ class Claim:
     owner: str = ""  # the name of the API key that asks; empty for the command line
     on_timeout: str = "kill"  # or "pause"
     request: str = ""  # what makes a repetition of the same request known, empty for nothing
+    policy: Policy = UNRESTRICTED
 
     def ends_at(self, now: float) -> float | None:
         return None if self.timeout_s is None else now + self.timeout_s
@@ -67,6 +70,7 @@ class Sandbox:
     owner: str
     on_timeout: str
     request: str
+    policy: Policy
 
 
 def from_row(row: sqlite3.Row) -> Sandbox:
@@ -97,6 +101,7 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         owner=row["owner"],
         on_timeout=row["on_timeout"],
         request=row["request"],
+        policy=from_text(row["policy"]),
     )
 
 

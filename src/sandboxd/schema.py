@@ -105,6 +105,10 @@ MIGRATIONS = (
     ALTER TABLE templates ADD COLUMN memory_mb INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE templates ADD COLUMN cpus REAL NOT NULL DEFAULT 0;
     """,
+    # Where each sandbox may connect to: the JSON of `policy`.
+    """
+    ALTER TABLE sandboxes ADD COLUMN policy TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 
 

@@ -18,7 +18,7 @@ from sandboxd.api.answers import run
 from sandboxd.api.sandboxes import OPEN_ENDED_S, ORIGIN_HEADER, checked_envs
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
-from sandboxd.e2b import access, wire
+from sandboxd.e2b import access, network, wire
 from sandboxd.errors import Conflict, NotFound, QuotaReached, Unsupported
 from sandboxd.records import USED, ApiKey, Claim, Sandbox
 
@@ -62,6 +62,7 @@ def router(services: Services) -> APIRouter:
             owner=key.name,
             on_timeout=on_timeout,
             request=request,
+            policy=network.policy_of(body.network, body.allow_internet_access),
         )
         with quota.place(key, request) as before:
             return before or pool.obtain(template_name(body.templateID), claim)
@@ -138,13 +139,16 @@ class Quota:
 def refuse_unsupported(body: NewSandbox) -> None:
     """Never silently accepted: whoever asks for a wall must not get a sandbox without one. Raises Unsupported."""
     asked = {
-        "allow_internet_access=false": body.allow_internet_access is False,
         "autoResume": bool((body.autoResume or {}).get("enabled")),
         "autoPauseMemory=false": body.autoPauseMemory is False,
         "mcp": bool(body.mcp),
         "iam": bool(body.iam),
         "volumeMounts": bool(body.volumeMounts),
-        **{f"network.{name}": True for name, value in (body.network or {}).items() if wants(name, value)},
+        **{
+            f"network.{name}": True
+            for name, value in (body.network or {}).items()
+            if name not in network.HONOURED and wants(name, value)
+        },
     }
     if refused := [name for name, present in asked.items() if present]:
         raise Unsupported(

@@ -5,6 +5,7 @@ from typing import Any
 from sandboxd.api.answers import rfc3339
 from sandboxd.api.sandboxes import CLIENT_ID, ENVD_VERSION, OPEN_ENDED_S
 from sandboxd.config import Config
+from sandboxd.e2b import network
 from sandboxd.records import Sandbox
 from sandboxd.slotdir import access_token
 
@@ -47,6 +48,6 @@ def detailed(row: Sandbox, config: Config, key: bytes) -> dict[str, Any]:
         **listed(row),
         "envdAccessToken": access_token(key, row.id),
         "domain": config.domain,
-        "allowInternetAccess": True,
+        **network.described(row.policy),
         "lifecycle": {"onTimeout": row.on_timeout, "autoResume": False},
     }
