@@ -132,9 +132,10 @@ While it is paused it has no URL, its --timeout does not run, and exec, upload a
     "network": Verb(
         "network",
         """\
-Shows what a sandbox may reach, or replaces that, for connections that are open, too.
+Shows where a sandbox may go on the network, or replaces that at once.
 
-With any flag, what the others said before is forgotten. URLs, exec, upload and download work in any case.""",
+With any flag, what the others said before is forgotten. What is open already is cut, too. URLs, exec, upload and
+download work in any case.""",
         _network,
         """\
   docker-sandbox network 4f1c
