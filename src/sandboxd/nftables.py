@@ -67,7 +67,10 @@ def table_name(project: str) -> str:
 
 
 def chains(policy: Policy) -> dict[str, list[str]]:
-    """What a sandbox sends, by the chain `from`, and what comes back, by `to`. Empty when nothing is denied."""
+    """What a sandbox sends, by the chain `from`, and what comes back, by `to`. Empty when nothing is denied.
+
+    TCP may come back: the sandbox answers, and that is refused with a reset, which tells it of the end.
+    """
     if not policy.restricts:
         return {}
     denied = [] if policy.closed else policy.denied()
@@ -75,7 +78,7 @@ def chains(policy: Policy) -> dict[str, list[str]]:
     back = ["ct direction original return", *_exceptions("ip saddr", policy)]
     return {
         "from": [*sent, f"{_among('ip daddr', denied)}goto refuse"],
-        "to": [*back, f"{_among('ip saddr', denied)}drop"],
+        "to": [*back, f"{_among('ip saddr', denied)}meta l4proto != tcp drop"],
     }
 
 

@@ -110,8 +110,10 @@ def test_they_go_with_the_sandbox(world: World) -> None:
 @pytest.mark.parametrize("state", ["running", "paused", "stopped"])
 def test_another_policy_holds_at_once(world: World, state: str) -> None:
     row = create(world)
-    if state != "running":
-        {"paused": world.transitions.pause, "stopped": lambda one: world.transitions.stop(one, "test")}[state](row)
+    if state == "paused":
+        world.transitions.pause(row)
+    elif state == "stopped":
+        world.transitions.stop(row, "test")
     for policy in (PARTLY, CLOSED, UNRESTRICTED):
         changed = world.transitions.restrict(row, policy)
         assert (changed.policy, changed.state) == (policy, state)

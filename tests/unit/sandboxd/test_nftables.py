@@ -20,7 +20,7 @@ PARTLY = parse(["10.1.0.0/16", "192.0.2.7"], ["10.0.0.0/8", "203.0.113.0/24"])
 def test_a_closed_sandbox_sends_nothing_but_answers() -> None:
     assert nftables.chains(CLOSED) == {
         "from": ["ct direction reply return", "meta nfproto ipv6 goto refuse", "goto refuse"],
-        "to": ["ct direction original return", "drop"],
+        "to": ["ct direction original return", "meta l4proto != tcp drop"],
     }
 
 
@@ -35,7 +35,7 @@ def test_an_allow_stands_before_a_deny_both_ways() -> None:
         "to": [
             "ct direction original return",
             "ip saddr { 10.1.0.0/16, 192.0.2.7/32 } return",
-            "ip saddr { 10.0.0.0/8, 203.0.113.0/24 } drop",
+            "ip saddr { 10.0.0.0/8, 203.0.113.0/24 } meta l4proto != tcp drop",
         ],
     }
 
@@ -48,9 +48,8 @@ def test_where_nothing_is_denied_there_are_no_rules(policy: Policy) -> None:
 def test_the_script_of_one_sandbox() -> None:
     lines = nftables.script(TABLE, SLOT, CLOSED).splitlines()
     for hook in ("forward", "input"):
-        assert (
-            f"add chain inet {TABLE} {hook} {{ type filter hook {hook} priority filter - 10; policy accept; }}" in lines
-        )
+        made = f"{{ type filter hook {hook} priority filter - 10; policy accept; }}"
+        assert f"add chain inet {TABLE} {hook} {made}" in lines
     own = lines[lines.index(f"add chain inet acme-policies from-{SLOT}") :]
     (to_mark, to_count), (from_mark, from_count) = sorted(nftables.marks(CLOSED).items(), reverse=True)
     assert (to_mark[:3], to_count, from_mark[:5], from_count) == ("to ", 2, "from ", 3)
@@ -64,7 +63,7 @@ def test_the_script_of_one_sandbox() -> None:
         f"add chain inet acme-policies to-{SLOT}",
         f"flush chain inet acme-policies to-{SLOT}",
         f'add rule inet acme-policies to-{SLOT} ct direction original return comment "{to_mark}"',
-        f'add rule inet acme-policies to-{SLOT} drop comment "{to_mark}"',
+        f'add rule inet acme-policies to-{SLOT} meta l4proto != tcp drop comment "{to_mark}"',
         f'add element inet acme-policies to {{ "sb-{SLOT}" : jump to-{SLOT} }}',
     ]
 
