@@ -16,6 +16,7 @@ PACKAGES = [
     "logrotate",
     "mmdebstrap",
     "mount",
+    "nftables",
     "openssl",
     "python3",
     "python3-venv",

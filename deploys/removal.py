@@ -83,6 +83,12 @@ def _sandboxes(wanted: Settings, with_data: bool) -> None:
     else:
         running = OURS.format(kind="container", all="", project=wanted.project)
         when(name="Stop sandboxes", condition=running, commands=[f"docker stop $({running})"])
+    table = f"inet {wanted.project}-policies"
+    when(
+        name="Remove the rules of sandboxes",
+        condition=f"nft list tables inet | grep -x 'table {table}'",
+        commands=[f"nft delete table {table}"],
+    )
     mounts = f"findmnt --raw --noheadings --output TARGET | grep '^{wanted.state}/mounts/'"
     when(name="Unmount disks", condition=mounts, commands=[f"{mounts} | xargs umount --lazy"])
     used = "docker ps --all --format '{{.Image}}'"

@@ -11,6 +11,7 @@ from typing import Any
 from sandboxd.catalog import Catalog
 from sandboxd.config import Template
 from sandboxd.errors import LedgerError
+from sandboxd.policy import UNRESTRICTED, Policy, to_text
 from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Sandbox, from_row
 from sandboxd.routes import Route
 from sandboxd.spec import claimed_name
@@ -20,7 +21,15 @@ class Ledger(Catalog):
     """The open ledger; see Database."""
 
     def create(
-        self, slot: str, origin: str, template: Template, image_id: str, now: float, disk_mb: int, volume: str = ""
+        self,
+        slot: str,
+        origin: str,
+        template: Template,
+        image_id: str,
+        now: float,
+        disk_mb: int,
+        volume: str = "",
+        policy: Policy = UNRESTRICTED,
     ) -> Sandbox:
         """A new row, before anything of the sandbox exists. A volume that is there keeps its size.
 
@@ -31,9 +40,12 @@ class Ledger(Catalog):
                 disk_mb = self._take_volume(volume, disk_mb, now)
             row = self._db.execute(
                 "INSERT INTO sandboxes"
-                " (slot, state, origin, template, image_id, memory_mb, cpus, disk_mb, volume, created_at)"
-                " VALUES (?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
-                (slot, origin, template.name, image_id, template.memory_mb, template.cpus, disk_mb, volume, now),
+                " (slot, state, origin, template, image_id, memory_mb, cpus, disk_mb, volume, policy, created_at)"
+                " VALUES (?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                (
+                    *(slot, origin, template.name, image_id, template.memory_mb, template.cpus),
+                    *(disk_mb, volume, to_text(policy), now),
+                ),
             )
             return from_row(row.fetchone())
 
@@ -100,6 +112,11 @@ class Ledger(Catalog):
         """The end of a running sandbox is at least so far away; one without an end keeps none."""
         with self._transaction():
             return self._change(slot, ("running",), "ends_at = max(ends_at, ?)", (now + timeout_s,))
+
+    def set_policy(self, slot: str, policy: Policy) -> Sandbox:
+        """Where somebody's sandbox may connect to from now on."""
+        with self._transaction():
+            return self._change(slot, USED, "policy = ?", (to_text(policy),))
 
     def set_paused(self, slot: str) -> Sandbox:
         """running -> paused. Time that it is paused does not count: its end is set anew when it is resumed."""
@@ -211,11 +228,11 @@ class Ledger(Catalog):
         changes = (
             "container = ?, name = ?, keep = ?, metadata = ?, envs = ?, timeout_s = ?, claimed_at = ?, ends_at = ?,"
             " owner = ?, on_timeout = ?, request = ?,"
-            " pause_memory = ?, auto_resume = ?, private = ?, shown_host = ?"
+            " pause_memory = ?, auto_resume = ?, private = ?, shown_host = ?, policy = ?"
         )
         texts = json.dumps(claim.metadata), json.dumps(claim.envs)
         times = claim.timeout_s, now, claim.ends_at(now)
-        edge = claim.auto_resume, claim.private, claim.shown_host
+        edge = claim.auto_resume, claim.private, claim.shown_host, to_text(claim.policy)
         asked = claim.owner, claim.on_timeout, claim.request, claim.pause_memory
         values = (container, claim.name, int(claim.keep), *texts, *times, *asked, *edge)
         return self._move(slot, "running", changes, values, (state,))

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sandboxd.engine import Found
-from sandboxd.errors import EngineDown, GatewayError, SandboxdError
+from sandboxd.errors import EngineDown, GatewayError, HostError, SandboxdError
 from sandboxd.health import Health
+from sandboxd.nftables import marks
 from sandboxd.pool import Pool
 from sandboxd.records import USED, Sandbox
 from sandboxd.sandboxes import Sandboxes
@@ -65,6 +66,7 @@ class Reconciler:
         with self._ticking:
             # Rows are read before Docker: whatever has a row now has its objects then, or somebody works on it.
             rows = [row for row in self._ledger.rows() if not self._sandboxes.locks.held(row.slot)]
+            rules = self._guard(rows)  # before Docker, which may be down for long
             found = self._engine.inventory(self._sandboxes.config.project)
             containers = {one.slot: one for one in found if one.kind == "container"}
             astray = [row for row in rows if self._settle(row, containers.get(row.slot))]
@@ -72,7 +74,7 @@ class Reconciler:
             with ThreadPoolExecutor(self._sandboxes.config.create_parallelism, "enforce") as several:
                 list(several.map(self._enforce, astray))
             self.sync_routes()
-            self._sweep(found)
+            self._sweep(found + rules)
             self._pool.discard_outdated()
             self._pool.wake()
             self._ledger.forget_gone(self._now() - TOMBSTONES_S)
@@ -103,7 +105,8 @@ class Reconciler:
     def sweep_unknown(self) -> None:
         """The operator says that labelled objects which this ledger does not know are rubbish: removes them now."""
         self._ledger.set_setting(MAY_SWEEP, "yes")
-        self._sweep(self._engine.inventory(self._sandboxes.config.project), grace_s=0.0)
+        found = self._engine.inventory(self._sandboxes.config.project)
+        self._sweep(found + self._guard([]), grace_s=0.0)
 
     def sync_routes(self) -> None:
         """Mends the routes; a gateway that does not answer is reported, and read the file when it comes up."""
@@ -112,6 +115,20 @@ class Reconciler:
             self._health.report("gateway", "")
         except GatewayError as error:
             self._health.report("gateway", str(error))
+
+    def _guard(self, rows: list[Sandbox]) -> list[Found]:
+        """Mends the host's rules of these rows that are not those of their policies; returns all that have rules."""
+        try:
+            standing = self._sandboxes.guard.standing()
+            for row in rows:
+                if row.state in USED and standing.get(row.slot, {}) != marks(row.policy):
+                    log.warning("sandbox %s: its rules on the host were not those of its policy", row.id)
+                    self._transitions.guard(row)
+        except HostError as error:
+            self._health.report("policies", str(error))
+            return []
+        self._health.report("policies", "")
+        return [Found("rules", slot, slot, 0.0) for slot in standing]
 
     def _settle(self, row: Sandbox, container: Found | None) -> bool:
         """Decides about one row that nobody works on. True when its container does not do what the row says."""
@@ -189,6 +206,7 @@ class Reconciler:
         removers = {  # in this order: what a container uses cannot be removed before it
             "container": self._engine.remove_container,
             "network": self._engine.remove_network,
+            "rules": self._sandboxes.guard.release,
             "volume": self._engine.remove_volume,
             "disk": self._sandboxes.disks.remove,
             "directory": self._sandboxes.dirs.remove,

@@ -4,6 +4,8 @@ import json
 import sqlite3
 from dataclasses import dataclass, field
 
+from sandboxd.policy import UNRESTRICTED, Policy, from_text
+
 # The states of a sandbox, and which may follow which. Nothing else decides that.
 TRANSITIONS = {
     "creating": ("warm", "running", "removing"),
@@ -36,6 +38,7 @@ class Claim:
     auto_resume: bool = False  # by a request that comes while it is paused or stopped
     private: bool = False  # its ports, but the agent's, want a token
     shown_host: str = ""  # the host name that its servers see, with routes.PORT for the port; empty: the one asked for
+    policy: Policy = UNRESTRICTED
 
     def ends_at(self, now: float) -> float | None:
         return None if self.timeout_s is None else now + self.timeout_s
@@ -75,6 +78,7 @@ class Sandbox:
     auto_resume: bool
     private: bool
     shown_host: str
+    policy: Policy
 
 
 def from_row(row: sqlite3.Row) -> Sandbox:
@@ -109,6 +113,7 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         auto_resume=bool(row["auto_resume"]),
         private=bool(row["private"]),
         shown_host=row["shown_host"],
+        policy=from_text(row["policy"]),
     )
 
 

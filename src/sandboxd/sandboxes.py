@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, spec
+from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, nftables, spec
 from sandboxd.admission import Admission
 from sandboxd.capacity import Capacity
 from sandboxd.config import Config, Template
@@ -22,6 +22,7 @@ from sandboxd.disks import HOST_ROOT, Disks
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotReady, SandboxdError
 from sandboxd.gateway import Gateway
+from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
 from sandboxd.records import OPEN, USED, Claim, Sandbox
 from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text
@@ -39,6 +40,7 @@ class Host:
 
     nofile: int = spec.NOFILE
     netns_run: netns.Runner = netns.run
+    nft_run: nftables.Runner = nftables.run
     disks_run: diskcommands.Runner = diskcommands.run
     root: Path = HOST_ROOT
     alive: Callable[[str], bool] = agent.alive
@@ -56,6 +58,7 @@ class Sandboxes:
         self.engine, self.gateway, self.host = engine, gateway, host
         self.dirs = SlotDirs(config.state_dir)
         self.disks = Disks(config.state_dir, host.disks_run, host.root)
+        self.guard = Guard(config.project, host.nft_run, host.netns_run, host.root)
         self.admission = Admission(config.create_parallelism)
         self._capacity = Capacity(config, host.available_memory_mb, host.free_disk_mb)
         self._taking_room = threading.Lock()
@@ -132,6 +135,9 @@ class Sandboxes:
             self._later.submit(self.try_remove, sandbox, "pool member was dead at its claim")
         try:
             with self.locks.hold(sandbox.slot):  # `mend` may be about to write what the member had before
+                if sandbox.policy.restricts:
+                    self.guard.hold(sandbox.slot, sandbox.policy)
+                    self.guard.names(self.inspect(sandbox.id).pid, sandbox.policy)
                 self.write_agent_file(sandbox)
                 self.gateway.update(sandbox.id)
         except BaseException as error:
@@ -245,6 +251,7 @@ class Sandboxes:
             self.host.nofile,
             _read_profile(template),
             self.engine.limits_layers(),
+            self.guard.name_servers(),
         )
         with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as network and container: meanwhile
             self.disks.make_mount_point(slot)  # the engine wants it to be there; what is mounted, when it starts
@@ -255,17 +262,22 @@ class Sandboxes:
             self.ledger.set_id(slot, sandbox_id)
         disk.result()
         self.dirs.write(slot, self._agent_text(sandbox_id, template.name, claim.envs, claim.owner))
+        if new.policy.restricts:
+            self.guard.hold(slot, new.policy)
         self.engine.start(sandbox_id)
         self.prepare(self.inspect(sandbox_id), slot)
         return sandbox_id
 
     def prepare(self, container: Container, slot: str) -> None:
-        """What a container needs each time it was started: its network rules, its row up to date, its agent answering.
+        """What a container needs each time it was started: the rules inside, its row up to date, its agent answering.
 
         Raises NotReady, with the last lines of its log.
         """
         sandbox_id = container.id
+        row = self.ledger.get(slot)
         if container.running:
+            if row is not None and row.policy.restricts:
+                self.guard.names(container.pid, row.policy)
             netns.ensure_dnat(container.pid, container.gateway, self.host.netns_run)
             if agent.wait_alive(
                 lambda: self.host.alive(container.address),
@@ -311,6 +323,8 @@ class Sandboxes:
             self.unroute(row.id)
         self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
         self.engine.remove_network(spec.network_name(project, row.slot))
+        if row.policy.restricts:
+            self.guard.release(row.slot)
         if row.disk_mb:
             self.disks.remove(row.slot)
         else:
@@ -331,7 +345,9 @@ class Sandboxes:
         with self.locks.hold(slot):
             with self._taking_room:  # until the row counts, nobody else may take the same place
                 self.check_room(new=True)
-                new = self.ledger.create(slot, origin, template, image_id, self.host.now(), disk_mb, claim.volume)
+                new = self.ledger.create(
+                    slot, origin, template, image_id, self.host.now(), disk_mb, claim.volume, claim.policy
+                )
             try:
                 yield new
             except BaseException as error:

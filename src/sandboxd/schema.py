@@ -113,6 +113,10 @@ MIGRATIONS = (
     ALTER TABLE sandboxes ADD COLUMN private INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE sandboxes ADD COLUMN shown_host TEXT NOT NULL DEFAULT '';
     """,
+    # Where each sandbox may connect to: the JSON of `policy`.
+    """
+    ALTER TABLE sandboxes ADD COLUMN policy TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 
 

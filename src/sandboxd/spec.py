@@ -5,6 +5,7 @@ Payloads are those of Docker's Engine API (`POST /networks/create`, `POST /conta
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,15 @@ def container_payload(
     nofile: int,
     seccomp_json: str = "",
     layer_limit: bool = False,
+    name_servers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The container of a sandbox, `disk` mounted at /code.
 
     `nofile` is the limit of open files that the host allows, at most NOFILE; `seccomp_json` the text of the
     template's profile. `layer_limit` has the engine keep the template's limit of its layer, which not every engine can;
-    the watchdog keeps it in any case. No restart policy: after a reboot `reconcile` starts the container, because the
-    DNAT rule and the route must follow. No `no-new-privileges`: sudo inside is wanted, and root inside is nobody
-    outside.
+    the watchdog keeps it in any case. `name_servers` are asked in place of the host's. No restart policy: after a
+    reboot `reconcile` starts the container, because rules and route must be there. No `no-new-privileges`: sudo inside
+    is wanted, and root inside is nobody outside.
     """
     own = labels(project, slot, template.name)
     security = [f"seccomp={seccomp_json}"] if seccomp_json else []
@@ -130,6 +132,8 @@ def container_payload(
             {"Type": "bind", "Source": str(slot_dir), "Target": SLOT_MOUNT, "ReadOnly": True},
         ],
     }
+    if name_servers:
+        host["Dns"] = list(name_servers)
     if layer_limit:
         host["StorageOpt"] = {"size": f"{template.layer_mb}m"}
     if template.runtime:

@@ -1,4 +1,5 @@
-"""What happens to a sandbox between its claim and its end: pause, resume, stop, start, a new end, a larger disk.
+"""What happens to a sandbox between its claim and its end: pause, resume, stop, start, a new end, another policy, a
+larger disk.
 
 The ledger says what shall be, and changes first; then the container follows. `enforce` does that again for whatever a
 crash, a reboot or somebody with Docker's own command has left otherwise.
@@ -10,6 +11,7 @@ from contextlib import nullcontext
 from sandboxd import memory
 from sandboxd.engine import Container
 from sandboxd.errors import Conflict, EngineDown, GatewayError, NotFound, SandboxdError
+from sandboxd.policy import Policy
 from sandboxd.records import USED, Sandbox
 from sandboxd.sandboxes import Sandboxes
 
@@ -86,6 +88,23 @@ class Transitions:
                 raise Conflict(f"sandbox {row.id} is {row.state}: only the end of one that runs can be put off.")
             return self._ledger.set_later_end(row.slot, timeout_s, self._sandboxes.host.now())
 
+    def restrict(self, sandbox: Sandbox, policy: Policy) -> Sandbox:
+        """Another policy in place of the one that it has, for connections that are open, too."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._ledger.set_policy(self._present(sandbox).slot, policy)
+            self._sandboxes.guard.hold(row.slot, policy)
+            container = self._engine.container(row.id)
+            if container is not None and container.running:
+                self._sandboxes.guard.names(container.pid, policy)
+            return row
+
+    def guard(self, sandbox: Sandbox) -> None:
+        """The host's rules of a sandbox are not those of its policy: somebody has changed them."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._ledger.get(sandbox.slot)
+            if row is not None and row.state in USED:
+                self._sandboxes.guard.hold(row.slot, row.policy)
+
     def pause_ended(self, sandbox: Sandbox, now: float) -> None:
         """At the end of its time, unless it was given a later one meanwhile: paused or stopped, and not removed."""
         with self._sandboxes.locks.hold(sandbox.slot):
@@ -146,6 +165,8 @@ class Transitions:
             log.warning("sandbox %s runs without its disk: it is started again", row.id)
             self._stop(container)
             container = self._sandboxes.inspect(row.id)
+        if row.policy.restricts:
+            self._sandboxes.guard.hold(row.slot, row.policy)  # after a reboot there are no rules
         if container.paused:
             self._engine.unpause(row.id)
         elif not container.running:

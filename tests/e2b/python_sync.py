@@ -324,11 +324,56 @@ def feature_template_build() -> None:
         assert sandbox.get_info().memory_mb == 512
 
 
+def reaches(sandbox: Sandbox, address: str) -> bool:
+    """Whether a connection to port 443 of that address is made from inside."""
+    program = f"timeout 20 bash -c '</dev/tcp/{address}/443' 2>/dev/null && echo yes || echo no"
+    return bool(sandbox.commands.run(program).stdout == "yes\n")
+
+
+def somewhere(sandbox: Sandbox) -> str:
+    """An address on the internet."""
+    found: str = sandbox.commands.run("getent ahostsv4 pypi.org | head -n 1 | cut -d ' ' -f 1").stdout
+    return found.strip()
+
+
+def feature_no_internet() -> None:
+    with create() as sandbox:
+        address = somewhere(sandbox)
+        assert reaches(sandbox, address)
+    with create(allow_internet_access=False) as sandbox:
+        assert not reaches(sandbox, address)
+        assert sandbox.commands.run("getent hosts pypi.org || echo none").stdout == "none\n"
+        sandbox.files.write("/home/user/a.txt", "files still go in and out")
+        assert sandbox.files.read("/home/user/a.txt") == "files still go in and out"
+        assert getattr(sandbox.get_info(), "allow_internet_access", False) is False
+
+
+def feature_network() -> None:
+    if "network" not in inspect.signature(Sandbox.create).parameters:
+        return
+    with create() as sandbox:
+        address = somewhere(sandbox)
+        sandbox.update_network({"deny_out": [address]})
+        assert not reaches(sandbox, address)
+        sandbox.update_network({})
+        assert reaches(sandbox, address)
+    options: Any = {"deny_out": ["0.0.0.0/0"], "allow_out": [f"{address}/32"]}
+    with create(network=options) as sandbox:
+        assert reaches(sandbox, address)
+        info = sandbox.get_info()
+        assert info.network and info.network["allow_out"] == [f"{address}/32"], info
+        assert info.network["deny_out"] == ["0.0.0.0/0"] and info.allow_internet_access is False, info
+        sandbox.update_network({"allow_internet_access": False})
+        assert not reaches(sandbox, address)
+    refused = raises(Exception, create, network={"allow_out": ["pypi.org"], "deny_out": ["0.0.0.0/0"]})
+    assert "'pypi.org' is a name" in str(refused), refused
+
+
 def feature_errors() -> None:
     raises(Exception, Sandbox.create, template="no-such-template")
     raises(e2b.AuthenticationException, Sandbox.create, api_key="e2b_" + "0" * 40)
     raises(Exception, Sandbox.connect, "doesnotexist")
-    refused = raises(Exception, Sandbox.create, allow_internet_access=False)
+    refused = raises(Exception, Sandbox.create, mcp={"exa": {"apiKey": "x"}})
     assert "cannot do that yet" in str(refused), refused
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from deploys import ROOT
 from tests.host.machine import REPORTS, Machine, Sandbox, eventually
+from tests.host.test_network import FIRST, REFUSED, STARTER
 
 pytestmark = pytest.mark.disruptive
 
@@ -27,9 +28,14 @@ def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
     machine.run(f"docker-sandbox volume rm {VOLUME}", check=False)
     with ExitStack() as made:
         made.callback(lambda: machine.run(f"docker-sandbox volume rm {VOLUME}", check=False))
-        running, paused, stopped, with_volume = (
+        running, paused, stopped, with_volume, closed = (
             made.enter_context(machine.sandbox(f"--keep {options}"))
-            for options in ("", "", "", f"--volume {VOLUME} --disk 128m")
+            for options in ("", "", "", f"--volume {VOLUME} --disk 128m", "--network none")
+        )
+        closed.run(
+            "mkdir -p /etc/sandbox/start.d && cat >/etc/sandbox/start.d/tries && chmod 755 /etc/sandbox/start.d/tries",
+            "--user root",
+            stdin=STARTER.format(address=FIRST, port=80).encode(),
         )
         for sandbox in (running, paused, stopped, with_volume):
             sandbox.run(f"echo {sandbox.id} >/code/file; echo kept >/home/user/file")
@@ -51,6 +57,10 @@ def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
                 "sandbox that answers after the reboot",
             )
             assert answer == f"{sandbox.id}\nkept\n"
+        tried = eventually(
+            lambda: closed.run("cat /tmp/seen", check=False).stdout.split(), bool, 60, "sandbox that tries to get out"
+        )
+        assert tried[1:] == [REFUSED], "without its rules it would have waited in vain"
         for sandbox in (paused, stopped):
             eventually(
                 lambda one=sandbox: state(machine, one),  # type: ignore[misc]

@@ -74,6 +74,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"docker-sandbox routes status .*", []),
     # What `make destroy` looks for.
     (r"findmnt .*", []),
+    (r"nft list .*", []),
     (r"(systemctl cat|ls -d|getent group) \S+.*", []),
     (r"docker (ps|container ls|network ls|volume ls) .*", []),
     (r"\{ docker ps .*", []),

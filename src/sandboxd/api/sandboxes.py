@@ -14,6 +14,7 @@ from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB
 from sandboxd.errors import BadRequest, NotFound
+from sandboxd.policy import Policy, parse
 from sandboxd.records import USED, Claim, Sandbox
 from sandboxd.slotdir import access_token
 from sandboxd.transitions import SAME
@@ -23,6 +24,24 @@ CLIENT_ID = "local"
 VOLUME_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 OPEN_ENDED_S = 10 * 365 * 86400.0  # the schema wants an `endAt`; without a timeout it lies this far ahead
 ORIGIN_HEADER = "X-Sandbox-Origin"
+
+
+class Lists(BaseModel):
+    """Addresses and CIDRs; see `policy`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    allowOut: list[Text] = []
+    denyOut: list[Text] = []
+
+    def policy(self, internet: bool) -> Policy:
+        """Raises BadRequest for what is no address."""
+        return parse(self.allowOut, self.denyOut, internet)
+
+
+class NewNetwork(Lists):
+    """Body of PUT /sandboxes/{id}/network. What it leaves out is as if a sandbox were made without it."""
+
+    allow_internet_access: bool = True
 
 
 class NewSandbox(BaseModel):
@@ -38,6 +57,8 @@ class NewSandbox(BaseModel):
     cold: bool = False
     diskMB: int = Field(0, ge=0, le=DISK_MAX_MB)  # 0: the template's
     volume: str = Field("", pattern=rf"^({VOLUME_NAME})?$")
+    allow_internet_access: bool = True
+    network: Lists = Lists()
 
 
 class NewTimeout(BaseModel):
@@ -89,6 +110,8 @@ def router(services: Services) -> APIRouter:
             "origin": row.origin,
             "owner": row.owner,
             "unlimited": row.ends_at is None,
+            "allowInternetAccess": not row.policy.closed,
+            "network": {"allowOut": list(row.policy.allow), "denyOut": list(row.policy.deny)},
         }
 
     @made.post("/v2/sandboxes")
@@ -97,7 +120,9 @@ def router(services: Services) -> APIRouter:
         if 0 < body.diskMB < DISK_MIN_MB:
             raise BadRequest(f"diskMB: {body.diskMB} is too small for a file system: {DISK_MIN_MB} or more.")
         envs, metadata = checked_envs(body.envVars or {}), body.metadata or {}
-        claim = Claim(body.timeout, body.keep, body.name, metadata, envs, body.diskMB, body.volume)
+        policy = body.network.policy(body.allow_internet_access)
+        disk = body.diskMB, body.volume
+        claim = Claim(body.timeout, body.keep, body.name, metadata, envs, *disk, policy=policy)
         row = await run(lambda: pool.obtain(template, claim, body.cold), creates)
         if row.ends_at is not None:
             reconciler.wake()
@@ -156,6 +181,11 @@ def router(services: Services) -> APIRouter:
         row = await run(lambda: transitions.extend(sandboxes.find(sandbox_id), body.timeout))
         reconciler.wake()
         return JSONResponse(listed(row))
+
+    @made.put("/sandboxes/{sandbox_id}/network")
+    async def restrict(sandbox_id: str, body: NewNetwork) -> Response:
+        policy = body.policy(body.allow_internet_access)
+        return JSONResponse(listed(await run(lambda: transitions.restrict(sandboxes.find(sandbox_id), policy))))
 
     @made.post("/sandboxes/{sandbox_id}/disk")
     async def resize(sandbox_id: str, body: NewDisk) -> Response:

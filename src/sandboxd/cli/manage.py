@@ -5,7 +5,7 @@ from argparse import Namespace
 from typing import Any
 
 from sandboxd import __version__
-from sandboxd.cli import place, printing
+from sandboxd.cli import network, place, printing
 from sandboxd.cli.control import ControlPlane, sandbox_path
 from sandboxd.cli.exits import FAILED, OK
 from sandboxd.cli.several import each
@@ -28,6 +28,8 @@ def init(options: Namespace, control: ControlPlane) -> int:
         "cold": options.cold,
         "diskMB": options.disk,
         "volume": options.volume,
+        "allow_internet_access": network.internet(options),
+        "network": network.lists(options),
     }
     made = control.post("/v2/sandboxes", wanted)
     printing.show(options, printing.public(made), lambda: made["sandboxID"])

@@ -72,9 +72,19 @@ def sandbox_details(row: dict[str, Any], now: float) -> str:
         ("started", f"{row['startedAt']} ({_age(row, now)} ago)"),
         ("ends", end(row, now)),
         ("cleanup", _kept(row)),
+        ("network", network(row)),
         *((f"metadata {key}", value) for key, value in sorted(row["metadata"].items())),
     ]
     return fields(lines)
+
+
+def network(row: dict[str, Any]) -> str:
+    """Where a sandbox may connect to."""
+    allow, deny = row["network"]["allowOut"], row["network"]["denyOut"]
+    if not deny:
+        return "public"
+    denied = f"public, denied: {' '.join(deny)}" if row["allowInternetAccess"] else "none"
+    return denied + (f", allowed: {' '.join(allow)}" if allow else "")
 
 
 def pool_table(pools: list[dict[str, Any]]) -> str:

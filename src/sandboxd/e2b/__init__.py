@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
 from sandboxd.bodies import BodyLimit
-from sandboxd.e2b import buildapi, create, host, lifecycle, lists, looks, templates
+from sandboxd.e2b import buildapi, create, host, lifecycle, lists, looks, network, templates
 
 __all__ = ["build"]
 
@@ -18,6 +18,6 @@ def build(services: Services) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(BodyLimit)
     answer_errors(app)
-    for module in (host, create, lists, looks, lifecycle, buildapi, templates):
+    for module in (host, create, lists, looks, lifecycle, network, buildapi, templates):
         app.include_router(module.router(services))
     return app

@@ -13,14 +13,13 @@ from fastapi import APIRouter, Depends, Header, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from sandboxd import routes
 from sandboxd.admission import MAX_WAITING
 from sandboxd.api.answers import run
 from sandboxd.api.sandboxes import OPEN_ENDED_S, ORIGIN_HEADER, checked_envs
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
-from sandboxd.e2b import access, wire
-from sandboxd.errors import BadRequest, Conflict, NotFound, QuotaReached, Unsupported
+from sandboxd.e2b import access, network, wire
+from sandboxd.errors import Conflict, NotFound, QuotaReached, Unsupported
 from sandboxd.records import USED, ApiKey, Claim, Sandbox
 
 TIMEOUT_S, OLD_TIMEOUT_S = 300.0, 15.0  # when the field is absent: of /v2 and of the older form
@@ -29,15 +28,6 @@ TIMEOUT_S, OLD_TIMEOUT_S = 300.0, 15.0  # when the field is absent: of /v2 and o
 class AutoResume(BaseModel):
     model_config = ConfigDict(strict=True)
     enabled: bool = False
-
-
-class Network(BaseModel):
-    """What we can honour; the rest is refused unless it asks for nothing."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-    __pydantic_extra__: dict[str, Any] = Field(init=False)
-    allowPublicTraffic: bool | None = None
-    maskRequestHost: Text | None = None
 
 
 class NewSandbox(BaseModel):
@@ -50,7 +40,7 @@ class NewSandbox(BaseModel):
     autoPauseMemory: bool | None = None
     autoResume: AutoResume | None = None
     allow_internet_access: bool | None = None
-    network: Network | None = None
+    network: dict[str, Any] | None = None
     metadata: dict[Text, Text] | None = None
     envVars: dict[Text, Text] | None = None
     mcp: dict[str, Any] | None = None
@@ -79,8 +69,9 @@ def router(services: Services) -> APIRouter:
             request=request,
             pause_memory=body.autoPauseMemory is not False,
             auto_resume=(body.autoResume or AutoResume()).enabled,
-            private=(body.network or Network()).allowPublicTraffic is False,
-            shown_host=shown_host(body.network),
+            private=network.private(body.network),
+            shown_host=network.shown_host(body.network),
+            policy=network.policy_of(body.network, body.allow_internet_access),
         )
         with quota.place(key, request) as before:
             return before or pool.obtain(template_name(body.templateID), claim)
@@ -157,26 +148,15 @@ class Quota:
 def refuse_unsupported(body: NewSandbox) -> None:
     """Never silently accepted: whoever asks for a wall must not get a sandbox without one. Raises Unsupported."""
     asked = {
-        "allow_internet_access=false": body.allow_internet_access is False,
         "mcp": bool(body.mcp),
         "iam": bool(body.iam),
         "volumeMounts": bool(body.volumeMounts),
-        **{f"network.{name}": bool(value) for name, value in (body.network or Network()).__pydantic_extra__.items()},
+        **{f"network.{name}": True for name in network.unknown(body.network)},
     }
     if refused := [name for name, present in asked.items() if present]:
         raise Unsupported(
             f"{', '.join(refused)}: this host cannot do that yet. Leave it out, and nothing else changes."
         )
-
-
-def shown_host(network: Network | None) -> str:
-    """The host name that the sandbox's servers shall see. Raises BadRequest."""
-    host = (network and network.maskRequestHost) or ""
-    if not routes.HOST.fullmatch(host) or len(host) > routes.HOST_LENGTH:
-        raise BadRequest(
-            f"network.maskRequestHost: {host!r}: use letters, digits, dots, dashes and a port, or {routes.PORT} once."
-        )
-    return host
 
 
 def template_name(asked: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from sandboxd.api.answers import rfc3339
 from sandboxd.api.sandboxes import CLIENT_ID, ENVD_VERSION, OPEN_ENDED_S
 from sandboxd.config import Config
+from sandboxd.e2b import network
 from sandboxd.records import Sandbox
 from sandboxd.routes import traffic_token
 from sandboxd.slotdir import access_token
@@ -48,9 +49,8 @@ def detailed(row: Sandbox, config: Config, key: bytes) -> dict[str, Any]:
         **listed(row),
         "envdAccessToken": access_token(key, row.id),
         "domain": config.domain,
-        "allowInternetAccess": True,
-        "network": {"allowPublicTraffic": not row.private}
-        | ({"maskRequestHost": row.shown_host} if row.shown_host else {}),
+        "allowInternetAccess": not row.policy.closed,
+        "network": network.described(row),
         "pauseMode": "full" if row.pause_memory else "filesystem",
         "lifecycle": {"onTimeout": row.on_timeout, "autoResume": row.auto_resume},
     }

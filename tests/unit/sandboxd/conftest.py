@@ -3,6 +3,7 @@
 import grp
 import ipaddress
 import itertools
+import json
 import os
 import queue
 import shutil
@@ -25,7 +26,7 @@ from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
 from sandboxd.description import Description
 from sandboxd.engine import Container, Found
-from sandboxd.errors import EngineDown, EngineError
+from sandboxd.errors import EngineDown, EngineError, HostError
 from sandboxd.gateway import Gateway
 from sandboxd.health import Health
 from sandboxd.keys import Keys
@@ -325,6 +326,78 @@ class FakeMounts:
         self._mountinfo.write_text(self._mountinfo.read_text().splitlines()[0] + "\n")
 
 
+class FakeNft:
+    """The host's packet rules, as nft's scripts change them. `fail` is raised instead of the next command."""
+
+    def __init__(self) -> None:
+        self.chains: dict[str, list[str]] = {}
+        self.maps: dict[str, dict[str, str]] = {}
+        self.fail: Exception | None = None
+        self.scripts: list[str] = []
+        self._lock = threading.Lock()
+
+    def run(self, command: list[str], text: str) -> str:
+        with self._lock:
+            if error := self.fail:
+                self.fail = None
+                raise error
+            if command == ["nft", "-f", "-"]:
+                self.scripts.append(text)
+                for line in text.splitlines():
+                    self._do(line.split())
+                return ""
+            assert command[:4] == ["nft", "-j", "list", "table"], command
+            if not self.chains:
+                raise HostError("nft: No such file or directory")
+            return json.dumps({"nftables": list(self._listing())})
+
+    def flush(self) -> None:
+        """Somebody removed all rules of the host."""
+        with self._lock:
+            self.chains, self.maps = {}, {}
+
+    def rules(self, slot: str) -> list[str]:
+        """Those of what a sandbox sends, without their marks; none if no packet is led to them."""
+        if self.maps.get("from", {}).get(f'"sb-{slot}"') != f"from-{slot}":
+            return []
+        return [rule.partition(" comment ")[0] for rule in self.chains[f"from-{slot}"]]
+
+    def slots(self) -> set[str]:
+        return {name.partition("-")[2] for name in self.chains if "-" in name}
+
+    def _do(self, words: list[str]) -> None:
+        match words:
+            case ["add", "table", "inet", "acme-policies"]:
+                pass
+            case ["add", "map", "inet", _, name, *_]:
+                self.maps.setdefault(name, {})
+            case ["add", "chain", "inet", _, name, *_]:
+                self.chains.setdefault(name, [])
+            case ["flush", "chain", "inet", _, name]:
+                self.chains[name].clear()
+            case ["delete", "chain", "inet", _, name]:
+                assert not self.chains.pop(name) and all(name not in led.values() for led in self.maps.values())
+            case ["add", "rule", "inet", _, name, *rule]:
+                self.chains[name].append(" ".join(rule))
+            case ["add", "element", "inet", _, name, "{", bridge, ":", "jump", chain, "}"]:
+                assert chain in self.chains
+                self.maps[name][bridge] = chain
+            case ["delete", "element", "inet", _, name, "{", bridge, ":", "jump", _, "}"]:
+                del self.maps[name][bridge]
+            case _:
+                raise AssertionError(f"no line of nft that is expected: {' '.join(words)}")
+
+    def _listing(self) -> Iterator[dict[str, Any]]:
+        for name, rules in self.chains.items():
+            yield {"chain": {"name": name}}
+            for rule in rules:
+                comment = rule.partition(" comment ")[2].strip('"')
+                yield {"rule": {"chain": name, **({"comment": comment} if comment else {})}}
+        for name, led in self.maps.items():
+            elements = [[bridge.strip('"'), {"jump": {"target": chain}}] for bridge, chain in led.items()]
+            yield {"map": {"name": name, **({"elem": elements} if elements else {})}}
+
+
 class FakeHaproxy:
     """HAProxy's admin socket: one map, one command for a connection."""
 
@@ -398,6 +471,7 @@ class World:
     reconciler: Reconciler
     watchdog: Watchdog
     mounts: FakeMounts
+    nft: FakeNft
     now: list[float]
     dead: set[str]
     commands: list[list[str]]
@@ -482,9 +556,10 @@ def make_world(
     engine: FakeEngine | None = None,
     haproxy: FakeHaproxy | None = None,
     mounts: FakeMounts | None = None,
+    nft: FakeNft | None = None,
 ) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
-    now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0}
+    now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0, "-D": 0}
 
     memory_mb, disk_mb = [8192], dict[str, int]()
 
@@ -495,12 +570,14 @@ def make_world(
     engine = engine or FakeEngine(lambda: now[0])
     haproxy = haproxy or FakeHaproxy(config.gateway.admin_socket, config.gateway.routes_map)
     mounts = mounts or FakeMounts(config.state_dir.parent / "root")
+    nft = nft or FakeNft()
     ledger, health = Ledger(config.ledger), Health()
     edge = config.gateway
     gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), KEY))
     host = Host(
         nofile=1024,
         netns_run=run,
+        nft_run=nft.run,
         disks_run=mounts.run,
         root=mounts.root,
         alive=lambda address: address not in dead,
@@ -525,6 +602,7 @@ def make_world(
         reconciler,
         Watchdog(sandboxes, transitions, health),
         mounts,
+        nft,
         now,
         dead,
         commands,

@@ -27,12 +27,12 @@ import sys, time
 from pathlib import Path
 from sandboxd import __main__ as daemon
 from sandboxd.sandboxes import Host
-from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts
+from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts, FakeNft
 mounts = FakeMounts(Path(sys.argv[-1]).parent / "root")
 daemon.DockerEngine = lambda: FakeEngine(time.time)
 daemon.Host = lambda nofile: Host(
-    nofile=nofile, netns_run=lambda _: 0, disks_run=mounts.run, root=mounts.root, alive=lambda _: True,
-    available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192,
+    nofile=nofile, netns_run=lambda _: 0, nft_run=FakeNft().run, disks_run=mounts.run, root=mounts.root,
+    alive=lambda _: True, available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192,
 )
 sys.exit(daemon.main())
 """

@@ -37,7 +37,9 @@ def verb(positionals: int, with_value: str = "", switches: str = "", many: bool 
 
 
 VERBS = {
-    "init": verb(0, "--template --timeout --name --env --metadata --disk --volume", "--keep --cold"),
+    "init": verb(
+        0, "--template --timeout --name --env --metadata --disk --volume --network --allow --deny", "--keep --cold"
+    ),
     "exec": verb(2, "--cwd --env --user --timeout", "--background"),
     "shell": verb(1, "--cwd --env --user", many=True),
     "upload": verb(3),
@@ -62,6 +64,7 @@ VERBS = {
     "start": verb(1, "--timeout"),
     "extend": verb(2),
     "resize": verb(2),
+    "network": verb(1, "--network --allow --deny"),
     "snapshot": verb(2),
     "template ls": verb(0),
     "template build": verb(2, "--base"),

@@ -26,6 +26,7 @@ GROUPS = {
         "start",
         "extend",
         "resize",
+        "network",
     ),
     "watch": ("logs", "stats", "doctor"),
     "inside": ("exec", "shell", "upload", "download"),

@@ -18,6 +18,21 @@ def _init(parser: Parser) -> None:
     parser.add_argument("--disk", metavar="SIZE", type=size_mb, default=0, help="of /code: 512m, 20g (default: 10g)")
     parser.add_argument("--volume", metavar="V", default="", help="a named disk for /code, which survives `kill`")
     parser.add_argument("--cold", action="store_true", help="make a new container even if a warm one waits")
+    _network_flags(parser)
+    json_flag(parser)
+
+
+def _network_flags(parser: Parser) -> None:
+    parser.add_argument("--network", choices=("public", "none"), help="none: no internet (default: public)")
+    parser.add_argument(
+        "--allow", metavar="CIDR", action="append", default=[], help="let it connect there, whatever is denied"
+    )
+    parser.add_argument("--deny", metavar="CIDR", action="append", default=[], help="let it not connect there")
+
+
+def _network(parser: Parser) -> None:
+    id_argument(parser)
+    _network_flags(parser)
     json_flag(parser)
 
 
@@ -113,5 +128,19 @@ While it is paused it has no URL, its --timeout does not run, and exec, upload a
         "Makes the disk of a sandbox larger, while it is in use where the host's kernel allows it.",
         _resize,
         "  docker-sandbox resize 4f1c 20g",
+    ),
+    "network": Verb(
+        "network",
+        """\
+Shows where a sandbox may go on the network, or replaces that at once.
+
+With any flag, what the others said before is forgotten. What is open already is cut, too. URLs, exec, upload and
+download work in any case.""",
+        _network,
+        """\
+  docker-sandbox network 4f1c
+  docker-sandbox network 4f1c --network none --allow 203.0.113.7
+  docker-sandbox network 4f1c --deny 10.0.0.0/8 --deny 192.168.0.0/16
+  docker-sandbox network 4f1c --network public""",
     ),
 }

@@ -75,6 +75,8 @@ def sandbox() -> dict[str, Any]:
         "origin": "pool",
         "owner": "",
         "unlimited": True,
+        "allowInternetAccess": True,
+        "network": {"allowOut": [], "denyOut": []},
         "envdAccessToken": TOKEN,
         "domain": "example.com",
         "address": "172.20.0.2",

@@ -25,6 +25,9 @@ FLAGS = {
         "--disk",
         "--volume",
         "--cold",
+        "--network",
+        "--allow",
+        "--deny",
         "--json",
     },
     "exec": {"--cwd", "--env", "--user", "--timeout", "--background", "--json"},
@@ -42,6 +45,7 @@ FLAGS = {
     "start": {"--timeout", "--json"},
     "extend": {"--json"},
     "resize": {"--json"},
+    "network": {"--network", "--allow", "--deny", "--json"},
     "files ls": {"--depth", "--user", "--json"},
     "files read": {"--user"},
     "files write": {"--content", "--user", "--json"},
@@ -110,7 +114,7 @@ def test_a_verb_has_these_flags(verb: str) -> None:
 def test_init_parses_all_its_flags() -> None:
     words = (
         "--template big --timeout 15m --keep --name N --env A=1 --env B=x=y --metadata t=42"
-        " --disk 20g --volume data --cold --json"
+        " --disk 20g --volume data --cold --network none --allow 1.1.1.1 --allow 10.0.0.0/8 --deny 2.2.2.2 --json"
     )
     parsed = vars(parse(["init", *words.split()]))
     assert parsed == {
@@ -124,6 +128,9 @@ def test_init_parses_all_its_flags() -> None:
         "disk": 20480,
         "volume": "data",
         "cold": True,
+        "network": "none",
+        "allow": ["1.1.1.1", "10.0.0.0/8"],
+        "deny": ["2.2.2.2"],
         "json": True,
     }
 

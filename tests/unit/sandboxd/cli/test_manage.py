@@ -105,10 +105,12 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
     assert run("init") == (0, f"{ID}\n", "")
     words = (
         "--template big --timeout 2m --keep --name n --env A=1 --env B= --metadata k=v --cold --disk 20g --volume data"
+        " --network none --allow 192.0.2.0/24 --deny 10.0.0.0/8"
     )
     assert run("init", *words.split())[0] == 0
     nothing = {"keep": False, "name": "", "envVars": {}, "metadata": {}, "cold": False, "diskMB": 0, "volume": ""}
-    assert control.requests[0].body == {"templateID": "", "timeout": None, **nothing}
+    network = {"allow_internet_access": True, "network": {"allowOut": [], "denyOut": []}}
+    assert control.requests[0].body == {"templateID": "", "timeout": None, **nothing, **network}
     assert control.requests[1].body == {
         "templateID": "big",
         "timeout": 120,
@@ -119,6 +121,8 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
         "cold": True,
         "diskMB": 20480,
         "volume": "data",
+        "allow_internet_access": False,
+        "network": {"allowOut": ["192.0.2.0/24"], "denyOut": ["10.0.0.0/8"]},
     }
 
 
