@@ -72,14 +72,14 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
     ledger, health = Ledger(settings.ledger), Health()
     gateway = Gateway(settings.gateway.admin_socket, settings.gateway.routes_map, ledger.routes)
     sandboxes = Sandboxes(settings, key, ledger, engine, gateway, host)
-    pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
+    pool, transitions, templates = Pool(sandboxes, health), Transitions(sandboxes), Templates(sandboxes)
     return api.Services(
         sandboxes,
         Keys(ledger),
         transitions,
-        Templates(sandboxes),
+        templates,
         pool,
-        Reconciler(sandboxes, transitions, pool, health),
+        Reconciler(sandboxes, transitions, pool, templates, health),
         Watchdog(sandboxes, transitions, health),
         health,
     )

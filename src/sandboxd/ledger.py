@@ -11,7 +11,7 @@ from typing import Any
 from sandboxd.catalog import Catalog
 from sandboxd.config import Template
 from sandboxd.errors import LedgerError
-from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Sandbox, from_row
+from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Mount, Sandbox, from_row
 from sandboxd.spec import claimed_name
 
 
@@ -19,20 +19,33 @@ class Ledger(Catalog):
     """The open ledger; see Database."""
 
     def create(
-        self, slot: str, origin: str, template: Template, image_id: str, now: float, disk_mb: int, volume: str = ""
+        self,
+        slot: str,
+        origin: str,
+        template: Template,
+        image_id: str,
+        now: float,
+        disk_mb: int,
+        volume: str = "",
+        owner: str = "",
+        mounts: tuple[Mount, ...] = (),
     ) -> Sandbox:
         """A new row, before anything of the sandbox exists. A volume that is there keeps its size.
 
-        Raises Conflict when another sandbox has the volume.
+        Raises Conflict when another sandbox has the volume, or one of `mounts` as its /code; NotFound for one of
+        `mounts` that `owner` does not have.
         """
         with self._transaction():
             if volume:
                 disk_mb = self._take_volume(volume, disk_mb, now)
+            for mount in mounts:
+                self._check_mount(owner, mount)
+            limits = (template.memory_mb, template.cpus, disk_mb, volume)
             row = self._db.execute(
                 "INSERT INTO sandboxes"
-                " (slot, state, origin, template, image_id, memory_mb, cpus, disk_mb, volume, created_at)"
-                " VALUES (?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
-                (slot, origin, template.name, image_id, template.memory_mb, template.cpus, disk_mb, volume, now),
+                " (slot, state, origin, template, image_id, memory_mb, cpus, disk_mb, volume, created_at, mounts)"
+                " VALUES (?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                (slot, origin, template.name, image_id, *limits, now, json.dumps([vars(one) for one in mounts])),
             )
             return from_row(row.fetchone())
 

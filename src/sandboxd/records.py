@@ -19,6 +19,15 @@ USED = ("running", "paused", "stopped")  # somebody's: claimed, and not given ba
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A volume of a key, which the key calls `title`, at an absolute path inside a sandbox."""
+
+    volume: str
+    title: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """What the claimer asked for. `timeout_s` None means that the sandbox ends only when it is removed."""
 
@@ -32,6 +41,7 @@ class Claim:
     owner: str = ""  # the name of the API key that asks; empty for the command line
     on_timeout: str = "kill"  # or "pause"
     request: str = ""  # what makes a repetition of the same request known, empty for nothing
+    mounts: tuple[Mount, ...] = ()  # volumes beside the disk at /code
 
     def ends_at(self, now: float) -> float | None:
         return None if self.timeout_s is None else now + self.timeout_s
@@ -67,6 +77,7 @@ class Sandbox:
     owner: str
     on_timeout: str
     request: str
+    mounts: tuple[Mount, ...]
 
 
 def from_row(row: sqlite3.Row) -> Sandbox:
@@ -97,18 +108,24 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         owner=row["owner"],
         on_timeout=row["on_timeout"],
         request=row["request"],
+        mounts=tuple(Mount(**one) for one in json.loads(row["mounts"])),
     )
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A named disk that outlives its sandboxes. `slot` and `sandbox_id` are of the one that has it now, or empty."""
+    """A named disk that outlives its sandboxes. `slot` and `sandbox_id` are of the one that has it now, or empty.
+
+    One with an `owner`, the name of a key, is called `title` by that owner, and mounted into several sandboxes at once.
+    """
 
     name: str
     size_mb: int
     created_at: float
     slot: str
     sandbox_id: str
+    owner: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,8 +140,8 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class MadeTemplate:
-    """A template that was made on this host. Its limits are those of the template `base`, and so is its disk, unless
-    `disk_mb` says that there is a disk with files to begin with."""
+    """A template that was made on this host; `name:tag` is a build of it that is kept. Its limits are those of the
+    template `base`, and so is its disk, unless `disk_mb` says that there is a disk with files to begin with."""
 
     name: str
     image: str

@@ -1,0 +1,237 @@
+"""The content of volumes: `/volumecontent/{id}/...`, with the volume's own token. The work is done by `volumehelper`.
+
+Content is passed on piece by piece, in both directions. A request that ends ends its helper.
+"""
+
+import asyncio
+import hmac
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+import sandboxd
+from sandboxd.api.answers import run
+from sandboxd.api.services import Services
+from sandboxd.e2b.access import BEARER
+from sandboxd.e2b.volumes import token
+from sandboxd.errors import HostBusy, HostError, SandboxdError, Unauthorised
+from sandboxd.volumefiles import DIRECTORY_MODE, FILE_MODE, MOST_DEPTH, OWNER
+from sandboxd.volumehelper import LENGTH, PIECE
+
+HELPERS = 32  # at a time, on the whole host
+IDLE_S = 60.0  # between two pieces of an upload
+LINE_BYTES = 64 * 1024 * 1024  # the longest answer: a listing of volumefiles.MOST_ENTRIES, deep down
+STOP_S = 5.0
+
+Uid = Annotated[int, Query(ge=0, lt=65536)]
+Mode = Annotated[int, Query(ge=0, le=0o1777)]  # a program must not become its owner's
+
+
+class VolumeRefused(SandboxdError):
+    """What the helper said: `status` is the one that it gave."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Change(BaseModel):
+    model_config = ConfigDict(strict=True)
+    uid: int | None = Field(None, ge=0, lt=65536)
+    gid: int | None = Field(None, ge=0, lt=65536)
+    mode: int | None = Field(None, ge=0, le=0o1777)
+
+
+def router(services: Services) -> APIRouter:
+    made = APIRouter(prefix="/volumecontent/{volume_id}")
+    content = Content(services)
+
+    @made.get("/path")
+    async def look(request: Request, volume_id: str, path: str) -> Response:
+        return JSONResponse(await content.ask(request, volume_id, {"do": "look", "path": path}))
+
+    @made.patch("/path")
+    async def change(request: Request, volume_id: str, path: str, body: Change) -> Response:
+        wish = {"do": "change", "path": path, "values": body.model_dump()}
+        return JSONResponse(await content.ask(request, volume_id, wish))
+
+    @made.delete("/path", status_code=204)
+    async def remove(request: Request, volume_id: str, path: str) -> None:
+        await content.ask(request, volume_id, {"do": "remove", "path": path})
+
+    @made.get("/dir")
+    async def listing(
+        request: Request, volume_id: str, path: str, depth: Annotated[int, Query(ge=1, le=MOST_DEPTH)] = 1
+    ) -> Response:
+        wish = {"do": "list", "path": path, "values": {"depth": depth}}
+        return JSONResponse(await content.ask(request, volume_id, wish))
+
+    @made.post("/dir")
+    async def make_directory(
+        request: Request,
+        volume_id: str,
+        path: str,
+        uid: Uid = OWNER,
+        gid: Uid = OWNER,
+        mode: Mode = DIRECTORY_MODE,
+        force: bool = False,
+    ) -> Response:
+        values = {"uid": uid, "gid": gid, "mode": mode, "force": force}
+        return JSONResponse(await content.ask(request, volume_id, {"do": "make", "path": path, "values": values}), 201)
+
+    @made.get("/file")
+    async def read(request: Request, volume_id: str, path: str) -> Response:
+        return await content.read(request, volume_id, {"do": "read", "path": path})
+
+    @made.put("/file")
+    async def write(
+        request: Request,
+        volume_id: str,
+        path: str,
+        uid: Uid = OWNER,
+        gid: Uid = OWNER,
+        mode: Mode = FILE_MODE,
+        force: bool = False,
+    ) -> Response:
+        values = {"uid": uid, "gid": gid, "mode": mode, "force": force}
+        wish = {"do": "write", "path": path, "values": values}
+        return JSONResponse(await content.ask(request, volume_id, wish, request.stream()), 201)
+
+    return made
+
+
+class Content:
+    def __init__(self, services: Services) -> None:
+        self._sandboxes = services.sandboxes
+        self._helpers = 0
+
+    async def ask(
+        self, request: Request, volume_id: str, wish: dict[str, Any], body: AsyncIterator[bytes] | None = None
+    ) -> Any:
+        async with self._helper(request, volume_id, wish) as helper:
+            if body is not None:
+                sending = asyncio.ensure_future(send(helper, body))
+                try:  # a refusal comes before all is sent; then the rest is not
+                    reading = asyncio.ensure_future(answer(helper))
+                    await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
+                    if sending.done() and sending.exception():
+                        reading.cancel()
+                        sending.result()
+                    return await reading
+                finally:
+                    sending.cancel()
+                    with suppress(asyncio.CancelledError, Exception):
+                        await sending
+            return await answer(helper)
+
+    async def read(self, request: Request, volume_id: str, wish: dict[str, Any]) -> Response:
+        async with AsyncExitStack() as stack:
+            helper = await stack.enter_async_context(self._helper(request, volume_id, wish))
+            size = await answer(helper)
+            kept = stack.pop_all()
+
+            async def pieces() -> AsyncIterator[bytes]:
+                async with kept:
+                    while piece := await out(helper).read(PIECE):
+                        yield piece
+
+            headers = {"Content-Length": str(size), "X-Content-Type-Options": "nosniff"}
+            return StreamingResponse(pieces(), headers=headers, media_type="application/octet-stream")
+
+    @asynccontextmanager
+    async def _helper(self, request: Request, volume_id: str, wish: dict[str, Any]) -> AsyncIterator[Process]:
+        """A helper that has got the request. It has ended when the body is left. Raises Unauthorised."""
+        given = request.headers.get("authorization", "")
+        secret = given[len(BEARER) :].strip() if given.lower().startswith(BEARER) else ""
+        if not hmac.compare_digest(secret.encode(), token(self._sandboxes.key, volume_id).encode()):
+            raise Unauthorised("the token is not that of this volume")
+        if self._helpers >= HELPERS:
+            raise HostBusy(f"{HELPERS} requests about volumes are being served. Try again in some seconds.")
+        self._helpers += 1
+        held = self._sandboxes.volumes.held(volume_id)
+        try:
+            root = await run(held.__enter__)
+            try:
+                base_uid = await run(self._sandboxes.engine.userns_uid)
+                process = await started(root, base_uid if self._sandboxes.host.confined else -1)
+                try:
+                    put(process).write(json.dumps(wish).encode() + b"\n")
+                    yield process
+                finally:
+                    await ended(process)
+            finally:
+                held.__exit__(None, None, None)
+        finally:
+            self._helpers -= 1
+
+
+async def started(root: Path, base_uid: int) -> Process:
+    """No environment and no packages: what it imports is the standard library and our own code."""
+    command = [sys.executable, "-E", "-S", "-m", "sandboxd.volumehelper", str(root), str(base_uid)]
+    return await asyncio.create_subprocess_exec(
+        *command,
+        cwd=Path(sandboxd.__file__).parents[1],
+        env={"LC_ALL": "C.UTF-8"},
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL if base_uid >= 0 else None,
+        limit=LINE_BYTES,
+    )
+
+
+async def ended(process: Process) -> None:
+    """SIGTERM lets it remove what is half written."""
+    for stop in (process.terminate, process.kill):
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                stop()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await process.wait()
+
+
+async def send(process: Process, body: AsyncIterator[bytes]) -> None:
+    """Raises TimeoutError when nothing comes, and what the client's end raises."""
+    pieces = aiter(body)
+    with suppress(ConnectionError, StopAsyncIteration):  # it has refused, and says why
+        while True:
+            async with asyncio.timeout(IDLE_S):
+                piece = await anext(pieces)
+            for start in range(0, len(piece), PIECE):
+                part = piece[start : start + PIECE]
+                put(process).write(LENGTH.pack(len(part)) + part)
+                await put(process).drain()
+    with suppress(ConnectionError):
+        put(process).write(LENGTH.pack(0))
+        await put(process).drain()
+
+
+async def answer(process: Process) -> Any:
+    """What was found. Raises VolumeRefused; HostError when the helper ends without a word."""
+    line = await out(process).readline()
+    if not line.endswith(b"\n"):
+        raise HostError("what looks into volumes ended without an answer. Is the volume's disk sound?")
+    said = json.loads(line)
+    if "status" in said:
+        raise VolumeRefused(said["status"], said["message"])
+    return said["found"]
+
+
+def put(process: Process) -> asyncio.StreamWriter:
+    if process.stdin is None:
+        raise HostError("the helper has no standard input")
+    return process.stdin
+
+
+def out(process: Process) -> asyncio.StreamReader:
+    if process.stdout is None:
+        raise HostError("the helper has no standard output")
+    return process.stdout
