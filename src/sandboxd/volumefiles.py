@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 MOST_ENTRIES = 10_000
+MOST_TEXT = 1024 * 1024  # characters of their paths
 MOST_DEPTH = 32
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -108,16 +109,19 @@ def listing(root: int, path: str, depth: int) -> list[dict[str, Any]]:
     """What is in a directory, and in those in it, so many levels down. Raises Refused for too many entries."""
     names = split(path)
     found: list[dict[str, Any]] = []
+    text = 0
 
     def walk(above: int, name: str, place: str, levels: int) -> None:
+        nonlocal text
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | PLAIN, dir_fd=above)
         try:
             with os.scandir(fd) as entries:
                 for one in entries:
-                    if len(found) >= MOST_ENTRIES:
-                        raise Refused(400, f"path {path!r}: has more than {MOST_ENTRIES} entries")
+                    if len(found) >= MOST_ENTRIES or text >= MOST_TEXT:
+                        raise Refused(400, f"path {path!r}: has more entries than an answer can have; list a part")
                     with suppress(FileNotFoundError):  # removed since the directory was read
                         found.append(looked(fd, one.name, f"{place}/{shown(one.name)}"))
+                        text += len(found[-1]["path"]) + len(found[-1].get("target", ""))
                         if levels > 1 and found[-1]["type"] == "directory":
                             with suppress(NotADirectoryError):  # another thing has its name by now
                                 walk(fd, one.name, f"{place}/{shown(one.name)}", levels - 1)

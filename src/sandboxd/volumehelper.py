@@ -37,8 +37,9 @@ LENGTH = struct.Struct(">I")
 
 def main(arguments: list[str]) -> None:
     """`ROOT BASE_UID`; a BASE_UID of -1 leaves the process what it is, which is for tests without root."""
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, lambda *_: sys.exit(1))  # what is half written is removed
     signal.alarm(LIFE_S)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is half written is removed
     path, base_uid = arguments
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     "warm".encode("idna").decode("utf-8", errors="replace")  # codecs are files, too

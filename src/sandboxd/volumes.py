@@ -73,9 +73,11 @@ class Volumes:
     def held(self, name: str) -> Iterator[Path]:
         """The root of a volume, for as long as the body takes.
 
-        Raises Conflict while a sandbox has it as its /code, HostBusy when too many hold it.
+        Raises NotFound; Conflict while a sandbox has it as its /code, HostBusy when too many hold it.
         """
         with self._lock:
+            if not any(volume.name == name and volume.owner for volume in self._ledger.volumes()):
+                raise NotFound(f"volume '{name}' not found")
             if holder := next((row for row in self._ledger.rows() if row.volume == name), None):
                 raise Conflict(f"volume '{name}' is the /code of sandbox {holder.id or holder.slot} now.")
             if self._held[name] >= HELD:
