@@ -33,7 +33,7 @@ from sandboxd.volumehelper import LENGTH, PIECE
 HELPERS = 32  # at a time, on the whole host
 IDLE_S = 60.0  # between two pieces of an upload
 LINE_BYTES = 32 * 1024 * 1024  # the longest answer: a listing, of which volumefiles.MOST_TEXT is the measure
-STOP_S = 5.0
+END_S, STOP_S = 0.2, 5.0
 
 Uid = Annotated[int, Query(ge=0, lt=65536)]
 Mode = Annotated[int, Query(ge=0, le=0o1777)]  # a program must not become its owner's
@@ -196,14 +196,18 @@ async def started(root: Path, base_uid: int, limit: int) -> Process:
 
 
 async def ended(process: Process) -> None:
-    """SIGTERM lets it remove what is half written."""
-    for stop in (process.terminate, process.kill):
-        if process.returncode is None:
+    """It ends by itself when it has said all, and at the end of what it reads. SIGTERM lets it remove what is half
+    written."""
+    put(process).close()
+    for wait_s, stop in ((END_S, process.terminate), (STOP_S, process.kill), (STOP_S, None)):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await process.wait()
+        if process.returncode is None and stop is not None:
             with suppress(ProcessLookupError):
                 stop()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_S):
-                    await process.wait()
+    while await out(process).read(PIECE):  # what is left in the pipe would keep it open
+        pass
 
 
 async def send(process: Process, body: AsyncIterator[bytes]) -> None:
