@@ -73,14 +73,14 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
     edge = settings.gateway
     gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), key))
     sandboxes = Sandboxes(settings, key, ledger, engine, gateway, host)
-    pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
+    pool, transitions, templates = Pool(sandboxes, health), Transitions(sandboxes), Templates(sandboxes)
     return api.Services(
         sandboxes,
         Keys(ledger),
         transitions,
-        Templates(sandboxes),
+        templates,
         pool,
-        Reconciler(sandboxes, transitions, pool, health),
+        Reconciler(sandboxes, transitions, pool, templates, health),
         Watchdog(sandboxes, transitions, health),
         health,
     )

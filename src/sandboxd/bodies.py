@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUILD = re.compile(r"/templates/[^/]+/build")
-FILES = re.compile(r"/build-files/[0-9a-f]{64}")
+FILES = re.compile(r"/build-files/[0-9a-f]{64}|/volumecontent/[^/]+/file")
 MAX_BODY_BYTES = 1024 * 1024  # metadata and environment; files go to the agent, not through here
 
 
@@ -38,7 +38,8 @@ class BodyLimit:
         path = scope.get("path", "")
         trusted = scope.get("server", ("", 0))[1] is None
         if (trusted and BUILD.fullmatch(path)) or FILES.fullmatch(path):
-            await self._app(scope, receive, send)  # a build context, or files for one with a signed URL, go to a file
+            # A build context, its files by a signed URL, a file of a volume: checked first, and not kept in memory.
+            await self._app(scope, receive, send)
             return
         seen_bytes = 0
 

@@ -2,22 +2,52 @@
 
 from collections.abc import Callable
 
-from sandboxd.database import Database
-from sandboxd.errors import Conflict, NotFound
-from sandboxd.records import ApiKey, MadeTemplate, Sandbox, Volume
+from sandboxd.errors import Conflict, NotFound, QuotaReached
+from sandboxd.records import ApiKey, Mount, Sandbox, Volume
+from sandboxd.templatetable import TemplateTable
+
+# Of a sandbox: it has the volume `?1`, as its /code or mounted beside it.
+HAS = (
+    "state != 'gone' AND (sandboxes.volume = ?1 OR EXISTS"
+    " (SELECT 1 FROM json_each(sandboxes.mounts) WHERE json_extract(value, '$.volume') = ?1))"
+)
 
 
-class Catalog(Database):
-    """See Database. A volume, and a template, that a sandbox has cannot be removed."""
+class Catalog(TemplateTable):
+    """See Database. A volume that a sandbox has cannot be removed."""
 
     def volumes(self) -> list[Volume]:
-        """All named volumes, by name, each with the sandbox that has it."""
+        """All named volumes, by name, each with the sandbox, or the first of those, that has it."""
         rows = self._read(
             "SELECT volumes.*, coalesce(sandboxes.slot, '') AS slot,"
             " coalesce(sandboxes.id, sandboxes.slot, '') AS sandbox_id FROM volumes"
-            " LEFT JOIN sandboxes ON sandboxes.volume = volumes.name AND sandboxes.state != 'gone' ORDER BY name"
+            " LEFT JOIN sandboxes ON sandboxes.slot = (SELECT slot FROM sandboxes WHERE"
+            f" {HAS.replace('?1', 'volumes.name')} LIMIT 1) ORDER BY name"
         )
-        return [Volume(*(row[key] for key in ("name", "size_mb", "created_at", "slot", "sandbox_id"))) for row in rows]
+        return [Volume(**dict(row)) for row in rows]
+
+    def volumes_of(self, owner: str) -> list[Volume]:
+        return [volume for volume in self.volumes() if volume.owner == owner]
+
+    def holders(self, volume: str) -> list[str]:
+        """The slots of the sandboxes that have a volume, in whatever way."""
+        return [row["slot"] for row in self._read(f"SELECT slot FROM sandboxes WHERE {HAS}", (volume,))]
+
+    def add_owned_volume(self, volume: Volume, most: int, make_file: Callable[[], None]) -> None:
+        """Enters a volume of a key. `make_file` is called within the transaction: without its file there is none.
+
+        Raises Conflict when the owner has one of that title, QuotaReached when it has `most` of them.
+        """
+        with self._transaction():
+            titles = [row[0] for row in self._read("SELECT title FROM volumes WHERE owner = ?", (volume.owner,))]
+            if volume.title in titles:
+                raise Conflict(f"there is a volume {volume.title!r} already. Take another name, or remove that one.")
+            if len(titles) >= most:
+                raise QuotaReached(f"the key {volume.owner!r} has {most} volumes, which is the most. Remove some.")
+            statement = "INSERT INTO volumes (name, size_mb, created_at, owner, title) VALUES (?, ?, ?, ?, ?)"
+            values = (volume.name, volume.size_mb, volume.created_at, volume.owner, volume.title)
+            self._db.execute(statement, values)
+            make_file()
 
     def made_for(self, sandbox: Sandbox) -> bool:
         """Whether the sandbox's volume was entered with it: no other sandbox has ever had it."""
@@ -35,34 +65,6 @@ class Catalog(Database):
             if not self._db.execute("DELETE FROM volumes WHERE name = ?", (name,)).rowcount:
                 raise NotFound(f"volume {name!r} not found. Those there are: docker-sandbox volume ls")
             remove_file()
-
-    def set_template(self, made: MadeTemplate, replace: bool = False) -> None:
-        """Enters it. Raises Conflict when there is one of that name, unless it is to be replaced."""
-        columns = "name, image, base, disk_mb, created_at, memory_mb, cpus"
-        values = (made.name, made.image, made.base, made.disk_mb, made.created_at, made.memory_mb, made.cpus)
-        how = "REPLACE" if replace else "IGNORE"
-        with self._transaction():
-            statement = f"INSERT OR {how} INTO templates ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            if self._db.execute(statement, values).rowcount == 0:
-                raise Conflict(f"there is a template {made.name!r} already.")
-
-    def forget_template(self, name: str) -> None:
-        with self._transaction():
-            self._db.execute("DELETE FROM templates WHERE name = ?", (name,))
-
-    def remove_template(self, name: str) -> None:
-        """Raises Conflict while a sandbox is made from it."""
-        with self._transaction():
-            statement = "SELECT coalesce(id, slot) FROM sandboxes WHERE template = ? AND state != 'gone'"
-            if users := self._db.execute(statement, (name,)).fetchall():
-                ids = ", ".join(row[0] for row in users)
-                raise Conflict(f"template {name!r} is in use by {ids}. Kill those first.")
-            self._db.execute("DELETE FROM templates WHERE name = ?", (name,))
-
-    def templates(self) -> dict[str, MadeTemplate]:
-        """Those that were made on this host, by name."""
-        rows = self._read("SELECT * FROM templates ORDER BY name")
-        return {row["name"]: MadeTemplate(**dict(row)) for row in rows}
 
     def add_key(self, key: ApiKey, digest: str, once: str = "") -> bool:
         """Whether it was added: with `once` only while that setting was never set, and this sets it."""
@@ -111,9 +113,18 @@ class Catalog(Database):
         self._db.execute(statement, (name, size_mb, now))
 
     def _free_volume(self, name: str) -> None:
-        statement = "SELECT coalesce(id, slot) FROM sandboxes WHERE volume = ? AND state != 'gone'"
+        statement = f"SELECT coalesce(id, slot) FROM sandboxes WHERE {HAS}"
         if holder := self._db.execute(statement, (name,)).fetchone():
             raise Conflict(f"volume {name!r} is in use by sandbox {holder[0]}. Kill that one first.")
+
+    def _check_mount(self, owner: str, mount: Mount) -> None:
+        """A volume that is somebody's /code is not mounted elsewhere meanwhile."""
+        statement = "SELECT 1 FROM volumes WHERE name = ? AND owner = ?"
+        if not self._db.execute(statement, (mount.volume, owner)).fetchone():
+            raise NotFound(f"volume {mount.title!r} not found")
+        statement = "SELECT coalesce(id, slot) FROM sandboxes WHERE volume = ? AND state != 'gone'"
+        if holder := self._db.execute(statement, (mount.volume,)).fetchone():
+            raise Conflict(f"volume {mount.title!r} is the /code of sandbox {holder[0]} now. Try again later.")
 
     def _count(self, key: str, step: int) -> None:
         self._db.execute(

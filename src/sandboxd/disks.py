@@ -1,6 +1,7 @@
 """The disks at /code: sparse ext4 files of a fixed size, each mounted through a loop device.
 
-A disk is called by its slot, or by the name of its volume. The commands are in `diskcommands`; the runner that is
+A disk is called by its slot, or by the name of its volume; one of a volume that several sandboxes share is mounted by
+that name. The commands are in `diskcommands`; the runner that is
 handed in performs them. Every method raises HostError when the host refuses.
 """
 
@@ -99,6 +100,17 @@ class Disks:
                     self._enlarge(file, size_mb)
             self.mount(slot, volume)
 
+    def make_volume(self, name: str, size_mb: int, base_uid: int) -> None:
+        """The disk of a new volume, not mounted."""
+        file = self.file("", name)
+        with _told(file):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make(file, size_mb, base_uid + USER_UID)
+
+    def host_path(self, name: str) -> Path:
+        """Where our own processes find what is mounted: the host sees it, and not our mount namespace."""
+        return self._root / self.path(name).relative_to("/")
+
     def make_mount_point(self, slot: str) -> None:
         with _told(self.path(slot)):
             self._mounts.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -115,7 +127,7 @@ class Disks:
             self.make_mount_point(slot)
             self._run(mount_command(file, directory))
             with suppress(OSError):  # another owner's, and in everybody's way; fsck makes it when it needs it
-                (self._root / directory.relative_to("/") / "lost+found").rmdir()
+                (self.host_path(slot) / "lost+found").rmdir()
             self._write_directly(self.mounted().get(directory, ""))
 
     def grow(self, slot: str, volume: str, size_mb: int, in_use: bool) -> None:
@@ -193,7 +205,7 @@ class Disks:
             return None
         with _told(directory):
             try:
-                found = os.statvfs(self._root / directory.relative_to("/"))
+                found = os.statvfs(self.host_path(slot))
             except FileNotFoundError:  # removed since
                 return None
         return Usage((found.f_blocks - found.f_bfree) * found.f_frsize, found.f_blocks * found.f_frsize)

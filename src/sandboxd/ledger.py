@@ -12,7 +12,7 @@ from sandboxd.catalog import Catalog
 from sandboxd.config import Template
 from sandboxd.errors import LedgerError
 from sandboxd.policy import UNRESTRICTED, Policy, to_text
-from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Sandbox, from_row
+from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Mount, Sandbox, from_row
 from sandboxd.routes import Route
 from sandboxd.spec import claimed_name
 
@@ -30,22 +30,27 @@ class Ledger(Catalog):
         disk_mb: int,
         volume: str = "",
         policy: Policy = UNRESTRICTED,
+        owner: str = "",
+        mounts: tuple[Mount, ...] = (),
     ) -> Sandbox:
         """A new row, before anything of the sandbox exists. A volume that is there keeps its size.
 
-        Raises Conflict when another sandbox has the volume.
+        Raises Conflict when another sandbox has the volume, or one of `mounts` as its /code; NotFound for one of
+        `mounts` that `owner` does not have.
         """
         with self._transaction():
             if volume:
                 disk_mb = self._take_volume(volume, disk_mb, now)
+            for mount in mounts:
+                self._check_mount(owner, mount)
+            limits = (template.memory_mb, template.cpus, disk_mb, volume)
+            asked = (to_text(policy), json.dumps([vars(one) for one in mounts]))
             row = self._db.execute(
                 "INSERT INTO sandboxes"
-                " (slot, state, origin, template, image_id, memory_mb, cpus, disk_mb, volume, policy, created_at)"
-                " VALUES (?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
-                (
-                    *(slot, origin, template.name, image_id, template.memory_mb, template.cpus),
-                    *(disk_mb, volume, to_text(policy), now),
-                ),
+                " (slot, state, origin, template, image_id, memory_mb, cpus, disk_mb, volume, created_at,"
+                " policy, mounts)"
+                " VALUES (?, 'creating', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                (slot, origin, template.name, image_id, *limits, now, *asked),
             )
             return from_row(row.fetchone())
 

@@ -73,7 +73,7 @@ class Pool:
         """A sandbox for a claimer: from the template's pool when it has one, else a cold create."""
         arrived = time.monotonic()
         template = self._sandboxes.template(template_name)
-        own_disk = claim.volume or claim.disk_mb not in (0, template.disk_mb)
+        own_disk = claim.volume or claim.mounts or claim.disk_mb not in (0, template.disk_mb)
         if not (cold or own_disk) and self._size(template_name):
             sandbox = self._sandboxes.claim(template, claim)
             self.wake()

@@ -18,6 +18,7 @@ from sandboxd.nftables import marks
 from sandboxd.pool import Pool
 from sandboxd.records import USED, Sandbox
 from sandboxd.sandboxes import Sandboxes
+from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,11 @@ SOURCE = "sandbox "  # how the troubles of single sandboxes are called in the he
 
 
 class Reconciler:
-    def __init__(self, sandboxes: Sandboxes, transitions: Transitions, pool: Pool, health: Health) -> None:
+    def __init__(
+        self, sandboxes: Sandboxes, transitions: Transitions, pool: Pool, templates: Templates, health: Health
+    ) -> None:
         self._sandboxes, self._transitions, self._pool, self._health = sandboxes, transitions, pool, health
+        self._templates = templates
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self._stopped = threading.Event()
         self._wake = threading.Event()
@@ -75,6 +79,8 @@ class Reconciler:
                 list(several.map(self._enforce, astray))
             self.sync_routes()
             self._sweep(found + rules)
+            self._sandboxes.volumes.release()
+            self._templates.discard()
             self._pool.discard_outdated()
             self._pool.wake()
             self._ledger.forget_gone(self._now() - TOMBSTONES_S)

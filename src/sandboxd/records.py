@@ -21,6 +21,15 @@ USED = ("running", "paused", "stopped")  # somebody's: claimed, and not given ba
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A volume of a key, which the key calls `title`, at an absolute path inside a sandbox."""
+
+    volume: str
+    title: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """What the claimer asked for. `timeout_s` None means that the sandbox ends only when it is removed."""
 
@@ -39,6 +48,7 @@ class Claim:
     private: bool = False  # its ports, but the agent's, want a token
     shown_host: str = ""  # the host name that its servers see, with routes.PORT for the port; empty: the one asked for
     policy: Policy = UNRESTRICTED
+    mounts: tuple[Mount, ...] = ()  # volumes beside the disk at /code
 
     def ends_at(self, now: float) -> float | None:
         return None if self.timeout_s is None else now + self.timeout_s
@@ -79,6 +89,7 @@ class Sandbox:
     private: bool
     shown_host: str
     policy: Policy
+    mounts: tuple[Mount, ...]
 
 
 def from_row(row: sqlite3.Row) -> Sandbox:
@@ -114,18 +125,24 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         private=bool(row["private"]),
         shown_host=row["shown_host"],
         policy=from_text(row["policy"]),
+        mounts=tuple(Mount(**one) for one in json.loads(row["mounts"])),
     )
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A named disk that outlives its sandboxes. `slot` and `sandbox_id` are of the one that has it now, or empty."""
+    """A named disk that outlives its sandboxes. `slot` and `sandbox_id` are of the one that has it now, or empty.
+
+    One with an `owner`, the name of a key, is called `title` by that owner, and mounted into several sandboxes at once.
+    """
 
     name: str
     size_mb: int
     created_at: float
     slot: str
     sandbox_id: str
+    owner: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,8 +157,8 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class MadeTemplate:
-    """A template that was made on this host. Its limits are those of the template `base`, and so is its disk, unless
-    `disk_mb` says that there is a disk with files to begin with."""
+    """A template that was made on this host; `name:tag` is a build of it that is kept. Its limits are those of the
+    template `base`, and so is its disk, unless `disk_mb` says that there is a disk with files to begin with."""
 
     name: str
     image: str

@@ -24,9 +24,10 @@ from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotRe
 from sandboxd.gateway import Gateway
 from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
-from sandboxd.records import OPEN, USED, Claim, Sandbox
+from sandboxd.records import OPEN, USED, Claim, MadeTemplate, Sandbox
 from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text
 from sandboxd.slotlocks import SlotLocks
+from sandboxd.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Host:
     free_disk_mb: Callable[[Path], int] = capacity.free_disk_mb
     now: Callable[[], float] = time.time
     ready_deadline_s: float = READY_DEADLINE_S
+    confined: bool = True  # what looks into volumes gives up all that it may otherwise do, which takes root
 
 
 class Sandboxes:
@@ -59,6 +61,7 @@ class Sandboxes:
         self.dirs = SlotDirs(config.state_dir)
         self.disks = Disks(config.state_dir, host.disks_run, host.root)
         self.guard = Guard(config.project, host.nft_run, host.netns_run, host.root)
+        self.volumes = Volumes(ledger, self.disks, host.now)
         self.admission = Admission(config.create_parallelism)
         self._capacity = Capacity(config, host.available_memory_mb, host.free_disk_mb)
         self._taking_room = threading.Lock()
@@ -69,16 +72,19 @@ class Sandboxes:
         """One of the configuration, or one that was made on this host. Raises NotFound, which names those there are."""
         if name in self.config.templates:
             return self.config.templates[name]
-        made = self.ledger.templates()
-        if name not in made:
-            known = ", ".join(sorted([*self.config.templates, *made]))
+        found = self.ledger.made_template(name)
+        if found is None:
+            known = ", ".join(sorted([*self.config.templates, *self.ledger.templates(), *self.ledger.tagged()]))
             raise NotFound(f"template '{name}' not found. This host has: {known}")
-        found = made[name]
+        return self.template_of(found)
+
+    def template_of(self, found: MadeTemplate) -> Template:
+        """With the limits that hold for it. It need not be in the ledger."""
         base = self.config.templates.get(found.base) or self.config.templates[self.config.default_template]
-        disk = self.disks.snapshot(name) if found.disk_mb else None
+        disk = self.disks.snapshot(found.name) if found.disk_mb else None
         return replace(
             base,
-            name=name,
+            name=found.name,
             image=found.image,
             disk_mb=max(base.disk_mb, found.disk_mb),
             disk=disk,
@@ -242,6 +248,8 @@ class Sandboxes:
         """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
         project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
         known = bool(new.volume) and not self.ledger.made_for(new)
+        if new.volume:
+            self.volumes.give_way(new.volume)
         payload = spec.container_payload(
             project,
             slot,
@@ -252,6 +260,7 @@ class Sandboxes:
             _read_profile(template),
             self.engine.limits_layers(),
             self.guard.name_servers(),
+            self.volumes.mount(new.mounts),
         )
         with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as network and container: meanwhile
             self.disks.make_mount_point(slot)  # the engine wants it to be there; what is mounted, when it starts
@@ -335,6 +344,8 @@ class Sandboxes:
         if lost:
             self.disks.remove_volume(row.volume)  # what was begun of it
         self.ledger.set_gone(row.slot, self.host.now(), lost)
+        if row.mounts:
+            self.volumes.release()
 
     @contextmanager
     def _making(self, template: Template, origin: str, claim: Claim) -> Iterator[Sandbox]:
@@ -345,9 +356,8 @@ class Sandboxes:
         with self.locks.hold(slot):
             with self._taking_room:  # until the row counts, nobody else may take the same place
                 self.check_room(new=True)
-                new = self.ledger.create(
-                    slot, origin, template, image_id, self.host.now(), disk_mb, claim.volume, claim.policy
-                )
+                wanted = (disk_mb, claim.volume, claim.policy, claim.owner, claim.mounts)
+                new = self.ledger.create(slot, origin, template, image_id, self.host.now(), *wanted)
             try:
                 yield new
             except BaseException as error:

@@ -117,6 +117,25 @@ MIGRATIONS = (
     """
     ALTER TABLE sandboxes ADD COLUMN policy TEXT NOT NULL DEFAULT '{}';
     """,
+    # Volumes that keys of the API own, by a title of their own, and where sandboxes have them mounted. Builds that tags
+    # name; the build `default` is the row in `templates`. Images, and disks, that nothing names and that are to go.
+    """
+    ALTER TABLE volumes ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+    ALTER TABLE volumes ADD COLUMN title TEXT NOT NULL DEFAULT '';
+    CREATE UNIQUE INDEX volumes_by_title ON volumes (owner, title) WHERE owner != '';
+    ALTER TABLE sandboxes ADD COLUMN mounts TEXT NOT NULL DEFAULT '[]';
+    CREATE TABLE tags (
+        template TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        image TEXT NOT NULL,
+        base TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        memory_mb INTEGER NOT NULL,
+        cpus REAL NOT NULL,
+        PRIMARY KEY (template, tag)
+    );
+    CREATE TABLE unused (image TEXT PRIMARY KEY, disk TEXT NOT NULL DEFAULT '');
+    """,
 )
 
 

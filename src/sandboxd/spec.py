@@ -96,8 +96,9 @@ def container_payload(
     seccomp_json: str = "",
     layer_limit: bool = False,
     name_servers: Sequence[str] = (),
+    volumes: Sequence[tuple[Path, str]] = (),
 ) -> dict[str, Any]:
-    """The container of a sandbox, `disk` mounted at /code.
+    """The container of a sandbox, `disk` mounted at /code, and volumes (directory of the host, path inside).
 
     `nofile` is the limit of open files that the host allows, at most NOFILE; `seccomp_json` the text of the
     template's profile. `layer_limit` has the engine keep the template's limit of its layer, which not every engine can;
@@ -130,6 +131,7 @@ def container_payload(
         "Mounts": [
             {"Type": "bind", "Source": str(disk), "Target": CODE_MOUNT},
             {"Type": "bind", "Source": str(slot_dir), "Target": SLOT_MOUNT, "ReadOnly": True},
+            *({"Type": "bind", "Source": str(source), "Target": target} for source, target in volumes),
         ],
     }
     if name_servers:

@@ -160,9 +160,10 @@ class Transitions:
 
     def _run(self, row: Sandbox, container: Container) -> None:
         disks = self._sandboxes.disks
-        if container.running and row.disk_mb and disks.path(row.slot) not in disks.mounted():
-            # Somebody started it after a reboot, with an empty directory as its /code: it must not go on like that.
-            log.warning("sandbox %s runs without its disk: it is started again", row.id)
+        lost = bool(row.disk_mb) and disks.path(row.slot) not in disks.mounted()
+        if container.running and (lost or not self._sandboxes.volumes.mounted(row.mounts)):
+            # Somebody started it after a reboot, with empty directories in their place: it must not go on like that.
+            log.warning("sandbox %s runs without its disks: it is started again", row.id)
             self._stop(container)
             container = self._sandboxes.inspect(row.id)
         if row.policy.restricts:
@@ -173,6 +174,7 @@ class Transitions:
             log.info("starting sandbox %s again: it had stopped with %s", row.id, container.exit)
             if row.disk_mb:
                 disks.mount(row.slot, row.volume)  # after a reboot nothing is mounted
+            self._sandboxes.volumes.mount(row.mounts)
             self._engine.start(row.id)
         container = self._sandboxes.inspect(row.id)
         self._sandboxes.prepare(container, row.slot)

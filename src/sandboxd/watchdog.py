@@ -28,7 +28,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Taken:
-    """What one sandbox takes of the host's disk, in MiB: its layer, and the written part of its /code."""
+    """What one sandbox takes of the host's disk, in MiB: its layer, and the written part of its /code and volumes."""
 
     layer_mb: int
     disk_mb: int
@@ -114,7 +114,9 @@ class Watchdog:
 
     def _measure(self, row: Sandbox) -> Taken:
         layer = self._sandboxes.engine.layer_bytes(row.id)
-        return Taken(layer // MIB, self._sandboxes.disks.allocated(row.slot, row.volume) // MIB)
+        disks = self._sandboxes.disks
+        volumes = sum(disks.allocated(one.volume, one.volume) for one in row.mounts)
+        return Taken(layer // MIB, (disks.allocated(row.slot, row.volume) + volumes) // MIB)
 
     def _free(self) -> list[int]:
         """The free space, in MiB, of the places where sandboxes write."""

@@ -1,6 +1,6 @@
 // The JavaScript client. Prints one line of JSON for each feature: {"feature", "error"}.
 import assert from "node:assert/strict";
-import { AuthenticationError, CommandExitError, Sandbox } from "e2b";
+import { AuthenticationError, CommandExitError, Sandbox, Volume } from "e2b";
 
 const options = { timeoutMs: 120_000 };
 
@@ -66,6 +66,34 @@ const features = {
       const listed = await Sandbox.list().nextItems();
       assert.ok(listed.some((one) => one.sandboxId === sandbox.sandboxId));
     });
+  },
+  async volumes_and_fork() {
+    const volume = await Volume.create(`conformance-${Date.now()}`);
+    try {
+      const sandbox = await Sandbox.create({ ...options, volumeMounts: { "/mnt/data": volume } });
+      try {
+        await volume.writeFile("/a.txt", "from outside");
+        assert.equal(await sandbox.files.read("/mnt/data/a.txt"), "from outside");
+        await sandbox.files.write("/home/user/kept.txt", "kept");
+        for (const copy of await sandbox.fork({ count: 2, timeoutMs: 120_000 })) {
+          assert.ok(copy instanceof Sandbox, copy);
+          try {
+            assert.equal(await copy.files.read("/home/user/kept.txt"), "kept");
+            assert.equal(await copy.files.read("/mnt/data/a.txt"), "from outside");
+          } finally {
+            await copy.kill();
+          }
+        }
+      } finally {
+        await sandbox.kill();
+      }
+      assert.equal(await volume.readFile("/a.txt"), "from outside");
+      assert.deepEqual((await volume.list("/")).map((one) => one.path), ["/a.txt"]);
+      await volume.remove("/a.txt");
+      assert.equal(await volume.exists("/a.txt"), false);
+    } finally {
+      await Volume.destroy(volume.volumeId);
+    }
   },
   async errors() {
     await assert.rejects(Sandbox.create({ apiKey: "e2b_" + "0".repeat(40) }), AuthenticationError);

@@ -369,6 +369,84 @@ def feature_network() -> None:
     assert "'pypi.org' is a name" in str(refused), refused
 
 
+def feature_volumes() -> None:
+    """Two sandboxes and the content API share one; older clients know no volumes."""
+    if not hasattr(e2b, "Volume"):
+        return
+    name = f"conformance-{uuid.uuid4().hex[:8]}"
+    volume = e2b.Volume.create(name)
+    try:
+        assert name in [one.name for one in e2b.Volume.list()]
+        assert e2b.Volume.connect(volume.volume_id).token == volume.token
+        with create(volume_mounts={"/mnt/data": volume}) as one, create(volume_mounts={"/mnt/data": name}) as other:
+            one.files.write("/mnt/data/a.txt", "from inside")
+            assert other.files.read("/mnt/data/a.txt") == "from inside"
+            assert volume.read_file("/a.txt") == "from inside"
+            volume.make_dir("/dir/deep", force=True)
+            volume.write_file("/dir/deep/b.bin", io.BytesIO(b"x" * 3_000_000), mode=0o600)
+            assert one.commands.run("stat -c '%s %a %U' /mnt/data/dir/deep/b.bin").stdout == "3000000 600 user\n"
+            raises(Exception, e2b.Volume.destroy, volume.volume_id)
+            mounts = one.get_info().volume_mounts
+            assert mounts == [{"name": name, "path": "/mnt/data"}], mounts
+        size = sum(len(piece) for piece in volume.read_file("/dir/deep/b.bin", format="stream"))
+        assert size == 3_000_000
+        raises(Exception, volume.write_file, "/a.txt", "other", force=False)
+        volume.write_file("/a.txt", "other", force=True)
+        assert volume.read_file("/a.txt", format="bytes") == b"other"
+        assert sorted(one.path for one in volume.list("/", depth=2)) == ["/a.txt", "/dir", "/dir/deep"]
+        info = volume.update_metadata("/a.txt", uid=0, mode=0o640)
+        assert (info.type.value, info.uid, info.mode, info.path) == ("file", 0, 0o640, "/a.txt"), info
+        volume.remove("/dir")
+        assert not volume.exists("/dir") and volume.exists("/a.txt")
+        raises(e2b.NotFoundException, volume.read_file, "/dir/deep/b.bin")
+    finally:
+        assert e2b.Volume.destroy(volume.volume_id) is True
+    assert e2b.Volume.destroy(volume.volume_id) is False
+
+
+def feature_fork() -> None:
+    """Files, environment and metadata; not processes."""
+    if not hasattr(Sandbox, "fork"):
+        return
+    with create(metadata={"who": "fork"}, envs={"GIVEN": "yes"}) as parent:
+        parent.files.write("/home/user/kept.txt", "kept")
+        for copy in parent.fork(timeout=120, count=2):
+            assert isinstance(copy, Sandbox), copy
+            with copy:
+                assert copy.files.read("/home/user/kept.txt") == "kept"
+                assert copy.commands.run("echo $GIVEN").stdout == "yes\n"
+                assert copy.get_info().metadata == {"who": "fork"}
+        assert parent.is_running()
+
+
+def feature_template_tags() -> None:
+    if not hasattr(e2b.Template, "assign_tags"):
+        return
+    name = f"tags-{uuid.uuid4().hex[:8]}"
+
+    def build(tagged: str, text: str) -> str:
+        template = e2b.Template().from_template("base").run_cmd(f"echo {text} >/home/user/build.txt")
+        return str(e2b.Template.build(template, tagged, cpu_count=1, memory_mb=512).build_id)
+
+    def text_of(tagged: str) -> str:
+        with create(template=tagged) as sandbox:
+            return str(sandbox.files.read("/home/user/build.txt")).strip()
+
+    try:
+        first = build(f"{name}:v1", "one")
+        assigned = e2b.Template.assign_tags(f"{name}:v1", ["default", "stable"])
+        assert (assigned.build_id, assigned.tags) == (first, ["default", "stable"]), assigned
+        second = build(name, "two")
+        found = {one.tag: one.build_id for one in e2b.Template.get_tags(name)}
+        assert found == {"default": second, "v1": first, "stable": first}, found
+        assert (text_of(name), text_of(f"{name}:stable")) == ("two", "one")
+        e2b.Template.remove_tags(name, ["stable"])
+        raises(Exception, e2b.Template.remove_tags, name, ["stable"])
+        raises(Exception, create, template=f"{name}:stable")
+    finally:
+        Sandbox.delete_snapshot(name)
+
+
 def feature_errors() -> None:
     raises(Exception, Sandbox.create, template="no-such-template")
     raises(e2b.AuthenticationException, Sandbox.create, api_key="e2b_" + "0" * 40)

@@ -17,16 +17,19 @@ Name = Annotated[str, Path(pattern=rf"^{VOLUME_NAME}$")]
 def router(services: Services) -> APIRouter:
     made = APIRouter(dependencies=TRUSTED)
     ledger, disks = services.sandboxes.ledger, services.sandboxes.disks
+    volumes = services.sandboxes.volumes
 
     def listed(volume: Volume) -> dict[str, Any]:
         """`usedBytes` is null while it is not mounted: nobody looks into it then."""
-        usage = disks.usage(volume.slot) if volume.slot else None
+        usage = disks.usage(volume.name if volume.owner else volume.slot) if volume.slot else None
         return {
             "name": volume.name,
             "sizeMB": volume.size_mb,
             "usedBytes": usage.used if usage else None,
             "sandboxID": volume.sandbox_id,
             "createdAt": rfc3339(volume.created_at),
+            "owner": volume.owner,
+            "title": volume.title,
         }
 
     @made.get("/volumes")
@@ -35,6 +38,6 @@ def router(services: Services) -> APIRouter:
 
     @made.delete("/volumes/{name}", status_code=204)
     async def remove(name: Name) -> None:
-        await run(lambda: ledger.remove_volume(name, lambda: disks.remove_volume(name)))
+        await run(lambda: volumes.remove(name))
 
     return made

@@ -9,7 +9,21 @@ from fastapi import FastAPI
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
 from sandboxd.bodies import BodyLimit
-from sandboxd.e2b import buildapi, create, host, lifecycle, lists, looks, network, templates
+from sandboxd.e2b import (
+    buildapi,
+    create,
+    fork,
+    host,
+    lifecycle,
+    lists,
+    looks,
+    network,
+    tags,
+    templates,
+    volumecontent,
+    volumes,
+)
+from sandboxd.e2b.quota import Quota
 
 __all__ = ["build"]
 
@@ -18,6 +32,9 @@ def build(services: Services) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(BodyLimit)
     answer_errors(app)
-    for module in (host, create, lists, looks, lifecycle, network, buildapi, templates):
+    quota = Quota(services)
+    app.include_router(create.router(services, quota))
+    app.include_router(fork.router(services, quota))
+    for module in (host, lists, looks, lifecycle, network, buildapi, tags, templates, volumes, volumecontent):
         app.include_router(module.router(services))
     return app

@@ -14,10 +14,11 @@ from sandboxd.api.templates import NAME, received
 from sandboxd.bodies import Text
 from sandboxd.e2b import access
 from sandboxd.e2b.builds import URL_S, Build, Builds
-from sandboxd.e2b.create import template_name
 from sandboxd.e2b.steps import HASH, parse
+from sandboxd.e2b.tags import checked, template_name
 from sandboxd.errors import BadRequest, Unauthorised, Unsupported
 from sandboxd.records import ApiKey
+from sandboxd.templatetable import DEFAULT_TAG
 
 PAGE = 100
 BASES = ("e2bdev/base", "e2b/base")  # the images that clients name when they name none
@@ -52,13 +53,14 @@ def router(services: Services) -> APIRouter:
 
     @made.post("/v3/templates", status_code=202)
     async def create(body: NewTemplate, key: Key) -> dict[str, Any]:
-        name = template_name(body.name or body.alias)
+        name, _, tag = template_name(body.name or body.alias).partition(":")
+        tags = checked([*([tag] if tag else []), *(body.tags or [])]) or [DEFAULT_TAG]
         if not re.fullmatch(NAME, name):
             raise BadRequest(f"name: {name!r}: use lower-case letters, digits and dashes, at most 63.")
         if name in config.templates:
             raise BadRequest(f"template {name!r} is one of the host's settings. Take another name.")
-        build = builds.request(name, key.name, body.memoryMB or 0, float(body.cpuCount or 0))
-        names = {"names": [name], "aliases": [name], "tags": ["default"]}
+        build = builds.request(name, key.name, body.memoryMB or 0, float(body.cpuCount or 0), tags)
+        names = {"names": [name], "aliases": [name], "tags": tags}
         return {"templateID": name, "buildID": build.id, "public": False, **names}
 
     @made.get("/templates/{name}/files/{digest}", status_code=201)

@@ -8,11 +8,11 @@ import hashlib
 import hmac
 import io
 import logging
-import secrets
 import tarfile
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,13 +31,14 @@ URL_S = 3600
 
 @dataclass
 class Build:
-    """`status` is E2B's: waiting, building, ready or error. A line is (Unix seconds, text)."""
+    """`id` is a UUID; `status` E2B's: waiting, building, ready or error. A line is (Unix seconds, text)."""
 
     id: str
     template: str
     owner: str
     memory_mb: int
     cpus: float
+    tags: list[str]
     status: str = "waiting"
     reason: str = ""
     lines: list[tuple[float, str]] = field(default_factory=list)
@@ -49,8 +50,8 @@ class Builds:
         self._builds: dict[str, Build] = {}
         self._lock = threading.Lock()
 
-    def request(self, template: str, owner: str, memory_mb: int, cpus: float) -> Build:
-        made = Build(secrets.token_hex(8), template, owner, memory_mb, cpus)
+    def request(self, template: str, owner: str, memory_mb: int, cpus: float, tags: list[str]) -> Build:
+        made = Build(str(uuid.uuid4()), template, owner, memory_mb, cpus, tags)
         with self._lock:
             self._builds[made.id] = made
             for old in list(self._builds)[:-KEPT]:
@@ -99,8 +100,9 @@ class Builds:
         try:
             with tempfile.NamedTemporaryFile(dir=self._files.parent, prefix="context-", suffix=".tar") as context:
                 self._pack(context, text, files)
+                limits = (build.memory_mb, build.cpus)
                 lines = self._templates.build(
-                    build.template, base, Path(context.name), True, build.memory_mb, build.cpus
+                    build.template, base, Path(context.name), True, *limits, build.tags, build.id
                 )
                 for line in lines:
                     self._say(build, line.decode(errors="replace").rstrip())

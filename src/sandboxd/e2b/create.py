@@ -2,10 +2,6 @@
 
 import hashlib
 import json
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
@@ -19,8 +15,11 @@ from sandboxd.api.sandboxes import OPEN_ENDED_S, ORIGIN_HEADER, checked_envs
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.e2b import access, network, wire
-from sandboxd.errors import Conflict, NotFound, QuotaReached, Unsupported
-from sandboxd.records import USED, ApiKey, Claim, Sandbox
+from sandboxd.e2b.quota import Quota
+from sandboxd.e2b.tags import template_name
+from sandboxd.e2b.volumes import VolumeMount, mounts_of
+from sandboxd.errors import Unsupported
+from sandboxd.records import ApiKey, Claim, Sandbox
 
 TIMEOUT_S, OLD_TIMEOUT_S = 300.0, 15.0  # when the field is absent: of /v2 and of the older form
 
@@ -45,13 +44,12 @@ class NewSandbox(BaseModel):
     envVars: dict[Text, Text] | None = None
     mcp: dict[str, Any] | None = None
     iam: Any = None
-    volumeMounts: list[Any] | None = None
+    volumeMounts: list[VolumeMount] | None = None
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services, quota: Quota) -> APIRouter:
     made = APIRouter()
     sandboxes, pool = services.sandboxes, services.pool
-    quota = Quota(services)
     key_of = access.caller(services)
     creates = CapacityLimiter(MAX_WAITING + 2 * sandboxes.config.create_parallelism)
 
@@ -72,6 +70,7 @@ def router(services: Services) -> APIRouter:
             private=network.private(body.network),
             shown_host=network.shown_host(body.network),
             policy=network.policy_of(body.network, body.allow_internet_access),
+            mounts=mounts_of(services, key, body.volumeMounts or []),
         )
         with quota.place(key, request) as before:
             return before or pool.obtain(template_name(body.templateID), claim)
@@ -94,77 +93,17 @@ def router(services: Services) -> APIRouter:
     return made
 
 
-class Quota:
-    """How many sandboxes a key's name may have, those that are being made included; and one at a time per request."""
-
-    def __init__(self, services: Services) -> None:
-        self._ledger = services.sandboxes.ledger
-        self._making: Counter[str] = Counter()
-        self._requests: set[tuple[str, str]] = set()
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def place(self, key: ApiKey, request: str) -> Iterator[Sandbox | None]:
-        """Gives the sandbox that the same request has made before, if any. Raises QuotaReached, Conflict, NotFound."""
-        named = (key.name, request)
-        with self._changed:
-            while request and named in self._requests:
-                self._changed.wait()
-            before = self._repeated(key, request)
-            if before is None:
-                self._check(key)
-            self._making[key.name] += 1
-            if request:
-                self._requests.add(named)
-        try:
-            yield before
-        finally:
-            with self._changed:
-                self._making[key.name] -= 1
-                self._requests.discard(named)
-                self._changed.notify_all()
-
-    def _check(self, key: ApiKey) -> None:
-        present = self._ledger.count_of(key.name) + self._making[key.name]
-        if key.max_sandboxes and present >= key.max_sandboxes:
-            raise QuotaReached(
-                f"the key {key.name!r} may have {key.max_sandboxes} sandboxes at a time, and has {present}."
-                " Kill one, or ask for a key with a higher limit."
-            )
-
-    def _repeated(self, key: ApiKey, request: str) -> Sandbox | None:
-        if not request:
-            return None
-        found = self._ledger.made_by(key.name, request.partition(":")[0] + ":")
-        if found is None:
-            return None
-        if found.request != request:
-            raise Conflict("this Idempotency-Key came with another body before. Take a new one for a new request.")
-        if found.state not in USED:
-            raise NotFound(f"the sandbox {found.id} of this Idempotency-Key has ended: {found.reason}")
-        return found
-
-
 def refuse_unsupported(body: NewSandbox) -> None:
     """Never silently accepted: whoever asks for a wall must not get a sandbox without one. Raises Unsupported."""
     asked = {
         "mcp": bool(body.mcp),
         "iam": bool(body.iam),
-        "volumeMounts": bool(body.volumeMounts),
         **{f"network.{name}": True for name in network.unknown(body.network)},
     }
     if refused := [name for name, present in asked.items() if present]:
         raise Unsupported(
             f"{', '.join(refused)}: this host cannot do that yet. Leave it out, and nothing else changes."
         )
-
-
-def template_name(asked: str) -> str:
-    """`team/name:tag` is read as `name`: a host has one team, and one build of each template."""
-    name, _, tag = asked.rpartition("/")[2].partition(":")
-    if tag not in ("", "default", "latest"):
-        raise NotFound(f"template '{asked}' not found: templates of this host have no tags but 'default'")
-    return name
 
 
 def digest(body: NewSandbox) -> str:

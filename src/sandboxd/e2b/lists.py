@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.e2b import access, wire
-from sandboxd.e2b.create import template_name
+from sandboxd.e2b.tags import template_name
 from sandboxd.errors import BadRequest
 from sandboxd.records import USED, ApiKey, Sandbox
 
@@ -49,7 +49,7 @@ def router(services: Services) -> APIRouter:
             rows = [row for row in rows if started(row) > after]
         if template:
             name = template_name(template)
-            rows = [row for row in rows if row.template == name]
+            rows = [row for row in rows if name in (row.template, row.template.partition(":")[0])]
         rows.sort(key=lambda row: (started(row), row.id), reverse=order == "desc")
         if nextToken:
             place = parse_token(nextToken)

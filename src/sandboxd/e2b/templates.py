@@ -16,9 +16,10 @@ from sandboxd.api.templates import NAME
 from sandboxd.bodies import Text
 from sandboxd.config import Template
 from sandboxd.e2b import access
-from sandboxd.e2b.create import template_name
+from sandboxd.e2b.tags import template_name
 from sandboxd.errors import BadRequest
 from sandboxd.records import ApiKey, MadeTemplate
+from sandboxd.templates import build_id
 
 
 class NewSnapshot(BaseModel):
@@ -51,6 +52,8 @@ def router(services: Services) -> APIRouter:
     @made.get("/v2/templates")
     async def list_templates(key: Key) -> Response:
         found = await run(sandboxes.ledger.templates)
+        tagged = await run(sandboxes.ledger.tagged)
+        found |= {name: one for name, one in tagged.items() if name.partition(":")[0] not in found}
         names = [*sandboxes.config.templates, *found]
         created = {name: one.created_at for name, one in found.items()}
         rows = [described(await run(partial(sandboxes.template, name)), created.get(name, 0.0)) for name in names]
@@ -58,13 +61,21 @@ def router(services: Services) -> APIRouter:
 
     @made.get("/templates/aliases/{alias:path}")
     async def alias(alias: str, key: Key) -> dict[str, Any]:
-        """How clients ask whether there is one of that name."""
-        found = await run(lambda: sandboxes.template(template_name(alias)))
-        return {"templateID": found.name, "public": False}
+        """How clients ask whether there is one of that name. One that only tags name is there, too."""
+        name = template_name(alias)
+        if not await run(lambda: sandboxes.ledger.tagged(name)):
+            name = (await run(lambda: sandboxes.template(name))).name
+        return {"templateID": name, "public": False}
 
     @made.delete("/templates/{name}", status_code=204)
     async def remove(name: str, key: Key) -> None:
-        await run(lambda: templates.remove(name))
+        """Of `name:tag` only the tag."""
+        template, _, tag = template_name(name).partition(":")
+        if tag:
+            await run(lambda: sandboxes.ledger.remove_tags(template, [tag]))
+            await run(templates.discard)
+        else:
+            await run(lambda: templates.remove(template))
 
     return made
 
@@ -73,7 +84,7 @@ def described(template: Template, created_at: float) -> dict[str, Any]:
     """The schema `Template`. One of the host's settings has no time: it is as old as 1970."""
     return {
         "templateID": template.name,
-        "buildID": template.image.rpartition(":")[2],
+        "buildID": build_id(template.image),
         "cpuCount": max(1, round(template.cpus)),
         "memoryMB": template.memory_mb,
         "diskSizeMB": template.disk_mb,

@@ -40,6 +40,7 @@ def listed(row: Sandbox) -> dict[str, Any]:
         "memoryMB": row.memory_mb,
         "diskSizeMB": row.disk_mb,
         "metadata": row.metadata,
+        "volumeMounts": [{"name": one.title, "path": one.path} for one in row.mounts],
     }
 
 

@@ -478,6 +478,7 @@ class World:
     memory_mb: list[int]  # one figure: what is available on the host
     disk_mb: dict[str, int]  # what is free, by the last name of a path; plenty where it is not said
     exit_codes: dict[str, int]  # of the commands in network namespaces, by the verb that they contain
+    templates: Templates
 
     def leftovers(self) -> list[str]:
         """Slot directories, disks and mounts that are still there."""
@@ -585,10 +586,11 @@ def make_world(
         free_disk_mb=lambda path: disk_mb.get(path.name, 100_000),
         now=lambda: now[0],
         ready_deadline_s=0.05,
+        confined=False,
     )
     sandboxes = Sandboxes(config, KEY, ledger, engine, gateway, host)
-    pool, transitions = Pool(sandboxes, health), Transitions(sandboxes)
-    reconciler = Reconciler(sandboxes, transitions, pool, health)
+    pool, transitions, templates = Pool(sandboxes, health), Transitions(sandboxes), Templates(sandboxes)
+    reconciler = Reconciler(sandboxes, transitions, pool, templates, health)
     return World(
         config,
         engine,
@@ -609,16 +611,16 @@ def make_world(
         memory_mb,
         disk_mb,
         exit_codes,
+        templates,
     )
 
 
 def services_of(world: World) -> Services:
-    templates = Templates(world.sandboxes)
     return Services(
         world.sandboxes,
         Keys(world.ledger),
         world.transitions,
-        templates,
+        world.templates,
         world.pool,
         world.reconciler,
         world.watchdog,

@@ -514,6 +514,8 @@ def test_volumes(client: Direct, world: World) -> None:
             "usedBytes": None,
             "sandboxID": found,
             "createdAt": "2027-01-15T08:00:00.000Z",
+            "owner": "",
+            "title": "",
         }
     ]
     taken = client.unix.post("/v2/sandboxes", json={"volume": "data"})

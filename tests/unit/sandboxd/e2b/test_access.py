@@ -53,5 +53,5 @@ def test_ids_are_whole_and_may_have_a_client_id(public: Public) -> None:
 
 
 def test_nothing_of_the_hosts_is_reached(public: Public) -> None:
-    for path in ("/pool", "/keys", "/routes", "/doctor", "/volumes", "/logs/x", "/stats", "/openapi.json", "/docs"):
+    for path in ("/pool", "/keys", "/routes", "/doctor", "/logs/x", "/stats", "/openapi.json", "/docs"):
         public.refused("GET", path, 404)

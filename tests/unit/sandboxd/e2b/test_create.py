@@ -86,7 +86,7 @@ def test_names_of_templates(public: Public, name: str) -> None:
         ({"templateID": "base", "network": {"egressProxy": {"address": "a:1"}}}, 400, "network.egressProxy"),
         ({"templateID": "base", "network": {"denyOut": ["::/0"], "rules": {"a.com": [{}]}}}, 400, "network.rules"),
         ({"templateID": "base", "mcp": {"x": 1}}, 400, "mcp"),
-        ({"templateID": "base", "volumeMounts": [{"name": "a", "path": "/x"}]}, 400, "volumeMounts"),
+        ({"templateID": "base", "volumeMounts": [{"name": "a", "path": "/x"}]}, 404, "volume 'a' not found"),
     ],
 )
 def test_what_is_refused(public: Public, world: World, body: dict[str, Any], status: int, said: str) -> None:
