@@ -19,6 +19,9 @@ USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 MODE = re.compile(r"[0-7]{3,4}")
 START = "/etc/sandbox/start.d/template"
 READY_EVERY_S = 1
+# What clients add by themselves when a Dockerfile has a CMD. It tells nothing of the server, and E2B waits for it once,
+# when it builds; here each new sandbox would.
+READY_OF_DOCKERFILES = "sleep 20"
 
 # What COPY means: as Docker's own, with a pattern for the sources, in an archive that the client has packed.
 COPY = """\
@@ -122,7 +125,7 @@ def start_script(start: str, ready: str, user: str, directory: str) -> str:
         "#!/bin/bash",
         f"runuser -u {user} -- /bin/bash -c {shlex.quote(command)} >/var/log/template-start.log 2>&1 &",
     ]
-    if ready:
+    if ready and ready != READY_OF_DOCKERFILES:
         check = f"runuser -u {user} -- /bin/bash -l -c {shlex.quote(ready)} >/dev/null 2>&1"
         lines.append(f"until {check}; do kill -0 $! || break; sleep {READY_EVERY_S}; done")
     return "\n".join([*lines, "echo the start command runs", "wait", ""])

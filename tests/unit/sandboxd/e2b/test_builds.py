@@ -105,6 +105,7 @@ def test_a_build_again_takes_the_templates_place(
     ("body", "said"),
     [
         ({"fromTemplate": None, "fromImage": "node:22"}, "from_template('base')"),
+        ({"fromTemplate": None, "fromImage": "base:12"}, "FROM base. There are: base"),
         ({"steps": [{"type": "ADD"}]}, "steps.0"),
         ({"steps": [{"type": "COPY", "args": ["a", "b"], "filesHash": DIGEST}]}, "not uploaded"),
         ({"steps": "x"}, "steps"),
@@ -115,6 +116,15 @@ def test_what_cannot_be_built(public: Public, body: dict[str, Any], said: str) -
     path = f"/v2/templates/tools/builds/{made['buildID']}"
     assert said in public.refused("POST", path, 400, json={"fromTemplate": "base", **body})
     assert public.http.get(f"/templates/tools/builds/{made['buildID']}/status").json()["status"] == "waiting"
+
+
+@pytest.mark.parametrize("image", ["base", "base:latest", "made"])
+def test_an_image_may_be_named_as_a_template_is(
+    public: Public, world: World, contexts: list[dict[str, bytes]], image: str
+) -> None:
+    ended(public, begun(public, requested(public, "made")))
+    done = ended(public, begun(public, requested(public), fromTemplate=None, fromImage=image))
+    assert done["status"] == "ready"
 
 
 def test_the_image_that_clients_name_when_they_name_none(

@@ -100,6 +100,11 @@ def test_the_start_command_runs_beside_the_agent_as_the_last_user() -> None:
     assert "runuser -u user" in line and "http.server" in line and "until" in line
 
 
+def test_the_wait_that_clients_add_to_a_dockerfile_delays_no_sandbox() -> None:
+    (line,) = [one for one in text_of(start="python3 -m http.server", ready="sleep 20") if "start.d" in one]
+    assert "http.server" in line and "until" not in line and "sleep" not in line
+
+
 def copied(tmp_path: Path, source: str, target: Path, mode: str = "") -> None:
     """Runs what a COPY runs, with an archive as clients pack it."""
     context = tmp_path / "context"
