@@ -125,7 +125,7 @@ def feature_pause_and_resume() -> None:
 
 def feature_logs_and_metrics() -> None:
     with sandbox() as made:
-        for line in e2b("sandbox", "logs", made, "--level", "DEBUG", "--format", "json").splitlines():
+        for line in e2b("sandbox", "logs", made, "--level", "DEBUG", "--format", "json").strip().splitlines():
             assert json.loads(line)["message"], line
         assert f"Logs for sandbox {made}" in e2b("sandbox", "logs", made)
         (metric, *_) = e2b("sandbox", "metrics", made, "--format", "json").strip().splitlines()

@@ -35,7 +35,7 @@ def feature_template_build_in_background() -> None:
         lines += [entry.message for entry in status.log_entries]
         time.sleep(0.2)
     assert status.status.value == "ready", status
-    assert any("building from" in line for line in lines), lines
+    assert any("built in the background" in line for line in lines), lines
     assert output_of("conformance-background", "cat built.txt") == "built in the background\n"
 
 

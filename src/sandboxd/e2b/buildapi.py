@@ -127,4 +127,5 @@ def shown(build: Build, offset: int) -> dict[str, Any]:
         "logs": [entry["message"] for entry in entries],
         "logEntries": entries,
     }
-    return found | ({"reason": {"message": build.reason}} if build.reason else {})
+    step = {"step": build.step} if build.step else {}
+    return found | ({"reason": {"message": build.reason, **step}} if build.reason else {})

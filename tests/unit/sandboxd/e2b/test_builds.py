@@ -1,6 +1,7 @@
 """`Template.build`, request by request, as clients make them."""
 
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,26 @@ def test_a_build_again_takes_the_templates_place(
     done = ended(public, begun(public, requested(public)))
     assert (done["status"], done["reason"]) == ("error", {"message": "it does not build"})
     assert world.ledger.templates()["tools"].image == second
+
+
+def test_why_and_where_a_build_failed(public: Public, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As BuildKit says it."""
+
+    def build(context: Path, image: str, arguments: dict[str, str]) -> Iterator[bytes]:
+        with tarfile.open(context) as archive:
+            file = archive.extractfile("Dockerfile")
+            assert file is not None
+            number = next(at for at, line in enumerate(file.read().splitlines(), 1) if b"exit 7" in line)
+        yield b"#6 0.201 why\n"
+        yield b'#6 ERROR: process "exit 7" did not complete successfully: exit code: 7\n'
+        yield f"Dockerfile:{number}\n".encode()
+        raise EngineError("its last lines say why")
+
+    monkeypatch.setattr(world.engine, "build", build)
+    steps = [{"type": "RUN", "args": ["true"]}, {"type": "RUN", "args": ["exit 7"]}]
+    done = ended(public, begun(public, requested(public), steps=steps))
+    message = 'process "exit 7" did not complete successfully: exit code: 7'
+    assert (done["status"], done["reason"]) == ("error", {"message": message, "step": "2"})
 
 
 @pytest.mark.parametrize(
