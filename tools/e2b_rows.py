@@ -108,6 +108,11 @@ ROWS = (
         "python, pip, node, git, sudo",
         ("programs_of_the_base_template", "pip_installs_for_the_user"),
     ),
+    Row(
+        "templates that skills ask for",
+        "`Sandbox.create('fullstack-vue-fastapi-node22')`, `-lite`, `-max`",
+        ("templates_under_the_names_that_skills_ask_for",),
+    ),
     Row("errors", "wrong key, unknown template, unknown sandbox", ("errors",)),
     Row("no internet", "`create(allow_internet_access=False)`, `network=`", reason=NOT_YET),
     Row("private traffic", "`create(network={'allow_public_traffic': False})`", reason=NOT_YET),

@@ -33,6 +33,23 @@ def feature_programs_of_the_base_template() -> None:
             assert done.stdout, command
 
 
+def feature_templates_under_the_names_that_skills_ask_for() -> None:
+    for size, cpus, memory_mb in (("", 2, 2048), ("-max", 8, 8192)):
+        with create(template=f"fullstack-vue-fastapi-node22{size}") as sandbox:
+            info = sandbox.get_info()
+            assert (info.cpu_count, info.memory_mb) == (cpus, memory_mb), info
+            for command in (
+                "node --version",
+                "npm --version",
+                "uv --version",
+                "sqlite3 --version",
+                "python3 --version",
+            ):
+                assert sandbox.commands.run(command).stdout, command
+            sandbox.commands.run("uv venv --quiet .venv && .venv/bin/python --version")
+            assert sandbox.commands.run("python3 -c 'import fastapi, uvicorn; print(1)'").stdout == "1\n"
+
+
 def feature_pip_installs_for_the_user() -> None:
     with create() as sandbox:
         sandbox.commands.run("pip install --quiet tomlkit==0.13.3 2>&1", timeout=120)

@@ -31,9 +31,12 @@ def test_there_are_no_other_addresses() -> None:
 def test_the_server_answers_while_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int]] = []
     bind = socket.socket.bind
-    monkeypatch.setattr(
-        socket.socket, "bind", lambda self, _: (bind(self, ("127.0.0.1", 0)), seen.append(self.getsockname()))
-    )
+
+    def ours(self: socket.socket, _: object) -> None:
+        bind(self, ("127.0.0.1", 0))
+        seen.append(self.getsockname())
+
+    monkeypatch.setattr(socket.socket, "bind", ours)
     with sdk.names_of_this_host(str(tmp_path)):
         assert (tmp_path / "resolv.conf").read_text() == "nameserver 127.0.0.54\n"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
