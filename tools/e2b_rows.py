@@ -113,6 +113,11 @@ ROWS = (
         "`Sandbox.create('fullstack-vue-fastapi-node22')`, `-lite`, `-max`",
         ("templates_under_the_names_that_skills_ask_for",),
     ),
+    Row(
+        "a skill's workflow: build, host and test an app",
+        "create for 12 h; then each command a process that connects, as `sbx` does",
+        ("plan_build_host_test",),
+    ),
     Row("errors", "wrong key, unknown template, unknown sandbox", ("errors",)),
     Row("no internet", "`create(allow_internet_access=False)`, `network=`", reason=NOT_YET),
     Row("private traffic", "`create(network={'allow_public_traffic': False})`", reason=NOT_YET),

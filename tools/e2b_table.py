@@ -20,6 +20,7 @@ TITLES = {
     "python_sync": "Python",
     "python_templates": "Python",
     "python_base": "Python",
+    "skill": "Python",
     "python_async": "Python, async",
     "javascript": "npm",
     "cli": "CLI",
