@@ -131,9 +131,14 @@ ROWS = (
         ("template_of_an_image",),
     ),
     Row(
-        "one origin for all sandboxes",
-        "`E2B_SANDBOX_URL`",
-        reason="The client calls it deprecated, and old ones do not know it. `E2B_DOMAIN` is the way that lasts",
+        "a restart of the server",
+        "what was created, its token and its commands go on",
+        ("a_restart_of_the_server_is_not_noticed",),
+    ),
+    Row(
+        "by URLs in place of the domain",
+        "`E2B_API_URL=https://api.DOMAIN`, `E2B_SANDBOX_URL=https://sandbox.DOMAIN`",
+        ("one_origin_for_all_sandboxes",),
     ),
     Row(
         "memory in snapshots", "`create_snapshot(memory=True)`", reason="A container's memory cannot be kept; files are"

@@ -4,6 +4,9 @@ Each of its commands is a process of its own that connects to the sandbox, does 
 """
 
 import os
+import re
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -113,7 +116,7 @@ def extend_lifetime(sandbox_id: str, seconds: str) -> None:
 
 def pause(sandbox_id: str) -> None:
     sandbox: Any = Sandbox.connect(sandbox_id)
-    getattr(sandbox, "pause", getattr(sandbox, "beta_pause", None))()
+    (sandbox.pause if hasattr(sandbox, "pause") else sandbox.beta_pause)()
 
 
 def status(sandbox_id: str) -> None:
@@ -136,6 +139,36 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status,
     "kill": kill,
 }
+
+
+class Updates:
+    """The web socket by which Vite tells a browser what has changed."""
+
+    def __init__(self, url: str) -> None:
+        host = url.removeprefix("https://")
+        token = re.search(r'wsToken = "([^"]+)"', seen_from_outside(f"{url}/@vite/client"))
+        assert token, "Vite's client has no token"
+        plain = socket.create_connection((host, 443), timeout=60)
+        self._socket = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+        head = (
+            f"GET /?token={token[1]} HTTP/1.1\r\nHost: {host}\r\nOrigin: {url}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: vite-hmr\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        self._socket.sendall(head.encode())
+        self._seen = b""
+        self.wait_for(b"\r\n\r\n")
+        assert self._seen.startswith(b"HTTP/1.1 101 "), self._seen
+
+    def wait_for(self, text: bytes) -> None:
+        """Frames of a server are not masked: what they say can be looked for as it is."""
+        while text not in self._seen:
+            more = self._socket.recv(65536)
+            assert more, f"closed after {self._seen!r}"
+            self._seen += more
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 def seen_from_outside(url: str) -> str:
@@ -165,7 +198,12 @@ def feature_plan_build_host_test() -> None:
         assert "/@vite/client" in seen_from_outside(url)
         assert seen_from_outside(f"{url}/api/items") == '["1"]'
         assert command("exec", made, "curl -sf localhost:8000/api/items") == '["1"]'
+        assert "made by Vite" in seen_from_outside(f"{url}/main.js")
+        updates = Updates(url)
+        updates.wait_for(b'"connected"')
         command("edit", made, "/home/user/app/frontend/main.js", "made by Vite", "made again")
+        updates.wait_for(b'"full-reload"')
+        updates.close()
         assert "made again" in seen_from_outside(f"{url}/main.js")
         assert float(command("extend-lifetime", made, "600")) > 500
         command("pause", made)

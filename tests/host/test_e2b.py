@@ -71,6 +71,7 @@ class Clients:
             "E2B_API_KEY": self._key,
             "SSL_CERT_FILE": f"{HOME}/ca.pem",
             "NODE_EXTRA_CA_CERTS": f"{HOME}/ca.pem",
+            "SANDBOXD_UNIT": self.machine.unit("sandboxd"),
         }
         environment = " ".join(shlex.quote(f"{key}={value}") for key, value in words.items())
         if program in NPM:
