@@ -59,7 +59,7 @@ def feature_template_from_dockerfile() -> None:
         WORKDIR /srv/app
         COPY page.txt pages/
         RUN cat pages/page.txt >copy.txt && echo $GREETING >>copy.txt
-        CMD python3 -m http.server 8123
+        CMD python3 -m http.server 8123 --directory /srv/app
     """
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "page.txt").write_text("the page\n")
