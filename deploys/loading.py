@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, cast
 
-from deploys.rules import NAME, check
-from deploys.settings import SettingError, Settings, Template
+from deploys.rules import TEMPLATE_NAME, check
+from deploys.settings import IMAGE_KEYS, SettingError, Settings, Template
 
 # Data keys that are pyinfra's own: connection settings, and global arguments such as `_sudo`.
 PYINFRA_KEYS = ("ssh_", "fake_", "docker_identifier", "_")
@@ -81,15 +81,17 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
     templates = {}
     for name, given in cast(dict[str, Any], values["templates"]).items():
         where = f"templates[{name!r}]"
-        if not NAME.fullmatch(name):
-            raise SettingError("templates", name, "name a template with lower-case letters, digits and dashes")
+        if not TEMPLATE_NAME.fullmatch(name):
+            remedy = "name a template with lower-case letters, digits and dashes, at most 63"
+            raise SettingError("templates", name, remedy)
         if not isinstance(given, dict):
             raise SettingError(where, given, "use a dictionary, as in group_data/all.py")
+        given = _like(name, given, values)
         if name == values["default_template"] and "pool" in given:
             remedy = "leave it out: pool_size says it for the default template"
             raise SettingError(f"{where}['pool']", given["pool"], remedy)
         merged: dict[str, Any] = {
-            "image": f"{values['project']}-{'sandbox' if name == values['default_template'] else name}",
+            "image": _image(name, values),
             "context": "sandbox",
             "base_image": "",
             "python_version": "",
@@ -111,3 +113,23 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
         typed = {key: _typed(f"{where}[{key!r}]", merged[key], kind) for key, kind in known.items()}
         templates[name] = Template(name=name, **typed)
     return templates
+
+
+def _image(name: str, values: Mapping[str, Any]) -> str:
+    return f"{values['project']}-{'sandbox' if name == values['default_template'] else name}"
+
+
+def _like(name: str, given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and of the template that `like` names its image and what is not given, but for its pool."""
+    if "like" not in given:
+        return dict(given)
+    where, other = f"templates[{name!r}]['like']", given["like"]
+    named = values["templates"].get(other) if isinstance(other, str) else None
+    if other == name or not isinstance(named, dict) or "like" in named:
+        known = [one for one, what in values["templates"].items() if isinstance(what, dict) and "like" not in what]
+        raise SettingError(where, other, f"name a template that is like no other: {', '.join(known)}")
+    own = {key: value for key, value in given.items() if key != "like"}
+    if changed := [key for key in own if key in IMAGE_KEYS]:
+        raise SettingError(where, other, f"leave out {changed[0]}: a template that is like another has its image")
+    taken = {key: value for key, value in named.items() if key != "pool"}
+    return {"image": _image(other, values), **taken, **own}

@@ -6,9 +6,10 @@ import ipaddress
 import re
 from pathlib import Path
 
-from deploys.settings import SettingError, Settings, Template
+from deploys.settings import IMAGE_KEYS, SettingError, Settings, Template
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+TEMPLATE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 DOMAIN = re.compile(r"(?=.{1,200}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 DURATION = re.compile(r"[1-9][0-9]*[smhd]")
 SIZE = re.compile(r"[1-9][0-9]*([kmgKMG][bB]?)")
@@ -30,7 +31,9 @@ def check(settings: Settings) -> None:
     _between("pool_size", settings.pool_size, 0, 100, "members")
     for template in settings.templates.values():
         _check_template(template)
-        if [other.image for other in settings.templates.values()].count(template.image) > 1:
+        if any(
+            other.image == template.image and not same_image(other, template) for other in settings.templates.values()
+        ):
             remedy = "each template needs an image name of its own: one build would remove the other's"
             raise SettingError(f"templates[{template.name!r}]['image']", template.image, remedy)
     if settings.default_template not in settings.templates:
@@ -61,6 +64,11 @@ def check(settings: Settings) -> None:
         raise SettingError(
             "sysctls", "net.ipv4.ip_forward", "leave it out: Docker closes FORWARD only if it sets this itself"
         )
+
+
+def same_image(one: Template, other: Template) -> bool:
+    """Whether both are built from the same, and so differ in their limits alone."""
+    return all(getattr(one, key) == getattr(other, key) for key in IMAGE_KEYS)
 
 
 def _check_names(settings: Settings) -> None:

@@ -19,6 +19,10 @@ class SettingError(DeployError):
         self.key = key
 
 
+# What a template's image is made from; the other fields are its limits.
+IMAGE_KEYS = ("image", "context", "base_image", "python_version", "apt_packages", "pip_packages", "npm_packages")
+
+
 @dataclass(frozen=True)
 class Template:
     """What one kind of sandbox is made from; memory and disk (/code) in MiB, `cpus` in cores, `pids` in tasks.

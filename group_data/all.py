@@ -82,16 +82,25 @@ base_image = ""
 #   context         "sandbox", "playwright" or "code-interpreter": the folder below files/images. The first template
 #                   with "playwright" is where `docker-sandbox browser-test` runs its browser. E2B's code interpreter
 #                   asks for a template "code-interpreter-v1": {"context": "code-interpreter"} under that name serves it
+#   like            in place of all that makes an image: the name of another template, whose image and limits it has,
+#                   but for the limits that are given. It costs nothing: another name, such as one that clients ask for
 #   base_image      as above, for this template alone
 #   python_version  "" for the base image's own Python, or a version such as "3.12", installed by uv from
 #                   python-build-standalone (fetched from python_mirror, "" for GitHub)
 #   apt_packages, pip_packages, npm_packages   added to what the image has; pin them as `name==1.2` or `name@1.2`
-#   memory_mb, cpus, pids, disk_mb, layer_mb   limits of one sandbox (no swap)
+#   memory_mb, cpus, pids, disk_mb, layer_mb   limits of one sandbox (no swap). They may be more than the host has: a
+#                   host is full when memory is used up, not when limits add up
 #   pool            started sandboxes that wait to be claimed; 0 if it is left out. That of the default template is
 #                   pool_size
 templates = {
     "base": {"context": "sandbox"},
     "playwright": {"context": "playwright", "pids": 2048},
+    # What E2B's skill `agent-sandboxes` and its command line ask for: what they need is in the base image.
+    "fullstack-vue-fastapi-node22": {"like": "base"},
+    "fullstack-vue-fastapi-node22-lite": {"like": "base", "cpus": 2.0, "memory_mb": 4096},
+    "fullstack-vue-fastapi-node22-standard": {"like": "base", "cpus": 4.0, "memory_mb": 4096},
+    "fullstack-vue-fastapi-node22-heavy": {"like": "base", "cpus": 4.0, "memory_mb": 8192},
+    "fullstack-vue-fastapi-node22-max": {"like": "base", "cpus": 8.0, "memory_mb": 8192},
 }
 default_template = "base"
 python_mirror = ""

@@ -14,6 +14,7 @@ from sandboxd.config import Template
 SLOT_MOUNT = "/run/sandbox"
 CODE_MOUNT = "/code"
 LOG_FILE_MB = 10
+CPU_PERIOD_US = 100_000
 NOFILE = 65536
 OOM_SCORE_ADJ = 500  # when the host itself runs out of memory, sandboxes go before its daemons
 
@@ -117,7 +118,9 @@ def container_payload(
         "Memory": memory_bytes,
         "MemorySwap": memory_bytes,  # equal to Memory: no swap
         "OomScoreAdj": OOM_SCORE_ADJ,
-        "NanoCpus": int(template.cpus * 1_000_000_000),
+        # Not NanoCpus, which the engine refuses above the host's own number: a limit may be more than there is.
+        "CpuPeriod": CPU_PERIOD_US,
+        "CpuQuota": int(template.cpus * CPU_PERIOD_US),
         "PidsLimit": template.pids,
         "CapDrop": ["ALL"],
         "CapAdd": list(CAPABILITIES),

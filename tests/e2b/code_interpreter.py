@@ -50,6 +50,26 @@ def feature_output_as_it_comes_and_variables_of_the_environment() -> None:
         assert "".join(shown) == "me\nme\nme\n", shown
 
 
+def feature_contexts_are_listed_restarted_and_removed() -> None:
+    with create() as sandbox:
+        made = sandbox.create_code_context(language="python")
+        assert made.id in [one.id for one in sandbox.list_code_contexts()]
+        sandbox.run_code("x = 1", context=made)
+        sandbox.restart_code_context(made)
+        missing: Any = sandbox.run_code("x", context=made).error
+        assert missing.name == "NameError"
+        sandbox.remove_code_context(made)
+        assert made.id not in [one.id for one in sandbox.list_code_contexts()]
+
+
+def feature_packages_installed_meanwhile() -> None:
+    """By a command, as `user`, and imported by a kernel that runs already."""
+    with create() as sandbox:
+        sandbox.run_code("1")
+        sandbox.commands.run("pip install --quiet tomlkit==0.13.3 2>&1", timeout=120)
+        assert sandbox.run_code("import tomlkit; tomlkit.__name__").text == "tomlkit"
+
+
 def feature_files_and_commands_beside_it() -> None:
     with create() as sandbox:
         sandbox.files.write("/home/user/data.csv", "a,b\n1,2\n")

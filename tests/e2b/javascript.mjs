@@ -1,6 +1,10 @@
-// The JavaScript client. Prints one line of JSON for each feature: {"feature", "error"}.
+// The JavaScript client.
 import assert from "node:assert/strict";
-import { AuthenticationError, CommandExitError, Sandbox, Volume } from "e2b";
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { AuthenticationError, CommandExitError, Sandbox, Template, Volume, waitForPort } from "e2b";
+import { main, using } from "./report.mjs";
 
 const options = { timeoutMs: 120_000 };
 
@@ -95,6 +99,79 @@ const features = {
       await Volume.destroy(volume.volumeId);
     }
   },
+  async pause_and_resume() {
+    await within(async (sandbox) => {
+      const { pid } = await sandbox.commands.run("sleep 1000", { background: true });
+      await sandbox.pause();
+      assert.equal(await sandbox.isRunning(), false);
+      const again = await Sandbox.connect(sandbox.sandboxId, options);
+      assert.ok((await again.commands.list()).some((one) => one.pid === pid));
+    });
+  },
+  async killing_a_sandbox_breaks_its_commands() {
+    await within(async (sandbox) => {
+      const handle = await sandbox.commands.run("sleep 1000", { background: true, timeoutMs: 0 });
+      await sandbox.kill();
+      await assert.rejects(handle.wait(), (error) => !(error instanceof CommandExitError));
+    });
+  },
+  async metrics() {
+    await within(async (sandbox) => {
+      const [found] = await sandbox.getMetrics();
+      assert.ok(found.cpuCount >= 1 && found.memUsed > 0 && found.memUsed <= found.memTotal, JSON.stringify(found));
+    });
+  },
+  async preview_of_a_port() {
+    await within(async (sandbox) => {
+      await sandbox.commands.run("python3 -m http.server 5555 --bind 127.0.0.1", { background: true });
+      const deadline = Date.now() + 20_000;
+      let answer;
+      while (!(answer = await fetch(`https://${sandbox.getHost(5555)}/`)).ok) {
+        assert.ok(Date.now() < deadline, `the server is not reached: ${answer.status}`);
+      }
+    });
+  },
+  async template_build() {
+    const fileContextPath = await mkdtemp(join(tmpdir(), "context-"));
+    await writeFile(join(fileContextPath, "page.html"), "built");
+    const template = Template({ fileContextPath })
+      .fromTemplate("base")
+      .copy("page.html", "/home/user/www/index.html")
+      .setEnvs({ BUILT: "yes" })
+      .runCmd("echo $BUILT >/home/user/built.txt")
+      .setStartCmd("python3 -m http.server 8123 --directory /home/user/www", waitForPort(8123));
+    await Template.build(template, "conformance-js", { cpuCount: 1, memoryMB: 512 });
+    assert.equal(await Template.exists("conformance-js"), true);
+    const sandbox = await Sandbox.create("conformance-js", options);
+    try {
+      assert.equal(await sandbox.files.read("/home/user/built.txt"), "yes\n");
+      assert.equal(await (await fetch(`https://${sandbox.getHost(8123)}/`)).text(), "built");
+    } finally {
+      await sandbox.kill();
+    }
+  },
+  async template_from_dockerfile() {
+    const template = Template().fromDockerfile("FROM base\nRUN echo from a Dockerfile >/opt/a.txt\nCMD [\"sleep\", \"1000\"]\n");
+    await Template.build(template, "conformance-js-dockerfile", { memoryMB: 512 });
+    const sandbox = await Sandbox.create("conformance-js-dockerfile", options);
+    try {
+      assert.equal((await sandbox.commands.run("cat /opt/a.txt; pgrep -a sleep")).stdout.split("\n")[0], "from a Dockerfile");
+    } finally {
+      await sandbox.kill();
+    }
+  },
+  async template_build_in_background() {
+    const made = await Template.buildInBackground(Template().fromTemplate("base").runCmd("true"), "conformance-js-later", { memoryMB: 512 });
+    let status;
+    do {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      status = (await Template.getBuildStatus(made)).status;
+    } while (status === "waiting" || status === "building");
+    assert.equal(status, "ready");
+  },
+  async template_of_an_image() {
+    await assert.rejects(Template.build(Template().fromNodeImage("lts"), "conformance-js-image"), /from_template\('base'\)/);
+  },
   async errors() {
     await assert.rejects(Sandbox.create({ apiKey: "e2b_" + "0".repeat(40) }), AuthenticationError);
     await assert.rejects(Sandbox.create("no-such-template", options));
@@ -102,22 +179,7 @@ const features = {
 };
 
 async function within(use) {
-  const sandbox = await Sandbox.create(options);
-  try {
-    await use(sandbox);
-  } finally {
-    await sandbox.kill();
-  }
+  await using(await Sandbox.create(options), use);
 }
 
-for (const [feature, run] of Object.entries(features)) {
-  let error = "";
-  try {
-    await run();
-  } catch (raised) {
-    error = `${raised.name}: ${raised.message}`;
-    console.error(raised);
-  }
-  console.log(JSON.stringify({ feature, error }));
-}
-process.exit(0);
+await main(features);

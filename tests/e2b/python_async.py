@@ -65,5 +65,41 @@ async def feature_pty() -> None:
         assert b"30 90" in b"".join(shown), shown
 
 
+async def feature_template_build() -> None:
+    template = e2b.AsyncTemplate().from_template("base").run_cmd("echo built >~/built.txt")
+    await e2b.AsyncTemplate.build(template, "conformance-async", cpu_count=1, memory_mb=512)
+    assert await e2b.AsyncTemplate.exists("conformance-async")
+    async with await create(template="conformance-async") as sandbox:
+        assert await sandbox.files.read("/home/user/built.txt") == "built\n"
+
+
+async def feature_template_build_in_background() -> None:
+    template = e2b.AsyncTemplate().from_template("base").run_cmd("true")
+    made = await e2b.AsyncTemplate.build_in_background(template, "conformance-async-background", memory_mb=512)
+    status: Any = None
+    while status is None or status.status.value in ("waiting", "building"):
+        status = await e2b.AsyncTemplate.get_build_status(made)
+        await asyncio.sleep(0.2)
+    assert status.status.value == "ready", status
+
+
+async def feature_kill_during_a_command_is_told_at_once() -> None:
+    sandbox = await create()
+    handle = await sandbox.commands.run("sleep 1000", background=True, timeout=0)
+    waiting = asyncio.ensure_future(handle.wait())
+    assert await sandbox.kill() is True
+    (error,) = await asyncio.wait_for(asyncio.gather(waiting, return_exceptions=True), 30)
+    assert isinstance(error, Exception) and not isinstance(error, CommandExitException), error
+
+
+async def feature_errors() -> None:
+    for options in ({"template": "no-such-template"}, {"api_key": "e2b_" + "0" * 40}):
+        try:
+            await AsyncSandbox.create(**options)
+        except (e2b.SandboxException, e2b.AuthenticationException):
+            continue
+        raise AssertionError(f"no error for {options}")
+
+
 if __name__ == "__main__":
     main(features_of(globals()))

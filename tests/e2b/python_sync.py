@@ -13,7 +13,7 @@ from typing import Any
 
 import e2b
 from e2b import CommandExitException, Sandbox
-from report import features_of, main, raises
+from report import Absent, features_of, main, raises
 
 NEW = hasattr(Sandbox, "pause")
 
@@ -24,6 +24,11 @@ def create(**options: Any) -> Sandbox:
 
 def pause(sandbox: Sandbox) -> None:
     (sandbox.pause if NEW else sandbox.beta_pause)()
+
+
+def needs(there: bool, what: str) -> None:
+    if not there:
+        raise Absent(f"this release has no {what}")
 
 
 def takes(option: str) -> bool:
@@ -241,8 +246,7 @@ def feature_pause_and_resume() -> None:
 
 def feature_requests_resume_a_sandbox() -> None:
     """Of those whose creator asked for it: the next command, or whoever opens a page."""
-    if not takes("lifecycle"):
-        return
+    needs(takes("lifecycle"), "the option lifecycle")
     sandbox = create(lifecycle={"on_timeout": "pause", "auto_resume": True})
     try:
         sandbox.files.write("/home/user/www/index.html", "the page")
@@ -258,8 +262,7 @@ def feature_requests_resume_a_sandbox() -> None:
 
 
 def feature_private_traffic() -> None:
-    if not takes("network"):
-        return
+    needs(takes("network"), "the option network")
     with create(network={"allow_public_traffic": False}) as sandbox:
         url = f"https://{sandbox.get_host(5555)}/"
         refused: Any = raises(urllib.error.HTTPError, urllib.request.urlopen, url)
@@ -270,8 +273,7 @@ def feature_private_traffic() -> None:
 
 
 def feature_host_name_of_requests() -> None:
-    if not takes("network"):
-        return
+    needs(takes("network"), "the option network")
     program = (
         "from http.server import *\n"
         "class H(BaseHTTPRequestHandler):\n"
@@ -293,7 +295,7 @@ def feature_metrics() -> None:
 
 def feature_snapshot() -> None:
     if not hasattr(Sandbox, "create_snapshot"):
-        return
+        raise Absent("the client has no snapshots")
     with create() as sandbox:
         sandbox.files.write("/home/user/kept.txt", "kept")
         made = sandbox.create_snapshot()
@@ -349,8 +351,7 @@ def feature_no_internet() -> None:
 
 
 def feature_network() -> None:
-    if "network" not in inspect.signature(Sandbox.create).parameters:
-        return
+    needs(takes("network"), "the option network")
     with create() as sandbox:
         address = somewhere(sandbox)
         sandbox.update_network({"deny_out": [address]})
@@ -371,8 +372,7 @@ def feature_network() -> None:
 
 def feature_volumes() -> None:
     """Two sandboxes and the content API share one; older clients know no volumes."""
-    if not hasattr(e2b, "Volume"):
-        return
+    needs(hasattr(e2b, "Volume"), "Volume")
     name = f"conformance-{uuid.uuid4().hex[:8]}"
     volume = e2b.Volume.create(name)
     try:
@@ -406,8 +406,7 @@ def feature_volumes() -> None:
 
 def feature_fork() -> None:
     """Files, environment and metadata; not processes."""
-    if not hasattr(Sandbox, "fork"):
-        return
+    needs(hasattr(Sandbox, "fork"), "fork")
     with create(metadata={"who": "fork"}, envs={"GIVEN": "yes"}) as parent:
         parent.files.write("/home/user/kept.txt", "kept")
         for copy in parent.fork(timeout=120, count=2):
@@ -420,8 +419,7 @@ def feature_fork() -> None:
 
 
 def feature_template_tags() -> None:
-    if not hasattr(e2b.Template, "assign_tags"):
-        return
+    needs(hasattr(e2b.Template, "assign_tags"), "assign_tags")
     name = f"tags-{uuid.uuid4().hex[:8]}"
 
     def build(tagged: str, text: str) -> str:

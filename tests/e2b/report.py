@@ -1,4 +1,7 @@
-"""Runs features, each a function without arguments, and prints one line of JSON for each: {"feature", "error"}."""
+"""Runs features, each a function without arguments, and prints a line of JSON for each: {"feature", "error", "absent"}.
+
+`absent` says what this release of the client does not have; there is then nothing that could fail.
+"""
 
 import asyncio
 import inspect
@@ -8,18 +11,24 @@ import traceback
 from typing import Any
 
 
+class Absent(Exception):
+    """This client has no such thing. The message says what, and since when there is one."""
+
+
 def main(features: dict[str, Any]) -> None:
     for name, feature in features.items():
+        error = absent = ""
         try:
             if inspect.iscoroutinefunction(feature):
                 asyncio.run(feature())
             else:
                 feature()
-            error = ""
+        except Absent as raised:
+            absent = str(raised)
         except BaseException as raised:
             error = f"{type(raised).__name__}: {raised}"
             traceback.print_exc()
-        print(json.dumps({"feature": name, "error": error}), flush=True)
+        print(json.dumps({"feature": name, "error": error, "absent": absent}), flush=True)
     sys.stdout.flush()
 
 

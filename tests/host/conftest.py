@@ -19,6 +19,8 @@ TEMPLATES = {
     "base": {"context": "sandbox"},
     "playwright": {"context": "playwright", "pids": 2048},
     "code-interpreter-v1": {"context": "code-interpreter"},
+    "fullstack-vue-fastapi-node22": {"like": "base"},
+    "fullstack-vue-fastapi-node22-max": {"like": "base", "cpus": 8.0, "memory_mb": 8192},
     "more": {
         "context": "sandbox",
         "apt_packages": ["tree"],

@@ -17,7 +17,9 @@ def hello():
 
 
 def test_vite_and_fastapi_in_one_sandbox(machine: Machine) -> None:
-    with machine.sandbox() as sandbox:
+    name = "fullstack-vue-fastapi-node22"  # what agents ask for when they build such an app
+    template = name if name in machine.settings.templates else machine.settings.default_template
+    with machine.sandbox(f"--template {template}") as sandbox:
         for name, text in (("index.html", PAGE), ("main.js", SCRIPT), ("api.py", API)):
             machine.run(f"docker-sandbox upload {sandbox.id} - /code/app/{name}", stdin=text.encode())
         sandbox.run("exec vite >vite.log 2>&1", "--background --cwd /code/app")

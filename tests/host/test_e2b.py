@@ -5,6 +5,7 @@ Each program of tests/e2b runs once with each client; each of its features is a 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -13,25 +14,30 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from deploys import ROOT
 from deploys.traefik import GATEWAY
-from tests.host.machine import Machine
+from tests.host.machine import REPORTS, Machine
+from tools.e2b_table import ABSENT, FAIL, PASS, features
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.suite("trixie")]
 
 HOME = "/opt/e2b-clients"
 PYTHON = ("2.6.4", "2.28.2", "2.63.0")
 INTERPRETER = "2.11.5"
-JAVASCRIPT = "2.51.0"
+NPM = {"javascript": "e2b@2.51.0", "code_interpreter_js": "@e2b/code-interpreter@2.8.0", "cli": "@e2b/cli@2.19.0"}
 CLIENTS = [
     *(f"python_sync {release}" for release in PYTHON),
     f"python_sync {PYTHON[-1]} url",
+    *(f"python_templates {release}" for release in PYTHON),
+    *(f"python_base {release}" for release in PYTHON),
+    *(f"skill {release}" for release in (PYTHON[0], PYTHON[-1])),
     f"python_async {PYTHON[-1]}",
-    f"code_interpreter {PYTHON[-1]}",
-    f"javascript {JAVASCRIPT}",
+    *(f"{program} {package.rpartition('@')[2]}" for program, package in NPM.items()),
+    f"code_interpreter {INTERPRETER}",
 ]
 ONE_ORIGIN = {"E2B_API_URL": f"http://{GATEWAY}", "E2B_SANDBOX_URL": f"http://{GATEWAY}"}
 DNS = """
@@ -44,20 +50,7 @@ systemd-run --quiet --unit e2b-dns dnsmasq --keep-in-foreground --no-resolv --no
     --listen-address=127.0.0.1 --address=/{domain}/127.0.0.1 $servers
 echo nameserver 127.0.0.1 >/etc/resolv.conf
 """
-FEATURES = {
-    name: [
-        line.split("feature_", 1)[1].split("(")[0]
-        for line in (ROOT / f"tests/e2b/{name}.py").read_text().splitlines()
-        if line.startswith(("def feature_", "async def feature_"))
-    ]
-    for name in ("python_sync", "python_async", "code_interpreter")
-}
-FEATURES["javascript"] = [
-    line.split("async ", 1)[1].split("(")[0]
-    for line in (ROOT / "tests/e2b/javascript.mjs").read_text().splitlines()
-    if line.startswith("  async ")
-]
-CASES = [(client, feature) for client in CLIENTS for feature in FEATURES[client.split()[0]]]
+CASES = [(client, feature) for client in CLIENTS for feature in features(client.split()[0])]
 
 
 class Clients:
@@ -65,36 +58,49 @@ class Clients:
 
     def __init__(self, machine: Machine, key: str) -> None:
         self.machine, self._key = machine, key
-        self._said: dict[str, dict[str, str]] = {}
+        self._said: dict[str, dict[str, dict[str, str]]] = {}
         self._err: dict[str, str] = {}
 
     def error(self, client: str, feature: str) -> str:
         """Why the feature failed with that client; empty when it did not."""
         if client not in self._said:
             self._run(client)
-        return self._said[client].get(feature, f"no word of it:\n{self._err[client]}")
+        return self._said[client].get(feature, {"error": f"no word of it:\n{self._err[client]}"})["error"]
 
     def _run(self, client: str) -> None:
         program, release, *mode = client.split()
-        origin = "http://127.0.0.1:8081"
-        place = (
-            {"E2B_API_URL": origin, "E2B_SANDBOX_URL": origin} if mode else {"E2B_DOMAIN": self.machine.settings.domain}
-        )
-        words = place | {
+        words = (ONE_ORIGIN if mode else {"E2B_DOMAIN": self.machine.settings.domain}) | {
             "E2B_API_KEY": self._key,
             "SSL_CERT_FILE": f"{HOME}/ca.pem",
             "NODE_EXTRA_CA_CERTS": f"{HOME}/ca.pem",
+            "SANDBOXD_UNIT": self.machine.unit("sandboxd"),
         }
         environment = " ".join(shlex.quote(f"{key}={value}") for key, value in words.items())
-        if program == "javascript":
+        if program in NPM:
             passed = " ".join(f"--env {key}" for key in words)
-            command = f"{node(self.machine, passed)} node javascript.mjs"
+            run = "python3 cli.py" if program == "cli" else f"node {program}.mjs"
+            command = f"{node(self.machine, passed)} {run}"
         else:
-            command = f"{HOME}/python-{release}/bin/python {HOME}/programs/{program}.py"
-        done = self.machine.run(f"env {environment} timeout 300 {command} </dev/null", check=False)
+            python = PYTHON[-1] if program == "code_interpreter" else release
+            command = f"{HOME}/python-{python}/bin/python {HOME}/programs/{program}.py"
+        done = self.machine.run(f"env {environment} timeout 900 {command} </dev/null", check=False)
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"feature"')]
-        self._said[client] = {line["feature"]: line["error"] for line in lines}
+        self._said[client] = {line["feature"]: line for line in lines}
         self._err[client] = done.stderr[-4000:]
+
+    def save(self) -> None:
+        """reports/e2b.json: what was run now, and of the other clients what an earlier run has found."""
+        file = REPORTS / "e2b.json"
+        known = json.loads(file.read_text())["clients"] if file.exists() else {}
+        known |= {client: {name: word(line) for name, line in said.items()} for client, said in self._said.items()}
+        found = {"date": datetime.now(UTC).date().isoformat()}
+        REPORTS.mkdir(exist_ok=True)
+        clients = {client: known[client] for client in CLIENTS if client in known}
+        file.write_text(json.dumps(found | {"clients": clients}, indent=1))
+
+
+def word(line: dict[str, str]) -> str:
+    return FAIL if line["error"] else ABSENT if line["absent"] else PASS
 
 
 def node(machine: Machine, options: str = "") -> str:
@@ -123,12 +129,16 @@ def clients(machine: Machine) -> Iterator[Clients]:
             f"[ -e {path}/ready ] || {{ python3 -m venv {path} &&"
             f" {path}/bin/pip install -q --disable-pip-version-check {packages} && touch {path}/ready; }}"
         )
-    install = f"npm install --no-fund --no-audit --prefix {HOME}/programs e2b@{JAVASCRIPT}"
-    machine.run(f"[ -d {HOME}/programs/node_modules/e2b ] || {node(machine)} {install}")
+    packages = " ".join(NPM.values())
+    install = f"npm install --no-fund --no-audit --prefix {HOME}/programs {packages}"
+    done = f"{HOME}/programs/node_modules/{hashlib.sha256(packages.encode()).hexdigest()}"
+    machine.run(f"[ -e {done} ] || {{ {node(machine)} {install} && touch {done}; }}")
     made = json.loads(machine.out("docker-sandbox key create e2b-clients --json"))
     before = {row["sandboxID"] for row in machine.listed()}
     try:
-        yield Clients(machine, made["key"])
+        clients = Clients(machine, made["key"])
+        yield clients
+        clients.save()
     finally:
         machine.run(f"docker-sandbox key revoke {made['keyID']}", check=False)
         machine.run(f"cat {HOME}/resolv.conf >/etc/resolv.conf; systemctl stop e2b-dns", check=False)

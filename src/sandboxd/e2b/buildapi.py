@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -86,7 +87,8 @@ def router(services: Services) -> APIRouter:
     async def start(name: str, build_id: str, body: NewBuild, key: Key) -> None:
         build = builds.find(name, build_id, key.name)
         steps = parse(body.steps or [])
-        base = base_of(body, config.default_template)
+        known = [*config.templates, *await run(sandboxes.ledger.templates)]
+        base = base_of(body, config.default_template, known)
         await run(lambda: sandboxes.template(base))  # an unknown one is told at once
         await run(lambda: builds.start(build, base, steps, body.startCmd or "", body.readyCmd or ""))
 
@@ -97,16 +99,23 @@ def router(services: Services) -> APIRouter:
     return made
 
 
-def base_of(body: NewBuild, default: str) -> str:
-    """The template that is built on. Raises Unsupported for images: the agent would not be in them."""
+def base_of(body: NewBuild, default: str, known: Sequence[str]) -> str:
+    """The template that is built on: one of `known`, or the default one.
+
+    An image may be named as a template is, without a tag: a Dockerfile has no other way to name one. Raises Unsupported
+    for other images: the agent would not be in them.
+    """
     if body.fromTemplate:
         return template_name(body.fromTemplate)
-    if body.fromImage and body.fromImage.partition(":")[0] not in BASES:
-        raise Unsupported(
-            f"fromImage {body.fromImage!r}: this host builds on its own templates, which have the agent in them."
-            " Use from_template, such as from_template('base')."
-        )
-    return default
+    name, _, tag = (body.fromImage or BASES[0]).partition(":")
+    if name in BASES:
+        return default
+    if name in known and tag in ("", "latest"):
+        return name
+    raise Unsupported(
+        f"image {body.fromImage!r}: this host builds on its own templates, which have the agent in them, and on no"
+        f" image. Use from_template('{default}'), or in a Dockerfile FROM {default}. There are: {', '.join(known)}."
+    )
 
 
 def shown(build: Build, offset: int) -> dict[str, Any]:
@@ -120,4 +129,5 @@ def shown(build: Build, offset: int) -> dict[str, Any]:
         "logs": [entry["message"] for entry in entries],
         "logEntries": entries,
     }
-    return found | ({"reason": {"message": build.reason}} if build.reason else {})
+    step = {"step": build.step} if build.step else {}
+    return found | ({"reason": {"message": build.reason, **step}} if build.reason else {})

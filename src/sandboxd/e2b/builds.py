@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import io
 import logging
+import re
 import tarfile
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandboxd.e2b.steps import Step, dockerfile
+from sandboxd.e2b.steps import Step, dockerfile, step_of
 from sandboxd.errors import BadRequest, Conflict, NotFound, SandboxdError
 from sandboxd.templates import Templates
 
@@ -27,11 +28,17 @@ KEPT = 100  # builds that are remembered
 LINES = 10_000  # of the log of one
 FILES_S = 86400.0
 URL_S = 3600
+# What BuildKit says of a step that fails, in its plain progress: what, and on which line of the Dockerfile.
+WHY = re.compile(r"#\d+ ERROR: (.+)")
+WHERE = re.compile(r"Dockerfile:(\d+)")
 
 
 @dataclass
 class Build:
-    """`id` is a UUID; `status` E2B's: waiting, building, ready or error. A line is (Unix seconds, text)."""
+    """`id` is a UUID; `status` E2B's: waiting, building, ready or error. A line is (Unix seconds, text).
+
+    `reason` and `step`, the number of the step that failed, are empty unless it failed; `step` then too if it was none.
+    """
 
     id: str
     template: str
@@ -41,6 +48,7 @@ class Build:
     tags: list[str]
     status: str = "waiting"
     reason: str = ""
+    step: str = ""
     lines: list[tuple[float, str]] = field(default_factory=list)
 
 
@@ -108,7 +116,9 @@ class Builds:
                     self._say(build, line.decode(errors="replace").rstrip())
             build.status = "ready"
         except SandboxdError as error:
-            self._fail(build, str(error))
+            said = [line for _, line in build.lines]
+            build.step = next((step_of(text, int(one[1])) for line in said if (one := WHERE.fullmatch(line))), "")
+            self._fail(build, next((one[1] for line in said if (one := WHY.fullmatch(line))), str(error)))
         except Exception as error:  # a thread has nobody else to tell
             log.exception("build %s failed", build.id)
             self._fail(build, f"internal error: {error!r}")

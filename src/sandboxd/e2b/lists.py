@@ -46,7 +46,7 @@ def router(services: Services) -> APIRouter:
         running = await run(lambda: sum(row.owner == key.name for row in ledger.rows("running")))
         if startedAfter:
             after = parse_time(startedAfter)
-            rows = [row for row in rows if started(row) > after]
+            rows = [row for row in rows if round(started(row), 6) >= after]  # as precise as the times that we tell
         if template:
             name = template_name(template)
             rows = [row for row in rows if name in (row.template, row.template.partition(":")[0])]

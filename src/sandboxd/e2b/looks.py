@@ -1,5 +1,6 @@
 """Requests that only look at one's own sandboxes: details, metrics, logs."""
 
+import json
 import time
 from typing import Annotated, Any
 
@@ -67,9 +68,12 @@ def router(services: Services) -> APIRouter:
     async def old_logs(
         sandbox_id: str, key: Key, start: int = 0, limit: Annotated[int, Query(ge=1, le=LINES)] = LINES
     ) -> Response:
-        """`start` in milliseconds. Lines are those of the agent; what a command printed, its caller has."""
+        """`start` in milliseconds. Lines are those of the agent; what a command printed, its caller has.
+
+        A `line` is JSON itself: the command line of E2B reads it, with the level in it.
+        """
         events = [one for one in await run(lambda: read_log(key, sandbox_id, limit)) if one.at * 1000 >= start]
-        lines = [{"timestamp": rfc3339(one.at), "line": one.text} for one in events]
+        lines = [{"timestamp": rfc3339(one.at), "line": json.dumps(line(one))} for one in events]
         return JSONResponse({"logs": lines, "logEntries": [entry(one) for one in events]})
 
     @made.get("/v2/sandboxes/{sandbox_id}/logs")
@@ -94,6 +98,10 @@ def router(services: Services) -> APIRouter:
 
 def entry(event: Event) -> dict[str, Any]:
     return {"timestamp": rfc3339(event.at), "message": event.text, "level": level(event.text), "fields": {}}
+
+
+def line(event: Event) -> dict[str, str]:
+    return {"logger": "envd", "level": level(event.text), "message": event.text}
 
 
 def level(text: str) -> str:

@@ -19,6 +19,10 @@ USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 MODE = re.compile(r"[0-7]{3,4}")
 START = "/etc/sandbox/start.d/template"
 READY_EVERY_S = 1
+STEP = "# step "  # begins a comment above what a step became; clients count from 1, as 0 is the base
+# What clients add by themselves when a Dockerfile has a CMD. It tells nothing of the server, and E2B waits for it once,
+# when it builds; here each new sandbox would.
+READY_OF_DOCKERFILES = "sleep 20"
 
 # What COPY means: as Docker's own, with a pattern for the sources, in an archive that the client has packed.
 COPY = """\
@@ -68,6 +72,7 @@ def dockerfile(steps: Sequence[Step], start: str = "", ready: str = "") -> str:
     user, directory = "user", "/home/user"
     lines = ["ARG BASE", "FROM ${BASE}", f"USER {user}", f"WORKDIR {directory}"]
     for number, step in enumerate(steps):
+        lines.append(f"{STEP}{number + 1}")
         try:
             match step.kind:
                 case "RUN":
@@ -77,7 +82,7 @@ def dockerfile(steps: Sequence[Step], start: str = "", ready: str = "") -> str:
                     lines += _as("root", user, copy(step, user, directory))
                 case "USER":
                     user = _matching(USER, step.arguments[0], "a user's name")
-                    lines += _as("root", user, run(_make_user(user, step.arguments[1:] == ("true",))))
+                    lines += ["USER root", run(_make_user(user, step.arguments[1:] == ("true",))), f"USER {user}"]
                 case "WORKDIR":
                     directory = _joined(directory, step.arguments[0])
                     made = f"install -d -o {user} {shlex.quote(directory)}"
@@ -94,6 +99,12 @@ def dockerfile(steps: Sequence[Step], start: str = "", ready: str = "") -> str:
             run(f"install -d {START.rpartition('/')[0]}; printf %s {shlex.quote(text)} >{START}; chmod 755 {START}")
         )
     return "\n".join([*lines, "WORKDIR /code", ""])
+
+
+def step_of(text: str, line: int) -> str:
+    """The number of the step that a line of a Dockerfile, counted from 1, belongs to; empty if it is none's."""
+    above = [one for one in text.splitlines()[:line] if one.startswith(STEP)]
+    return above[-1].removeprefix(STEP) if above else ""
 
 
 def run(command: str) -> str:
@@ -122,7 +133,7 @@ def start_script(start: str, ready: str, user: str, directory: str) -> str:
         "#!/bin/bash",
         f"runuser -u {user} -- /bin/bash -c {shlex.quote(command)} >/var/log/template-start.log 2>&1 &",
     ]
-    if ready:
+    if ready and ready != READY_OF_DOCKERFILES:
         check = f"runuser -u {user} -- /bin/bash -l -c {shlex.quote(ready)} >/dev/null 2>&1"
         lines.append(f"until {check}; do kill -0 $! || break; sleep {READY_EVERY_S}; done")
     return "\n".join([*lines, "echo the start command runs", "wait", ""])

@@ -17,9 +17,14 @@ from sandboxd.bodies import Text
 from sandboxd.config import Template
 from sandboxd.e2b import access
 from sandboxd.e2b.tags import template_name
-from sandboxd.errors import BadRequest
+from sandboxd.errors import BadRequest, Unsupported
 from sandboxd.records import ApiKey, MadeTemplate
 from sandboxd.templates import build_id
+
+
+class Visibility(BaseModel):
+    model_config = ConfigDict(strict=True)
+    public: bool | None = None
 
 
 class NewSnapshot(BaseModel):
@@ -66,6 +71,16 @@ def router(services: Services) -> APIRouter:
         if not await run(lambda: sandboxes.ledger.tagged(name)):
             name = (await run(lambda: sandboxes.template(name))).name
         return {"templateID": name, "public": False}
+
+    @made.patch("/templates/{name}")
+    @made.patch("/v2/templates/{name}")
+    async def change(name: str, body: Visibility, key: Key) -> dict[str, Any]:
+        found = await run(lambda: sandboxes.template(template_name(name)))
+        if body.public:
+            raise Unsupported(
+                f"template {found.name!r} cannot be published: all keys of this host can use it, and nobody else can."
+            )
+        return {"names": [found.name]}
 
     @made.delete("/templates/{name}", status_code=204)
     async def remove(name: str, key: Key) -> None:

@@ -127,7 +127,38 @@ def test_an_unknown_key_of_a_template(data: dict[str, Any]) -> None:
     assert message == "templates['base']['memory'] = 1: unknown key (did you mean memory_mb?)"
 
 
+def test_a_template_may_be_like_another_but_for_its_limits(data: dict[str, Any]) -> None:
+    data |= {
+        "templates": {
+            "base": {"apt_packages": ["tree"], "pids": 99},
+            "large": {"like": "base", "memory_mb": 8192},
+            "own": {"image": "acme/own", "pool": 2, "cpus": 3},
+            "like-own": {"like": "own"},
+        }
+    }
+    found = load(data).templates
+    assert (found["large"].image, found["large"].apt_packages) == ("flourisha-sandbox", ("tree",))
+    assert (found["large"].memory_mb, found["large"].pids, found["large"].pool) == (8192, 99, 0)
+    assert (found["like-own"].image, found["like-own"].cpus, found["like-own"].pool) == ("acme/own", 3.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"like": "none"}, "= 'none': name a template that is like no other: base"),
+        ({"like": "large"}, "= 'large': name a template that is like no other: base"),
+        ({"like": 1}, "= 1: name a template that is like no other: base"),
+        ({"like": "base", "apt_packages": ["tree"]}, "= 'base': leave out apt_packages"),
+        ({"like": "base", "memory": 1}, "['memory'] = 1: unknown key"),
+    ],
+)
+def test_what_a_template_cannot_be_like(given: dict[str, Any], remedy: str, data: dict[str, Any]) -> None:
+    assert remedy in refusal({**data, "templates": {"base": {}, "large": given}})
+
+
 def test_two_templates_cannot_share_an_image(data: dict[str, Any]) -> None:
     """The build of one would remove the other's image as an older tag of its own, at every deploy anew."""
-    message = refusal({**data, "templates": {"base": {}, "more": {"image": "flourisha-sandbox", "pids": 99}}})
+    message = refusal(
+        {**data, "templates": {"base": {}, "more": {"image": "flourisha-sandbox", "apt_packages": ["tree"]}}}
+    )
     assert "an image name of its own" in message

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from group_data.all import templates
 from sandboxd import config
 from sandboxd.cli import place
 from tests.plan.process import ROOT, placed, rendered
@@ -80,7 +81,7 @@ def test_sandboxd_accepts_its_configuration(case: str, tmp_path: Path) -> None:
     assert (loaded.project, loaded.domain) == (project, DOMAIN)
     assert loaded.templates[loaded.default_template].pool == settings.get("pool_size", 3)
     assert str(loaded.state_dir) == f"/var/lib/{project}-sandbox"
-    assert set(loaded.templates) == set(settings.get("templates", {"base", "playwright"}))
+    assert set(loaded.templates) == set(settings.get("templates", templates))
     assert set(values) >= {"gateway", "templates"}
 
 

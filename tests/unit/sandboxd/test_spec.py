@@ -37,7 +37,7 @@ def test_limits_and_walls() -> None:
     payload = spec.container_payload("acme", SLOT, BASE, Path("/state/slot"), DISK, nofile=4096)
     host = payload["HostConfig"]
     assert host["Memory"] == host["MemorySwap"] == 2048 * 1024 * 1024
-    assert (host["NanoCpus"], host["PidsLimit"], host["Init"]) == (1_500_000_000, 1024, True)
+    assert (host["CpuQuota"] / host["CpuPeriod"], host["PidsLimit"], host["Init"]) == (1.5, 1024, True)
     assert host["CapDrop"] == ["ALL"]
     assert not {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "MKNOD", "SYS_PTRACE"} & set(host["CapAdd"])
     assert host["NetworkMode"] == f"acme-net-{SLOT}"
@@ -81,7 +81,8 @@ def test_the_whole_payload() -> None:
             "Memory": 2147483648,
             "MemorySwap": 2147483648,
             "OomScoreAdj": 500,
-            "NanoCpus": 1500000000,
+            "CpuPeriod": 100000,
+            "CpuQuota": 150000,
             "PidsLimit": 1024,
             "CapDrop": ["ALL"],
             "CapAdd": capabilities.split(),

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tools.bench.host import density, edge, library, lifecycle, transfers
+from tools.bench.host import density, edge, library, lifecycle, sdk, transfers
 from tools.bench.host.machine import Machine, say
 from tools.bench.host.measure import QUICK, Scale
 
@@ -23,6 +23,7 @@ CASES: dict[str, Case] = {
     "exec": lifecycle.execute,
     "pause": lifecycle.pause,
     "copy": transfers.copy,
+    "sdk": sdk.sdk,
     "preview": edge.preview,
     "requests": edge.requests,
     "library": library.library,

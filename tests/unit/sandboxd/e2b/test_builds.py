@@ -1,6 +1,7 @@
 """`Template.build`, request by request, as clients make them."""
 
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,31 @@ def test_a_build_again_takes_the_templates_place(
     assert world.ledger.templates()["tools"].image == second
 
 
+def test_why_and_where_a_build_failed(public: Public, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As BuildKit says it."""
+
+    def build(context: Path, *_: object) -> Iterator[bytes]:
+        with tarfile.open(context) as archive:
+            file = archive.extractfile("Dockerfile")
+            assert file is not None
+            number = next(at for at, line in enumerate(file.read().splitlines(), 1) if b"exit 7" in line)
+        yield b"#6 0.201 why\n"
+        yield b'#6 ERROR: process "exit 7" did not complete successfully: exit code: 7\n'
+        yield f"Dockerfile:{number}\n".encode()
+        raise EngineError("its last lines say why")
+
+    monkeypatch.setattr(world.engine, "build", build)
+    steps = [{"type": "RUN", "args": ["true"]}, {"type": "RUN", "args": ["exit 7"]}]
+    done = ended(public, begun(public, requested(public), steps=steps))
+    message = 'process "exit 7" did not complete successfully: exit code: 7'
+    assert (done["status"], done["reason"]) == ("error", {"message": message, "step": "2"})
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
         ({"fromTemplate": None, "fromImage": "node:22"}, "from_template('base')"),
+        ({"fromTemplate": None, "fromImage": "base:12"}, "FROM base. There are: base"),
         ({"steps": [{"type": "ADD"}]}, "steps.0"),
         ({"steps": [{"type": "COPY", "args": ["a", "b"], "filesHash": DIGEST}]}, "not uploaded"),
         ({"steps": "x"}, "steps"),
@@ -115,6 +137,15 @@ def test_what_cannot_be_built(public: Public, body: dict[str, Any], said: str) -
     path = f"/v2/templates/tools/builds/{made['buildID']}"
     assert said in public.refused("POST", path, 400, json={"fromTemplate": "base", **body})
     assert public.http.get(f"/templates/tools/builds/{made['buildID']}/status").json()["status"] == "waiting"
+
+
+@pytest.mark.parametrize("image", ["base", "base:latest", "made"])
+def test_an_image_may_be_named_as_a_template_is(
+    public: Public, world: World, contexts: list[dict[str, bytes]], image: str
+) -> None:
+    ended(public, begun(public, requested(public, "made")))
+    done = ended(public, begun(public, requested(public), fromTemplate=None, fromImage=image))
+    assert done["status"] == "ready"
 
 
 def test_the_image_that_clients_name_when_they_name_none(

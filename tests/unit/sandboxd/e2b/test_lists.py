@@ -99,4 +99,6 @@ def test_bad_queries(public: Public, query: dict[str, str]) -> None:
 def test_by_start_and_template(public: Public, world: World) -> None:
     first, second = made(public, world, 2)
     assert ids(public, startedAfter="2027-01-15T08:00:05Z") == [second]
+    told = public.http.get(f"/sandboxes/{second}").json()["startedAt"]
+    assert ids(public, startedAfter=told) == [second], "at that time, or after it"
     assert ids(public, template="base:default") == [second, first] and ids(public, template="large") == []

@@ -3,7 +3,8 @@
 import pytest
 
 from sandboxd.cgroups import Usage
-from sandboxd.e2b.looks import SAMPLE_S, level, metric
+from sandboxd.e2b.looks import SAMPLE_S, level, line, metric
+from sandboxd.history import Event
 from sandboxd.proc import Disk
 from sandboxd.stats import Sample
 from tests.unit.sandboxd.conftest import World
@@ -60,6 +61,7 @@ def test_logs_of_both_forms(public: Public) -> None:
 )
 def test_levels(text: str, name: str) -> None:
     assert level(text) == name
+    assert line(Event(1.0, "log", text)) == {"logger": "envd", "level": name, "message": text}
 
 
 def test_snapshots_can_be_used_listed_and_removed(public: Public) -> None:
@@ -84,6 +86,18 @@ def test_templates_are_listed_and_found_by_name(public: Public) -> None:
         assert rows["ready"]["createdAt"] == "2027-01-15T08:00:00.000Z"
     assert public.http.get("/templates/aliases/team%2Fready").json() == {"templateID": "ready", "public": False}
     assert "not found" in public.refused("GET", "/templates/aliases/nothing", 404)
+
+
+def test_a_template_is_private_to_the_host_and_stays_so(public: Public) -> None:
+    for path in ("/templates/base", "/v2/templates/base"):
+        assert public.http.patch(path, json={"public": False}).json() == {"names": ["base"]}
+        assert "cannot be published" in public.refused("PATCH", path, 400, json={"public": True})
+    public.refused("PATCH", "/v2/templates/nothing", 404, json={"public": False})
+
+
+def test_the_team_is_the_name_of_the_key(public: Public) -> None:
+    (team,) = public.http.get("/teams").json()
+    assert (team["teamID"], team["name"], team["apiKey"], team["isDefault"]) == ("team", "team", "", True)
 
 
 def test_health_needs_no_key(public: Public) -> None:

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from sandboxd.e2b.steps import COPY, Step, dockerfile, parse
+from sandboxd.e2b.steps import COPY, STEP, Step, dockerfile, parse, step_of
 from sandboxd.errors import BadRequest
 
 DIGEST = "a" * 64
 
 
 def text_of(*steps: dict[str, Any], start: str = "", ready: str = "") -> list[str]:
-    return dockerfile(parse(steps), start, ready).splitlines()
+    """Its lines, without the comments that number the steps."""
+    return [line for line in dockerfile(parse(steps), start, ready).splitlines() if not line.startswith(STEP)]
 
 
 def test_it_begins_as_user_at_home_and_ends_as_root() -> None:
@@ -93,11 +94,37 @@ def test_no_text_of_a_step_becomes_a_line_of_its_own() -> None:
     assert len([line for line in lines if line.startswith(("USER", "RUN"))]) == 3
 
 
+def test_root_is_a_user_like_others() -> None:
+    lines = [
+        line
+        for line in text_of(
+            {"type": "USER", "args": ["root"]},
+            {"type": "RUN", "args": ["whoami"]},
+            {"type": "USER", "args": ["user"]},
+            {"type": "RUN", "args": ["id"]},
+        )
+        if line.startswith(("USER", "RUN"))
+    ]
+    users = [lines[: lines.index(one)][::-1] for one in lines if "whoami" in one or '"id"' in one]
+    assert [next(line for line in above if line.startswith("USER")) for above in users] == ["USER root", "USER user"]
+
+
+def test_lines_know_the_step_that_they_come_from() -> None:
+    text = dockerfile(parse([{"type": "RUN", "args": ["first"]}, {"type": "RUN", "args": ["second", "root"]}]))
+    number = next(number for number, line in enumerate(text.splitlines(), 1) if "second" in line)
+    assert (step_of(text, number), step_of(text, 1)) == ("2", "")
+
+
 def test_the_start_command_runs_beside_the_agent_as_the_last_user() -> None:
     (line,) = [
         one for one in text_of(start="python3 -m http.server", ready="curl -s localhost:8000") if "start.d" in one
     ]
     assert "runuser -u user" in line and "http.server" in line and "until" in line
+
+
+def test_the_wait_that_clients_add_to_a_dockerfile_delays_no_sandbox() -> None:
+    (line,) = [one for one in text_of(start="python3 -m http.server", ready="sleep 20") if "start.d" in one]
+    assert "http.server" in line and "until" not in line and "sleep" not in line
 
 
 def copied(tmp_path: Path, source: str, target: Path, mode: str = "") -> None:
