@@ -3,6 +3,7 @@
 import inspect
 import os
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -192,13 +193,14 @@ def feature_many_creates_at_once() -> None:
 
 
 def feature_a_background_server_outlives_its_client() -> None:
-    """Started without a timeout of its own, and nobody is connected any more."""
+    """The client was a process, which ended; the timeout that it gave is not for those who are not there."""
     sandbox = create()
     try:
-        handle = sandbox.commands.run(
-            "sleep 1; python3 -m http.server 5600 --bind 127.0.0.1", background=True, timeout=3
+        program = (
+            "import sys; from e2b import Sandbox; Sandbox.connect(sys.argv[1]).commands.run("
+            "'sleep 1; python3 -m http.server 5600 --bind 127.0.0.1', background=True, timeout=3)"
         )
-        handle.disconnect()
+        subprocess.run([sys.executable, "-c", program, sandbox.sandbox_id], check=True)
         time.sleep(5)
         again = Sandbox.connect(sandbox.sandbox_id)
         deadline = time.monotonic() + 60

@@ -36,8 +36,7 @@ def items():
         return [row[0] for row in database.execute("SELECT name FROM items")]
 """
 VITE = """
-import { defineConfig } from "vite";
-export default defineConfig({ server: { host: true, port: 5173, proxy: { "/api": "http://localhost:8000" } } });
+export default { server: { host: true, port: 5173, proxy: { "/api": "http://localhost:8000" } } };
 """
 FILES = {
     "backend/main.py": API,
