@@ -34,17 +34,18 @@ add chain inet {table} refuse
 flush chain inet {table} forward
 flush chain inet {table} input
 flush chain inet {table} refuse
-add rule inet {table} forward iifname vmap @from
-add rule inet {table} forward oifname vmap @to
-add rule inet {table} input iifname vmap @from
-add rule inet {table} refuse ct state invalid,untracked drop
-add rule inet {table} refuse ct state new tcp flags & (fin|syn|rst|ack) != syn drop
-add rule inet {table} refuse meta l4proto tcp reject with tcp reset
-add rule inet {table} refuse reject with icmpx admin-prohibited
+add rule inet {table} forward iifname vmap @from comment "{mark}"
+add rule inet {table} forward oifname vmap @to comment "{mark}"
+add rule inet {table} input iifname vmap @from comment "{mark}"
+add rule inet {table} refuse ct state invalid,untracked drop comment "{mark}"
+add rule inet {table} refuse ct state new tcp flags & (fin|syn|rst|ack) != syn drop comment "{mark}"
+add rule inet {table} refuse meta l4proto tcp reject with tcp reset comment "{mark}"
+add rule inet {table} refuse reject with icmpx admin-prohibited comment "{mark}"
 """
 # The first two of `refuse` let an answer to the gateway live which the kernel cannot tell for one at the moment, as
 # after a flush of its connections: it is lost, and sent again. A reset would end the connection.
 BASE_RULES = Counter({"forward": 2, "input": 1, "refuse": 4})
+BASE_MARK = hashlib.sha256(BASE.encode()).hexdigest()[:16]  # another release's may be others
 
 ADD = """\
 add chain inet {table} {way}-{slot}
@@ -60,6 +61,11 @@ delete element inet {table} {way} {{ "{bridge}" : jump {way}-{slot} }}
 flush chain inet {table} {way}-{slot}
 delete chain inet {table} {way}-{slot}
 """
+
+
+def base(table: str) -> str:
+    """What makes the table, and what all sandboxes share in it."""
+    return BASE.format(table=table, mark=BASE_MARK)
 
 
 def table_name(project: str) -> str:
@@ -85,7 +91,7 @@ def chains(policy: Policy) -> dict[str, list[str]]:
 def script(table: str, slot: str, policy: Policy) -> str:
     """What makes the rules of one sandbox those of its policy, whatever stands, in one step."""
     found = chains(policy)
-    text = BASE.format(table=table)
+    text = base(table)
     for way in WAYS:
         values = {"table": table, "way": way, "slot": slot, "bridge": bridge_name(slot)}
         if found:
@@ -118,7 +124,7 @@ def standing(table: str, runner: Runner) -> dict[str, Counter[str]]:
     except HostError:  # there is no such table, or no nft: then the next step says so
         found = None
     if found is None:
-        runner(["nft", "-f", "-"], BASE.format(table=table))
+        runner(["nft", "-f", "-"], base(table))
         found = parse(runner(listing, ""))
     return found or {}
 
@@ -126,7 +132,7 @@ def standing(table: str, runner: Runner) -> dict[str, Counter[str]]:
 def parse(listing: str) -> dict[str, Counter[str]] | None:
     """The same from nft's JSON. None when the rules that all sandboxes share are not there."""
     found: dict[str, Counter[str]] = {}
-    base, led = Counter[str](), set[str]()
+    shared, led = Counter[str](), set[str]()
     for entry in json.loads(listing)["nftables"]:
         if "chain" in entry:
             _, dash, slot = entry["chain"]["name"].partition("-")
@@ -136,14 +142,15 @@ def parse(listing: str) -> dict[str, Counter[str]] | None:
             led |= {f"{entry['map']['name']} {bridge}" for bridge, _ in entry["map"].get("elem", [])}
         elif "rule" in entry:
             name, dash, slot = entry["rule"]["chain"].partition("-")
+            mark = entry["rule"].get("comment", "")
             if dash:
-                found.setdefault(slot, Counter())[entry["rule"].get("comment", "")] += 1
-            else:
-                base[name] += 1
+                found.setdefault(slot, Counter())[mark] += 1
+            elif mark == BASE_MARK:
+                shared[name] += 1
     for slot, seen in found.items():
         if not {f"{way} {bridge_name(slot)}" for way in WAYS} <= led:
             seen.clear()  # no packet is led to its rules
-    return found if base == BASE_RULES else None
+    return found if shared == BASE_RULES else None
 
 
 def run(command: list[str], text: str) -> str:

@@ -48,3 +48,29 @@ def test_the_look_and_the_rule_differ_in_the_verb_only() -> None:
     """Else the rule would be added again at every start."""
     look, add = (netns.dnat_command(42, "10.200.0.1", verb) for verb in ("-C", "-A"))
     assert [pair for pair in zip(look, add, strict=True) if pair[0] != pair[1]] == [("-C", "-A")]
+
+
+def test_names_are_refused_by_dockers_resolver() -> None:
+    command = netns.names_command(42, "-A")
+    assert command[:5] == ["nsenter", "-t", "42", "-n", "iptables"]
+    assert " ".join(command).endswith("-A OUTPUT -d 127.0.0.11 -j REJECT")
+
+
+@pytest.mark.parametrize(
+    ("there", "shut", "verbs"),
+    [(False, True, ["-C", "-A"]), (True, True, ["-C"]), (True, False, ["-C", "-D"]), (False, False, ["-C"])],
+)
+def test_names_are_shut_and_opened_once(there: bool, shut: bool, verbs: list[str]) -> None:
+    seen: list[list[str]] = []
+
+    def run(command: list[str]) -> int:
+        seen.append(command)
+        return 0 if there or len(seen) > 1 else 1
+
+    netns.ensure_names(42, shut, run)
+    assert seen == [netns.names_command(42, verb) for verb in verbs]
+
+
+def test_a_refusal_to_shut_names_names_the_command() -> None:
+    with pytest.raises(EngineError, match=r"iptables .* ended with 3. Run it by hand"):
+        netns.ensure_names(42, True, lambda command: 3)

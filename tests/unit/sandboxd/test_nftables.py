@@ -116,7 +116,8 @@ def test_what_all_share_is_mended_at_a_look() -> None:
 
 def test_the_listing_of_nft_itself() -> None:
     """As nft 1.1 prints it, shortened."""
-    rules = [{"rule": {"chain": name, "expr": []}} for name in ("forward", "forward", "input", *["refuse"] * 4)]
+    mark = {"comment": nftables.BASE_MARK}
+    rules = [{"rule": {"chain": name, **mark}} for name in ("forward", "forward", "input", *["refuse"] * 4)]
     own = [
         {"chain": {"family": "inet", "table": TABLE, "name": f"from-{SLOT}", "handle": 8}},
         {"map": {"name": "from", "map": "verdict", "elem": [[f"sb-{SLOT}", {"jump": {"target": f"from-{SLOT}"}}]]}},
@@ -128,6 +129,8 @@ def test_the_listing_of_nft_itself() -> None:
     assert nftables.parse(json.dumps({"nftables": [*shared, *own]})) == {SLOT: Counter({"from abc": 1, "": 1})}
     assert nftables.parse(json.dumps({"nftables": shared})) == {}
     assert nftables.parse(json.dumps({"nftables": shared[:-1]})) is None
+    of_another_release = json.dumps({"nftables": shared}).replace(nftables.BASE_MARK, "1" * 16)
+    assert nftables.parse(of_another_release) is None
 
 
 def test_commands_are_run_with_their_input() -> None:

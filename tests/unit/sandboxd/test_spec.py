@@ -112,3 +112,8 @@ def test_names_of_claims_sort_by_time() -> None:
     moments = [1_800_000_000 + step / 1000 for step in (0, 1, 999, 1000, 61_000, 86_400_000)]
     names = [spec.claimed_name("acme", moment) for moment in moments]
     assert names == sorted(names) and len(set(names)) == len(names)
+
+
+def test_a_container_asks_the_name_servers_that_it_is_told() -> None:
+    host = spec.container_payload("acme", SLOT, BASE, Path("/s"), DISK, 1, name_servers=["192.0.2.53"])["HostConfig"]
+    assert host["Dns"] == ["192.0.2.53"]
