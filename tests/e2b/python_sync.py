@@ -323,11 +323,11 @@ def feature_template_tags() -> None:
         return
     name = f"tags-{uuid.uuid4().hex[:8]}"
 
-    def build(tagged: str, text: str) -> str:
+    def build(tagged: str, text: str) -> Any:
         template = e2b.Template().from_template("base").run_cmd(f"echo {text} >/home/user/build.txt")
         return e2b.Template.build(template, tagged, cpu_count=1, memory_mb=512).build_id
 
-    def text_of(tagged: str) -> str:
+    def text_of(tagged: str) -> Any:
         with create(template=tagged) as sandbox:
             return sandbox.files.read("/home/user/build.txt").strip()
 
