@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -190,7 +190,8 @@ def test_links_that_come_and_go(api: Api, volume: Volume) -> None:
             said = volume.request("GET", "file", "/real/shadow", {})
             assert said.content == b"ours" or said.status_code == 404, said.text
             volume.request("PATCH", "path", "/real/shadow", {}, json={"mode": 0o666})
-            volume.request("PUT", "file", "/real/planted", {"force": True}, content=b"x")
+            with suppress(httpx.RemoteProtocolError):  # seen once in hundreds: the edge lost the text of a refusal
+                volume.request("PUT", "file", "/real/planted", {"force": True}, content=b"x")
     assert api.machine.out("stat -c '%a %s %Y' /etc/shadow") == before
     assert api.machine.run("test -e /etc/planted", check=False).returncode == 1
 
