@@ -33,21 +33,21 @@ class Catalog(TemplateTable):
         """The slots of the sandboxes that have a volume, in whatever way."""
         return [row["slot"] for row in self._read(f"SELECT slot FROM sandboxes WHERE {HAS}", (volume,))]
 
-    def add_owned_volume(self, volume: Volume, most: int, make_file: Callable[[], None]) -> None:
-        """Enters a volume of a key. `make_file` is called within the transaction: without its file there is none.
-
-        Raises Conflict when the owner has one of that title, QuotaReached when it has `most` of them.
-        """
+    def add_owned_volume(self, volume: Volume, most: int) -> None:
+        """Enters a volume of a key. Raises as `check_owned_volume` does."""
         with self._transaction():
-            titles = [row[0] for row in self._read("SELECT title FROM volumes WHERE owner = ?", (volume.owner,))]
-            if volume.title in titles:
-                raise Conflict(f"there is a volume {volume.title!r} already. Take another name, or remove that one.")
-            if len(titles) >= most:
-                raise QuotaReached(f"the key {volume.owner!r} has {most} volumes, which is the most. Remove some.")
+            self.check_owned_volume(volume, most)
             statement = "INSERT INTO volumes (name, size_mb, created_at, owner, title) VALUES (?, ?, ?, ?, ?)"
             values = (volume.name, volume.size_mb, volume.created_at, volume.owner, volume.title)
             self._db.execute(statement, values)
-            make_file()
+
+    def check_owned_volume(self, volume: Volume, most: int) -> None:
+        """Raises Conflict when the owner has one of that title, QuotaReached when it has `most` of them."""
+        titles = [row[0] for row in self._read("SELECT title FROM volumes WHERE owner = ?", (volume.owner,))]
+        if volume.title in titles:
+            raise Conflict(f"there is a volume {volume.title!r} already. Take another name, or remove that one.")
+        if len(titles) >= most:
+            raise QuotaReached(f"the key {volume.owner!r} has {most} volumes, which is the most. Remove some.")
 
     def made_for(self, sandbox: Sandbox) -> bool:
         """Whether the sandbox's volume was entered with it: no other sandbox has ever had it."""

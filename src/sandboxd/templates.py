@@ -119,7 +119,7 @@ class Templates:
                     self._disks.snapshot(disk).unlink(missing_ok=True)
                 self._engine.remove_image(image)
             except SandboxdError as error:
-                log.info("image %s stays for now: %s", image, error)
+                log.debug("image %s stays for now: %s", image, error)
                 continue
             self._ledger.forget_unused(image)
 

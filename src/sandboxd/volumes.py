@@ -10,7 +10,6 @@ that fail, or the daemon end before it, the next comparison of `reconcile` does 
 
 import logging
 import secrets
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from sandboxd.disks import Disks
 from sandboxd.errors import Conflict, HostBusy, NotFound, SandboxdError
 from sandboxd.ledger import Ledger
 from sandboxd.records import Mount, Volume
+from sandboxd.slotlocks import SlotLocks
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,16 @@ HELD = 8  # requests about the content of one volume at a time
 class Volumes:
     def __init__(self, ledger: Ledger, disks: Disks, now: Callable[[], float]) -> None:
         self._ledger, self._disks, self._now = ledger, disks, now
-        self._lock = threading.Lock()  # between looking who uses a volume and mounting or unmounting it
+        self._locks = SlotLocks()  # of each volume: between looking who uses it and mounting or unmounting it
         self._held: Counter[str] = Counter()
 
     def create(self, owner: str, title: str, size_mb: int, base_uid: int) -> Volume:
         """A new, empty one; its root belongs to the user inside. Raises Conflict and QuotaReached."""
         made = Volume(PREFIX + secrets.token_hex(10), size_mb, self._now(), "", "", owner, title)
+        self._ledger.check_owned_volume(made, MOST)
         try:
-            self._ledger.add_owned_volume(made, MOST, lambda: self._disks.make_volume(made.name, size_mb, base_uid))
+            self._disks.make_volume(made.name, size_mb, base_uid)
+            self._ledger.add_owned_volume(made, MOST)
         except BaseException:
             self._disks.remove_volume(made.name)
             raise
@@ -61,7 +63,7 @@ class Volumes:
     def mount(self, mounts: Sequence[Mount]) -> list[tuple[Path, str]]:
         """Mounts the disks of a sandbox's volumes. Its row must name them already. Returns what to bind where."""
         for one in mounts:
-            with self._lock:
+            with self._locks.hold(one.volume):
                 self._disks.mount(one.volume, one.volume)
         return [(self._disks.path(one.volume), one.path) for one in mounts]
 
@@ -75,7 +77,7 @@ class Volumes:
 
         Raises NotFound; Conflict while a sandbox has it as its /code, HostBusy when too many hold it.
         """
-        with self._lock:
+        with self._locks.hold(name):
             if not any(volume.name == name and volume.owner for volume in self._ledger.volumes()):
                 raise NotFound(f"volume '{name}' not found")
             if holder := next((row for row in self._ledger.rows() if row.volume == name), None):
@@ -87,37 +89,33 @@ class Volumes:
         try:
             yield self._disks.host_path(name)
         finally:
-            with self._lock:
+            with self._locks.hold(name):
                 self._held[name] -= 1
 
     def give_way(self, name: str) -> None:
         """A sandbox is about to have the volume as its /code; its row says so. Raises Conflict while it is held."""
-        with self._lock:
+        with self._locks.hold(name):
             self._check_held(name)
             self._disks.unmount(name)
 
     def remove(self, name: str) -> None:
         """With its files. Raises NotFound, and Conflict while it is in use."""
-
-        def remove_file() -> None:
-            self._disks.unmount(name)
-            self._disks.remove_volume(name)
-
-        with self._lock:
+        with self._locks.hold(name):
             self._check_held(name)
-            self._ledger.remove_volume(name, remove_file)
+            if not self._ledger.holders(name):
+                self._disks.unmount(name)  # not within the transaction: it may have much to write
+            self._ledger.remove_volume(name, lambda: self._disks.remove_volume(name))
 
     def release(self) -> None:
         """Unmounts those that nobody uses. What fails is logged, and done at the next call."""
         shared = [path.name for path in self._disks.mounted() if path.name.startswith(PREFIX)]
         for name in shared:
-            with self._lock:
-                if self._held[name] or any(one.volume == name for row in self._ledger.rows() for one in row.mounts):
-                    continue
-                try:
-                    self._disks.unmount(name)
-                except SandboxdError as error:
-                    log.warning("volume %s stays mounted: %s", name, error)
+            try:
+                with self._locks.hold(name):
+                    if not self._held[name] and not self._ledger.holders(name):
+                        self._disks.unmount(name)
+            except SandboxdError as error:
+                log.warning("volume %s stays mounted: %s", name, error)
 
     def _check_held(self, name: str) -> None:
         if self._held[name]:

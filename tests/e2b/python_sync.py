@@ -422,11 +422,11 @@ def feature_template_tags() -> None:
     needs(hasattr(e2b.Template, "assign_tags"), "assign_tags")
     name = f"tags-{uuid.uuid4().hex[:8]}"
 
-    def build(tagged: str, text: str) -> str:
+    def build(tagged: str, text: str) -> Any:
         template = e2b.Template().from_template("base").run_cmd(f"echo {text} >/home/user/build.txt")
         return str(e2b.Template.build(template, tagged, cpu_count=1, memory_mb=512).build_id)
 
-    def text_of(tagged: str) -> str:
+    def text_of(tagged: str) -> Any:
         with create(template=tagged) as sandbox:
             return str(sandbox.files.read("/home/user/build.txt")).strip()
 

@@ -8,7 +8,7 @@ import hmac
 import json
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +33,7 @@ from sandboxd.volumehelper import LENGTH, PIECE
 HELPERS = 32  # at a time, on the whole host
 IDLE_S = 60.0  # between two pieces of an upload
 LINE_BYTES = 32 * 1024 * 1024  # the longest answer: a listing, of which volumefiles.MOST_TEXT is the measure
+DRAIN_S = 5.0  # how long the rest of an upload that was refused is taken, and dropped
 END_S, STOP_S = 0.2, 5.0
 
 Uid = Annotated[int, Query(ge=0, lt=65536)]
@@ -128,7 +129,9 @@ class Content:
             sending = asyncio.ensure_future(send(helper, body))
             try:
                 await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
-                if not reading.done():  # else it was refused before all was sent, and the rest is not
+                if reading.done():  # it was refused; a client hears of it once it has sent what it sends
+                    await asyncio.wait({sending}, timeout=DRAIN_S)
+                else:
                     await sending
                 return await reading
             finally:
@@ -211,16 +214,28 @@ async def ended(process: Process) -> None:
 
 
 async def send(process: Process, body: AsyncIterator[bytes]) -> None:
-    """Raises BadRequest when the client leaves, or sends nothing for IDLE_S."""
+    """All to its end, also when the helper has refused and takes no more.
+
+    Raises BadRequest when the client leaves, or sends nothing for IDLE_S.
+    """
     pieces = aiter(body)
-    with suppress(ConnectionError):  # it has refused, and says why
-        while (piece := await following(pieces)) is not None:
-            for start in range(0, len(piece), PIECE):
-                part = piece[start : start + PIECE]
-                put(process).write(LENGTH.pack(len(part)) + part)
-                await put(process).drain()
-        put(process).write(LENGTH.pack(0))
-        await put(process).drain()
+    refused = False
+    while (piece := await following(pieces)) is not None:
+        parts = (piece[start : start + PIECE] for start in range(0, len(piece), PIECE))
+        refused = refused or not await passed(process, parts)
+    if not refused:
+        await passed(process, [b""])
+
+
+async def passed(process: Process, parts: Iterable[bytes]) -> bool:
+    """Each after its length. False when the helper takes no more."""
+    try:
+        for part in parts:
+            put(process).write(LENGTH.pack(len(part)) + part)
+            await put(process).drain()
+    except ConnectionError:
+        return False
+    return True
 
 
 async def following(pieces: AsyncIterator[bytes]) -> bytes | None:

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from sandboxd.bodies import MAX_BODY_BYTES, BodyLimit, Text
 
 
-def read_through(chunks: list[bytes]) -> list[bytes]:
+def read_through(chunks: list[bytes], path: str = "/") -> list[bytes]:
     """What an app behind the limit gets to see of a body that comes in these chunks."""
     seen: list[bytes] = []
     messages: list[Message] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
@@ -27,7 +27,7 @@ def read_through(chunks: list[bytes]) -> list[bytes]:
         while (message := await receive())["type"] == "http.request":
             seen.append(message["body"])
 
-    scope: dict[str, Any] = {"type": "http"}
+    scope: dict[str, Any] = {"type": "http", "path": path}
     asyncio.run(BodyLimit(app)(scope, receive, send))
     return seen
 
@@ -42,6 +42,15 @@ def test_one_byte_more_is_refused_whatever_its_length_header_says(chunks: list[b
     with pytest.raises(HTTPException) as error:
         read_through(chunks)
     assert error.value.status_code == 413 and str(MAX_BODY_BYTES) in error.value.detail
+
+
+@pytest.mark.parametrize("path", [f"/build-files/{'a' * 64}", "/volumecontent/vol-1/file"])
+def test_files_have_no_limit(path: str) -> None:
+    chunks = [b"a" * MAX_BODY_BYTES, b"b"]
+    assert read_through(chunks, path) == chunks
+    for other in (f"{path}/x", f"/x{path}", "/volumecontent/vol-1/path", "/volumecontent/a/b/file"):
+        with pytest.raises(HTTPException):
+            read_through(chunks, other)
 
 
 def test_text_is_what_utf8_can_hold() -> None:

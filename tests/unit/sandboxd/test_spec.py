@@ -55,6 +55,13 @@ def test_mounts_and_labels() -> None:
     assert "Env" not in payload, "secrets and variables go through the agent's file"
 
 
+def test_volumes_are_mounted_beside_the_disk() -> None:
+    volumes = [(Path("/state/mounts/vol-1"), "/mnt/data")]
+    payload = spec.container_payload("acme", SLOT, BASE, Path("/s"), DISK, 1, volumes=volumes)
+    *_, volume = payload["HostConfig"]["Mounts"]
+    assert volume == {"Type": "bind", "Source": "/state/mounts/vol-1", "Target": "/mnt/data"}
+
+
 def test_profiles_and_runtime_of_a_template() -> None:
     template = Template("base", "i", 1024, 1, 64, 512, 512, apparmor="sandbox", runtime="runsc")
     host = spec.container_payload("acme", SLOT, template, Path("/s"), DISK, 1, seccomp_json="{}")["HostConfig"]

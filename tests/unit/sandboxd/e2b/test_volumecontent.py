@@ -131,13 +131,23 @@ def test_a_full_disk_is_told(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
     assert "full" in volume.asked("PUT", "file", 507, "/a", content=b"x" * LARGE, params=owner(volume))
 
 
-def test_a_refusal_does_not_wait_for_the_rest_of_an_upload(volume: Volume) -> None:
+def test_a_refusal_does_not_wait_for_ever(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an upload whose rest never comes."""
+    monkeypatch.setattr(volumecontent, "DRAIN_S", 0.2)
     (volume.directory / "a").touch()
     with socket.create_connection((volume.http.base_url.host, volume.http.base_url.port or 0), 60) as connection:
         head = f"PUT /volumecontent/{volume.id}/file?path=/a HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGE}\r\n"
         connection.sendall(f"{head}Authorization: {volume.http.headers['authorization']}\r\n\r\nxxx".encode())
         assert connection.recv(12) == b"HTTP/1.1 409"
         until(lambda: idle(volume), "the helper's end")
+
+
+def test_a_refusal_is_heard_after_a_large_upload(volume: Volume) -> None:
+    (volume.directory / "a").touch()
+    for _ in range(5):
+        said = volume.asked("PUT", "file", 409, "/a", content=b"x" * 10 * LARGE, params=owner(volume))
+        assert "already" in said
+    assert (volume.directory / "a").read_bytes() == b""
 
 
 def idle(volume: Volume) -> bool:
