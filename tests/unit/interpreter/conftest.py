@@ -11,7 +11,8 @@ LANGUAGES = ("python", "javascript", "typescript", "bash")
 
 @pytest.fixture(scope="session")
 def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(tmp_path_factory.mktemp("interpreter"), envs={"FROM_SANDBOX": "yes"})
+    times = "kernels.INTERRUPT_TIMEOUT_S = 60"  # on a busy machine bash needs more than the 5 s of a real one
+    running = Running(tmp_path_factory.mktemp("interpreter"), patience=times, envs={"FROM_SANDBOX": "yes"})
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.log.read_text(), running.log.read_text()
