@@ -41,7 +41,8 @@ lab-down: ## Remove the lab (LAB=name)
 	@$(PYTHON) -m lab down $(or $(LAB),lab)
 
 test: $(READY) ## Everything: static, unit, plan, and the host suite on labs of Debian 13 and 12
-	@$(BIN)/pytest $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory test-fast ARGS=--junitxml=reports/test-fast.xml)
+	@$(BIN)/pytest $(or $(ARGS),tests/host --junitxml=reports/test.xml)
 
 test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
 	@$(BIN)/pytest tests/static tests/unit tests/plan -q -n auto --dist loadgroup $(ARGS)

@@ -24,9 +24,10 @@ from sandboxd.gateway import Gateway
 from sandboxd.health import Health
 from sandboxd.keys import Keys
 from sandboxd.ledger import Ledger
+from sandboxd.objects import Host
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
-from sandboxd.sandboxes import Host, Sandboxes
+from sandboxd.sandboxes import Sandboxes
 from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
 from sandboxd.watchdog import Watchdog

@@ -1,4 +1,4 @@
-"""How a sandbox begins and ends: create, claim, remove. What happens to it between is in `transitions`.
+"""How a sandbox begins and ends: create, claim, find, remove. What happens to it between is in `transitions`.
 
 The ledger's row comes first and goes last, so that whatever a crash leaves behind has a row that says so;
 `reconcile` cleans it. While a thread of ours works on a slot it holds its lock, and nobody else touches it.
@@ -11,57 +11,28 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, nftables, spec
+from sandboxd import spec
 from sandboxd.admission import Admission
 from sandboxd.capacity import Capacity
 from sandboxd.config import Config, Template
-from sandboxd.disks import HOST_ROOT, Disks
-from sandboxd.engine import Container, Engine
-from sandboxd.errors import Conflict, EngineError, GatewayError, NotFound, NotReady, SandboxdError
+from sandboxd.engine import Engine
+from sandboxd.errors import Conflict, NotFound, SandboxdError
 from sandboxd.gateway import Gateway
-from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
+from sandboxd.objects import Host, Objects
 from sandboxd.records import OPEN, USED, Claim, MadeTemplate, Sandbox
-from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text
 from sandboxd.slotlocks import SlotLocks
-from sandboxd.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
-READY_DEADLINE_S = 30.0
-LOG_LINES = 20
 
-
-@dataclass(frozen=True)
-class Host:
-    """What of the host the life cycle touches besides Docker and the gateway; tests put doubles here."""
-
-    nofile: int = spec.NOFILE
-    netns_run: netns.Runner = netns.run
-    nft_run: nftables.Runner = nftables.run
-    disks_run: diskcommands.Runner = diskcommands.run
-    root: Path = HOST_ROOT
-    alive: Callable[[str], bool] = agent.alive
-    available_memory_mb: Callable[[], int] = capacity.available_memory_mb
-    free_disk_mb: Callable[[Path], int] = capacity.free_disk_mb
-    now: Callable[[], float] = time.time
-    ready_deadline_s: float = READY_DEADLINE_S
-    confined: bool = True  # what looks into volumes gives up all that it may otherwise do, which takes root
-
-
-class Sandboxes:
+class Sandboxes(Objects):
     def __init__(
         self, config: Config, key: bytes, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host
     ) -> None:
-        self.config, self.key, self.ledger = config, key, ledger
-        self.engine, self.gateway, self.host = engine, gateway, host
-        self.dirs = SlotDirs(config.state_dir)
-        self.disks = Disks(config.state_dir, host.disks_run, host.root)
-        self.guard = Guard(config.project, host.nft_run, host.netns_run, host.root)
-        self.volumes = Volumes(ledger, self.disks, host.now)
+        super().__init__(config, key, ledger, engine, gateway, host)
         self.admission = Admission(config.create_parallelism)
         self._capacity = Capacity(config, host.available_memory_mb, host.free_disk_mb)
         self._taking_room = threading.Lock()
@@ -213,16 +184,6 @@ class Sandboxes:
                 reason += f"; the files of /code are in volume {name}"
         return self.remove(sandbox, reason, ("stopped",))
 
-    def write_agent_file(self, sandbox: Sandbox) -> None:
-        """Makes agent.json what the ledger says; leaves it alone when it is."""
-        text = self._agent_text(sandbox.id, sandbox.template, sandbox.envs, sandbox.owner)
-        if self.dirs.read(sandbox.slot) != text:
-            self.dirs.write(sandbox.slot, text)
-
-    def _agent_text(self, sandbox_id: str, template: str, envs: dict[str, str], owner: str) -> str:
-        workdir = "" if owner else WORKDIR  # programs that were written for E2B expect to begin at home
-        return agent_text(sandbox_id, template, envs, self.config.domain, self.key, workdir)
-
     def obituary(self, prefix: str) -> str:
         """What became of a sandbox that has ended, as long as the ledger remembers it."""
         ended = self.ledger.find(prefix.partition("-")[0], ("removing", "gone")) if prefix else []
@@ -236,78 +197,6 @@ class Sandboxes:
     def settle(self) -> None:
         """Waits until the renames and removals of the background are done."""
         self._later.submit(lambda: None).result()
-
-    def unroute(self, sandbox_id: str) -> None:
-        """Its address is in no route any more. A gateway that is down is told by the file, which it will read."""
-        try:
-            self.gateway.update(sandbox_id)
-        except GatewayError as error:
-            log.warning("%s", error)
-
-    def _start_new(self, new: Sandbox, template: Template, claim: Claim) -> str:
-        """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
-        project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
-        known = bool(new.volume) and not self.ledger.made_for(new)
-        if new.volume:
-            self.volumes.give_way(new.volume)
-        payload = spec.container_payload(
-            project,
-            slot,
-            template,
-            self.dirs.path(slot),
-            self.disks.path(slot),
-            self.host.nofile,
-            _read_profile(template),
-            self.engine.limits_layers(),
-            self.guard.name_servers(),
-            self.volumes.mount(new.mounts),
-        )
-        with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as network and container: meanwhile
-            self.disks.make_mount_point(slot)  # the engine wants it to be there; what is mounted, when it starts
-            disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, known, template.disk)
-            self.engine.create_network(spec.network_payload(project, slot, template.name))
-            self.dirs.create(slot, base_uid)
-            sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
-            self.ledger.set_id(slot, sandbox_id)
-        disk.result()
-        self.dirs.write(slot, self._agent_text(sandbox_id, template.name, claim.envs, claim.owner))
-        if new.policy.restricts:
-            self.guard.hold(slot, new.policy)
-        self.engine.start(sandbox_id)
-        self.prepare(self.inspect(sandbox_id), slot)
-        return sandbox_id
-
-    def prepare(self, container: Container, slot: str) -> None:
-        """What a container needs each time it was started: the rules inside, its row up to date, its agent answering.
-
-        Raises NotReady, with the last lines of its log.
-        """
-        sandbox_id = container.id
-        row = self.ledger.get(slot)
-        if container.running:
-            if row is not None and row.policy.restricts:
-                self.guard.names(container.pid, row.policy)
-            netns.ensure_dnat(container.pid, container.gateway, self.host.netns_run)
-            if agent.wait_alive(
-                lambda: self.host.alive(container.address),
-                lambda: self.inspect(sandbox_id).running,
-                self.host.ready_deadline_s,
-            ):
-                self.ledger.set_boot(slot, container.address, container.booted, container.image_id)
-                return
-        container = self.inspect(sandbox_id)
-        state = "runs" if container.running else f"stopped with {container.exit}"
-        lines = self.engine.logs(sandbox_id, LOG_LINES).strip() or "(it logged nothing)"
-        raise NotReady(
-            f"sandbox {sandbox_id} {state}, but its agent does not answer on port {AGENT_PORT}."
-            f" Its last log lines:\n{lines}"
-        )
-
-    def inspect(self, sandbox_id: str) -> Container:
-        container = self.engine.container(sandbox_id)
-        if container is None:
-            raise EngineError(f"the container of sandbox {sandbox_id} is gone: somebody removed it by hand.")
-        return container
 
     def check_room(self, new: bool = False) -> None:
         """Raises HostFull unless one more may be started; a `new` one must be made before, and counts then."""
@@ -325,27 +214,6 @@ class Sandboxes:
             self.engine.rename(sandbox.id, sandbox.container)
         except SandboxdError as error:
             log.warning("%s: reconcile tries again", error)
-
-    def _remove_objects(self, row: Sandbox) -> None:
-        project = self.config.project
-        if row.id:
-            self.unroute(row.id)
-        self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
-        self.engine.remove_network(spec.network_name(project, row.slot))
-        if row.policy.restricts:
-            self.guard.release(row.slot)
-        if row.disk_mb:
-            self.disks.remove(row.slot)
-        else:
-            self.engine.remove_volume(spec.volume_name(project, row.slot))
-        self.dirs.remove(row.slot)
-        lost = bool(row.volume) and row.claimed_at is None and self.ledger.made_for(row)
-        lost = lost and self.disks.size_mb(row.volume) is None
-        if lost:
-            self.disks.remove_volume(row.volume)  # what was begun of it
-        self.ledger.set_gone(row.slot, self.host.now(), lost)
-        if row.mounts:
-            self.volumes.release()
 
     @contextmanager
     def _making(self, template: Template, origin: str, claim: Claim) -> Iterator[Sandbox]:
@@ -371,15 +239,3 @@ class Sandboxes:
             self._remove_objects(row)
         except SandboxdError as error:
             log.warning("removing slot %s is not finished: %s", row.slot, error)
-
-
-def _read_profile(template: Template) -> str:
-    """The text of the template's seccomp profile: the engine's API wants the text, not the path."""
-    if not template.seccomp:
-        return ""
-    try:
-        return Path(template.seccomp).read_text()
-    except OSError as error:
-        raise EngineError(
-            f"template {template.name}: seccomp profile {template.seccomp}: {error.strerror}. Deploy again."
-        ) from error

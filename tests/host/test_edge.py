@@ -85,14 +85,13 @@ def test_a_closed_port_is_answered_as_e2b_clients_expect(machine: Machine) -> No
         }
 
 
-@pytest.mark.parametrize("port", [0, 65536, 99999])
-def test_an_impossible_port_reaches_nothing(machine: Machine, port: int) -> None:
+def test_an_impossible_port_reaches_nothing(machine: Machine) -> None:
     """65536 + n must not reach n."""
     with machine.sandbox() as sandbox:
-        url = sandbox.url().replace("https://qa-", f"https://{port}-")
-        answer = machine.request("GET", url)
-        assert answer.status_code == 502
-        assert answer.json()["message"] == "The sandbox is running but port is not open"
+        for port in (0, 65536, 99999):
+            answer = machine.request("GET", sandbox.url().replace("https://qa-", f"https://{port}-"))
+            assert answer.status_code == 502, port
+            assert answer.json()["message"] == "The sandbox is running but port is not open", port
 
 
 @pytest.mark.parametrize("name", ["other", "qa-", "x-0123456789ab"])

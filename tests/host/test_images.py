@@ -1,9 +1,18 @@
 """The images, and what a sandbox made from them can do."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from deploys.images import Tags
-from tests.host.machine import Machine
+from tests.host.machine import Machine, Sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox(machine: Machine) -> Iterator[Sandbox]:
+    """For tests that leave nothing behind in it."""
+    with machine.sandbox() as made:
+        yield made
 
 
 def test_every_image_is_there_under_the_hash_of_its_context(machine: Machine) -> None:
@@ -31,9 +40,8 @@ def test_no_build_left_anything_behind(machine: Machine) -> None:
         ("echo $PATH | tr : '\\n' | head -n1", "/home/user/.local/bin"),
     ],
 )
-def test_a_sandbox_has(machine: Machine, command: str, expected: str | None) -> None:
-    with machine.sandbox() as sandbox:
-        got = sandbox.out(command)
+def test_a_sandbox_has(sandbox: Sandbox, command: str, expected: str | None) -> None:
+    got = sandbox.out(command)
     assert got == expected if expected is not None else got.splitlines() == ["git version", "curl", "1"]
 
 

@@ -1,6 +1,7 @@
 """Paused and stopped sandboxes: what goes on, what stays, what comes back; also when Docker's own command is used."""
 
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -88,11 +89,13 @@ def test_extend_moves_the_end_and_it_comes(machine: Machine) -> None:
         assert gone.returncode == 3 and "timeout reached" in gone.stderr
 
 
-@pytest.mark.parametrize("verb", ["pause", "stop"])
-def test_the_time_of_one_that_does_not_run_stands_still(machine: Machine, verb: str) -> None:
+def test_the_time_of_those_that_do_not_run_stands_still(machine: Machine) -> None:
     """Another one, made later and with a longer time, is gone before we look."""
-    with machine.sandbox("--timeout 5s") as sandbox:
-        machine.run(f"docker-sandbox {verb} {sandbox.id}")
+    with ExitStack() as made:
+        waiting = []
+        for verb in ("pause", "stop"):
+            waiting.append(made.enter_context(machine.sandbox("--timeout 5s")))
+            machine.run(f"docker-sandbox {verb} {waiting[-1].id}")
         with machine.sandbox("--timeout 6s") as other:
             eventually(
                 lambda: machine.run(f"docker-sandbox info {other.id}", check=False).returncode,
@@ -100,9 +103,10 @@ def test_the_time_of_one_that_does_not_run_stands_still(machine: Machine, verb: 
                 40,
                 "end of the other one",
             )
-        assert info(machine, sandbox)["unlimited"]
-        machine.run(f"docker-sandbox resume {sandbox.id} --timeout none")
-        answers(sandbox)
+        for sandbox in waiting:
+            assert info(machine, sandbox)["unlimited"]
+            machine.run(f"docker-sandbox resume {sandbox.id} --timeout none")
+            answers(sandbox)
 
 
 @pytest.mark.disruptive

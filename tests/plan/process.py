@@ -62,10 +62,15 @@ def planner() -> Planner:
 
 
 @functools.cache
+def planned(case: str) -> Plan:
+    """What a deploy of the case does to a bare host."""
+    with tempfile.TemporaryDirectory(prefix="workstation-") as folder:
+        return planner().plan(CASES[case].scenario(Path(folder)))
+
+
 def placed(case: str) -> Mapping[str, str]:
     """The text files that a deploy of the case writes to a bare host, by their path on the host."""
-    with tempfile.TemporaryDirectory(prefix="workstation-") as folder:
-        plan = planner().plan(CASES[case].scenario(Path(folder)))
+    plan = planned(case)
     if plan.status != 0:
         raise PlannerError(plan.output)
     return plan.files

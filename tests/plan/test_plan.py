@@ -17,7 +17,7 @@ from deploys.images import archive
 from deploys.sandboxd import code
 from tests.plan.conftest import MakePlan
 from tests.plan.golden import render
-from tests.plan.scenario import Plan
+from tests.plan.process import planned
 from tests.plan.scenarios import CASES, DESTRUCTIONS, SECRETS, Case, destruction
 
 # One process makes the plans of all these tests.
@@ -25,19 +25,6 @@ pytestmark = pytest.mark.xdist_group("plan")
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-
-
-@pytest.fixture(scope="session")
-def plan_of(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Plan]:
-    """The plans of all cases by name, made on demand."""
-    folder = tmp_path_factory.mktemp("workstation")
-
-    class Plans(dict[str, Plan]):
-        def __missing__(self, name: str) -> Plan:
-            self[name] = make_plan(CASES[name].scenario(folder))
-            return self[name]
-
-    return Plans()
 
 
 def compare(request: pytest.FixtureRequest, name: str, text: str) -> None:
@@ -55,16 +42,16 @@ def compare(request: pytest.FixtureRequest, name: str, text: str) -> None:
 
 
 @EVERY
-def test_golden(case: Case, plan_of: dict[str, Plan], request: pytest.FixtureRequest) -> None:
-    plan = plan_of[case.name]
+def test_golden(case: Case, request: pytest.FixtureRequest) -> None:
+    plan = planned(case.name)
     assert plan.unregistered == []
     assert plan.status == 0, plan.output
     compare(request, case.name, render(case.title, plan))
 
 
-def test_golden_commands(plan_of: dict[str, Plan], request: pytest.FixtureRequest) -> None:
+def test_golden_commands(request: pytest.FixtureRequest) -> None:
     title = "Debian 13, no setting but the domain: with the commands that do more than place a file"
-    compare(request, "default-commands", render(title, plan_of["default"], commands=True))
+    compare(request, "default-commands", render(title, planned("default"), commands=True))
 
 
 def test_every_golden_file_is_of_a_case() -> None:
@@ -99,8 +86,8 @@ def test_destroy_keeps_data_unless_told_otherwise(make_plan: MakePlan) -> None:
 
 
 @EVERY
-def test_every_step_has_a_name_of_its_own(case: Case, plan_of: dict[str, Plan]) -> None:
-    names = Counter(step.name for step in plan_of[case.name].steps)
+def test_every_step_has_a_name_of_its_own(case: Case) -> None:
+    names = Counter(step.name for step in planned(case.name).steps)
     assert [name for name in names if " | " not in name or name.count(" | ") > 1] == []
     # pyinfra names a step that we did not name after its function, as in "files.put" or "Files/Put".
     assert [name for name in names if name.rpartition(" | ")[2][:1].islower() or "/" in name.split()[0]] == []
@@ -130,9 +117,9 @@ def test_no_secret_is_shown_or_run(
         assert [line for line in plan.output.splitlines() if secret in line] == []
 
 
-def test_secrets_are_written_to_files_that_only_root_reads(plan_of: dict[str, Plan]) -> None:
+def test_secrets_are_written_to_files_that_only_root_reads() -> None:
     for name, file in (("tls-acme", "CLOUDFLARE_DNS_API_TOKEN"), ("tls-files", "wildcard.key")):
-        (commands,) = [step.commands for step in plan_of[name].steps if step.name.endswith(file)]
+        (commands,) = [step.commands for step in planned(name).steps if step.name.endswith(file)]
         assert any(re.search(r"\bchmod 600\b|\bumask 077\b", command) for command in commands), commands
 
 
@@ -142,21 +129,21 @@ def test_a_dry_run_changes_nothing(make_plan: MakePlan, tmp_path_factory: pytest
     assert len(plan.steps) > 50
 
 
-def test_sudo_changes_no_step(plan_of: dict[str, Plan]) -> None:
-    assert render("", plan_of["sudo"], commands=True) == render("", plan_of["default"], commands=True)
+def test_sudo_changes_no_step() -> None:
+    assert render("", planned("sudo"), commands=True) == render("", planned("default"), commands=True)
 
 
-def test_the_prefix_is_a_setting(plan_of: dict[str, Plan]) -> None:
+def test_the_prefix_is_a_setting() -> None:
     """`project` reaches every name: with another one, the default prefix is nowhere."""
-    steps = plan_of["maximal"].steps
+    steps = planned("maximal").steps
     lines = [line for step in steps for line in (step.name, step.condition, *step.commands)]
     assert any("acme-lab" in line for line in lines)
     assert [line for line in lines if "flourisha" in line] == []
 
 
-def test_directories_in_a_home_belong_to_its_user(plan_of: dict[str, Plan]) -> None:
+def test_directories_in_a_home_belong_to_its_user() -> None:
     """`mkdir -p` as root would leave `~/.claude` to root, and the user's own programs could not write there."""
-    steps = plan_of["maximal"].steps
+    steps = planned("maximal").steps
     commands = [command for step in steps for command in step.commands if "/home/ada/" in command]
     made = {command.split()[-1] for command in commands if command.startswith("mkdir -p ")}
     below = {str(parent) for path in made for parent in [Path(path), *Path(path).parents] if len(parent.parts) > 3}
@@ -165,9 +152,9 @@ def test_directories_in_a_home_belong_to_its_user(plan_of: dict[str, Plan]) -> N
     assert below - owned == set()
 
 
-def test_new_code_restarts_sandboxd(plan_of: dict[str, Plan], tmp_path: Path) -> None:
+def test_new_code_restarts_sandboxd(tmp_path: Path) -> None:
     """Of the files whose times are compared with the start of the service, one must be new in a new environment."""
-    (asked,) = [step.asked for step in plan_of["default"].steps if step.name == "sandboxd | Run sandboxd"]
+    (asked,) = [step.asked for step in planned("default").steps if step.name == "sandboxd | Run sandboxd"]
     (watched,) = [takes["files"] for fact, takes in asked if fact == "deploys.facts.Unit"]
     link = "/opt/flourisha-sandbox/venv/"
     inside = [path.removeprefix(link) for path in watched if path.startswith(link)]

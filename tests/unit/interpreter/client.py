@@ -18,6 +18,7 @@ from tests.unit.envd.client import MYSELF, SOURCE, TOKEN
 DEADLINE_S = 120.0  # a kernel that starts on a busy machine takes its time
 BIN = Path(sys.executable).parent
 STREAMS = ("stdout", "stderr")
+START = "from interpreter import __main__, delivery, kernels; {}; raise SystemExit(__main__.main())"
 
 Json = dict[str, Any]
 
@@ -34,7 +35,8 @@ def eventually(condition: Callable[[], object], what: str) -> None:
 class Running:
     """An interpreter whose kernels run as the present user, at home in `home`."""
 
-    def __init__(self, directory: Path, **agent: Any) -> None:
+    def __init__(self, directory: Path, *, patience: str = "", **agent: Any) -> None:
+        """`patience` is a statement that sets other times than those of a real one."""
         self.file = directory / "agent.json"
         self.log = directory / "log"
         self.describe(**agent)
@@ -52,7 +54,8 @@ class Running:
             "INTERPRETER_LISTEN": "127.0.0.1:0",
         }
         with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "interpreter"]
+            words = ["-c", START.format(patience)] if patience else ["-m", "interpreter"]
+            command = [sys.executable, *words]
             self.popen = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
             eventually(lambda: self._port() or self.popen.poll() is not None, "the interpreter listens")

@@ -8,6 +8,9 @@ import pytest
 from tests.unit.envd.client import TOKEN
 from tests.unit.interpreter.client import Client, Running, eventually, message_of
 
+# One interpreter, with one kernel of each language, serves all these tests.
+pytestmark = pytest.mark.xdist_group("interpreter")
+
 
 def test_health_needs_no_token(interpreter: Running) -> None:
     response = Client(interpreter.port, token=None).http.get("/health")

@@ -11,6 +11,9 @@ import pytest
 
 from tests.unit.interpreter.client import Client, Json, Running, eventually, message_of
 
+# One interpreter, with one kernel of each language, serves all these tests.
+pytestmark = pytest.mark.xdist_group("kernels")
+
 PRINT = {
     "python": "print('out')",
     "javascript": "console.log('out')",
@@ -101,17 +104,18 @@ def test_a_client_that_leaves_interrupts(client: Client, interpreter: Running, c
         assert client.run(GET[language], context_id=context["id"]).stdout == "42\n"
 
 
-def test_a_program_that_ignores_the_interrupt_is_ended(client: Client, context: Json) -> None:
+def test_a_program_that_ignores_the_interrupt_is_ended(hasty: Client) -> None:
     code = "import signal, time\nsignal.signal(2, signal.SIG_IGN)\nprint('begun', flush=True)\ntime.sleep(3600)"
-    with client.executing(code, context_id=context["id"]) as lines:
+    context = hasty.create()
+    with hasty.executing(code, context_id=context["id"]) as lines:
         assert any(line.get("text") == "begun\n" for line in lines)
-    assert client.run("print(1)", context_id=context["id"]).stdout == "1\n"
+    assert hasty.run("print(1)", context_id=context["id"]).stdout == "1\n"
 
 
 # --- Python ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_value_is_the_main_result_in_all_its_forms(client: Client, context: Json) -> None:
+def test_the_last_value_is_the_main_result_in_all_its_forms(client: Client, python: Json) -> None:
     code = (
         "class Form:\n"
         "    def __repr__(self): return 'plain'\n"
@@ -124,7 +128,7 @@ def test_the_last_value_is_the_main_result_in_all_its_forms(client: Client, cont
         "display(Form())\n"
         "Form()"
     )
-    shown, value = client.run(code, context_id=context["id"]).results
+    shown, value = client.run(code, context_id=python["id"]).results
     forms = {
         "text": "plain",
         "html": "<b>html</b>",
@@ -138,15 +142,15 @@ def test_the_last_value_is_the_main_result_in_all_its_forms(client: Client, cont
     assert value == {"type": "result", "is_main_result": True, **forms}
 
 
-def test_the_text_of_a_string_is_the_string(client: Client, context: Json) -> None:
-    assert client.run("'hello'", context_id=context["id"]).text == "hello"
-    assert client.run("x = 1", context_id=context["id"]).results == []
+def test_the_text_of_a_string_is_the_string(client: Client, python: Json) -> None:
+    assert client.run("'hello'", context_id=python["id"]).text == "hello"
+    assert client.run("x = 1", context_id=python["id"]).results == []
 
 
 @pytest.mark.parametrize("show", ["plt.show()", ""])
-def test_a_chart_is_a_png(client: Client, context: Json, show: str) -> None:
+def test_a_chart_is_a_png(client: Client, python: Json, show: str) -> None:
     code = f"import matplotlib.pyplot as plt\nlines = plt.plot([1, 2, 4])\n{show}"
-    done = client.run(code, context_id=context["id"])
+    done = client.run(code, context_id=python["id"])
     assert done.error is None, done.error
     (figure,) = done.results
     png = base64.b64decode(figure["png"], validate=True)
@@ -154,20 +158,20 @@ def test_a_chart_is_a_png(client: Client, context: Json, show: str) -> None:
     assert "Figure" in figure["text"] and figure["is_main_result"] is False
 
 
-def test_output_of_children_and_of_stderr(client: Client, context: Json) -> None:
+def test_output_of_children_and_of_stderr(client: Client, python: Json) -> None:
     code = "import os, sys\nprint('err', file=sys.stderr)\n!echo child"
-    done = client.run(code, context_id=context["id"])
+    done = client.run(code, context_id=python["id"])
     assert (done.stdout.replace("\r\n", "\n"), done.stderr) == ("child\n", "err\n")
 
 
-def test_what_a_program_would_ask_a_person(client: Client, context: Json) -> None:
-    error = client.run("input('name?')", context_id=context["id"]).error
+def test_what_a_program_would_ask_a_person(client: Client, python: Json) -> None:
+    error = client.run("input('name?')", context_id=python["id"]).error
     assert error is not None and error["name"] == "StdinNotImplementedError"
 
 
-def test_top_level_await(client: Client, context: Json) -> None:
+def test_top_level_await(client: Client, python: Json) -> None:
     code = "import asyncio\nawait asyncio.sleep(0, 'slept')"
-    assert client.run(code, context_id=context["id"]).text == "slept"
+    assert client.run(code, context_id=python["id"]).text == "slept"
 
 
 def test_deno_has_require_modules_and_await(client: Client) -> None:
@@ -177,7 +181,7 @@ def test_deno_has_require_modules_and_await(client: Client) -> None:
     assert (done.text, done.error) == ('"string"', None)
 
 
-def test_no_result_of_deno_gets_lost(client: Client, context: Json) -> None:
+def test_no_result_of_deno_gets_lost(client: Client) -> None:
     for number in range(100):
         assert client.run(f"const n{number}: number = {number}; n{number}", language="typescript").text == str(number)
 
@@ -185,8 +189,8 @@ def test_no_result_of_deno_gets_lost(client: Client, context: Json) -> None:
 # --- Silence, slowness, death ----------------------------------------------------------------------------------------
 
 
-def test_a_silent_program_is_kept_alive_by_the_server(client: Client, context: Json) -> None:
-    with client.executing("import time; time.sleep(3600)", context_id=context["id"]) as lines:
+def test_a_silent_program_is_kept_alive_by_the_server(hasty: Client) -> None:
+    with hasty.executing("import time; time.sleep(3600)") as lines:
         assert any(line["type"] == "keepalive" for line in lines)
 
 
@@ -212,15 +216,15 @@ def test_one_at_a_time_in_the_order_of_their_requests(client: Client, interprete
     client.delete(context["id"])
 
 
-def test_a_client_that_waits_its_turn_may_leave(client: Client, interpreter: Running, context: Json) -> None:
-    with client.executing(
+def test_a_client_that_waits_its_turn_may_leave(hasty: Client) -> None:
+    context = hasty.create()
+    with hasty.executing(
         "import time; print('begun', flush=True); time.sleep(3600)", context_id=context["id"]
     ) as lines:
         assert any(line.get("text") == "begun\n" for line in lines)
-        other = Client(interpreter.port)
-        with other.executing("never = 1", context_id=context["id"]) as waiting:
+        with hasty.executing("never = 1", context_id=context["id"]) as waiting:
             assert next(waiting)["type"] == "keepalive"
-    assert client.run("print('never' in globals())", context_id=context["id"]).stdout == "False\n"
+    assert hasty.run("print('never' in globals())", context_id=context["id"]).stdout == "False\n"
 
 
 def test_a_slow_reader_holds_the_kernel(client: Client, interpreter: Running, context: Json, tmp_path: Path) -> None:
@@ -228,7 +232,7 @@ def test_a_slow_reader_holds_the_kernel(client: Client, interpreter: Running, co
     produced = tmp_path / "produced"
     code = (
         f"count = open({str(produced)!r}, 'w', buffering=1)\n"
-        "for number in range(800):\n"
+        "for number in range(400):\n"
         "    print('x' * 500_000, flush=True)\n"
         "    count.write(f'{number}\\n')\n"
     )
@@ -236,9 +240,9 @@ def test_a_slow_reader_holds_the_kernel(client: Client, interpreter: Running, co
     with client.executing(code, context_id=context["id"]) as lines:
         pid = _pid_of_writer(produced)
         eventually(lambda: _state(pid) == "T", "the kernel waits")
-        assert len(produced.read_text().splitlines()) < 800
-        assert interpreter.memory_kb() - before_kb < 200_000
-        assert sum(len(line["text"]) for line in lines if line["type"] == "stdout") == 800 * 500_001
+        assert len(produced.read_text().splitlines()) < 400
+        assert interpreter.memory_kb() - before_kb < 100_000
+        assert sum(len(line["text"]) for line in lines if line["type"] == "stdout") == 400 * 500_001
 
 
 def test_a_slow_reader_may_leave(client: Client, context: Json) -> None:

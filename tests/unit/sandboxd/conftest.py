@@ -31,9 +31,10 @@ from sandboxd.gateway import Gateway
 from sandboxd.health import Health
 from sandboxd.keys import Keys
 from sandboxd.ledger import Ledger
+from sandboxd.objects import Host
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
-from sandboxd.sandboxes import Host, Sandboxes
+from sandboxd.sandboxes import Sandboxes
 from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
 from sandboxd.watchdog import Watchdog
@@ -633,6 +634,20 @@ def until(good: Callable[[], bool], what: str) -> None:
     while not good():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)
+
+
+def nothing_is_left(world: World) -> None:
+    assert world.engine.empty() and world.leftovers() == []
+    assert world.ledger.rows() == [] and world.haproxy.map == []
+    file = world.config.gateway.routes_map
+    assert not file.exists() or file.read_text() == ""
+
+
+def member(world: World) -> str:
+    """A new pool member, a second younger than the one before."""
+    world.now[0] += 1
+    assert world.sandboxes.create_member(world.config.templates["base"], lambda: True)
+    return world.ledger.rows("warm")[-1].id
 
 
 def down() -> EngineDown:

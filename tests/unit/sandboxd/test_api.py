@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +38,36 @@ def services(world: World, effects: Effects) -> api.Services:
     return replace(services_of(world), effects=effects)
 
 
+class Server(uvicorn.Server):
+    """Ends when it is told to: uvicorn looks every 0.1 s for that, and then gives its connections as long again."""
+
+    def __init__(self, options: uvicorn.Config) -> None:
+        super().__init__(options)
+        self._end = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._end.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if not self.force_exit:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self.lifespan.shutdown()
+
+    def end(self) -> None:
+        """From another thread."""
+        self._loop.call_soon_threadsafe(self._end.set)
+
+
 class Client:
     """Requests over the daemon's real Unix socket, served by uvicorn as in the daemon."""
 
@@ -45,7 +76,7 @@ class Client:
         self.app = Front(services(world, effects))
         self.sockets = [open_unix(world.config.socket, world.config.socket_group), open_tcp(world.config.listen)]
         options = uvicorn.Config(self.app, log_config=None, access_log=False, server_header=False)
-        self.server = uvicorn.Server(options)
+        self.server = Server(options)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(self.sockets)))
         self.thread.start()
         deadline = time.monotonic() + 5
@@ -61,7 +92,7 @@ class Client:
     def close(self) -> None:
         self.unix.close()
         self.tcp.close()
-        self.server.should_exit = True
+        self.server.end()
         self.thread.join(10)
 
     def create(self, **body: Any) -> dict[str, Any]:

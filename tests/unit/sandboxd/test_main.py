@@ -16,7 +16,7 @@ import pytest
 from sandboxd import __main__ as daemon
 from sandboxd.errors import ConfigError
 from sandboxd.ledger import Ledger
-from sandboxd.sandboxes import Host
+from sandboxd.objects import Host
 from tests.unit.sandboxd.conftest import OWN_GROUP, FakeHaproxy, World, services_of, until
 
 PROJECT = Path(__file__).parents[3]
@@ -26,7 +26,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from sandboxd import __main__ as daemon
-from sandboxd.sandboxes import Host
+from sandboxd.objects import Host
 from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts, FakeNft
 mounts = FakeMounts(Path(sys.argv[-1]).parent / "root")
 daemon.DockerEngine = lambda: FakeEngine(time.time)

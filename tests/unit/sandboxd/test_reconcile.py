@@ -10,8 +10,7 @@ import pytest
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, HostError
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import START, World, down, make_world, refusal, state_of, until
-from tests.unit.sandboxd.test_sandboxes import member
+from tests.unit.sandboxd.conftest import START, World, down, make_world, member, refusal, state_of, until
 
 LOST = "feedfeedfeed"  # a slot that no ledger knows
 

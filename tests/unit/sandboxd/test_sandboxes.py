@@ -3,14 +3,13 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
-from sandboxd.errors import Conflict, EngineDown, EngineError, GatewayError, HostError, NotFound, NotReady
+from sandboxd.errors import Conflict, EngineDown, EngineError, GatewayError, HostError, NotFound
 from sandboxd.records import Claim
 from sandboxd.slotdir import access_token
-from tests.unit.sandboxd.conftest import KEY, World, down, refusal, until
+from tests.unit.sandboxd.conftest import KEY, World, down, member, nothing_is_left, refusal, until
 
 
 def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:
@@ -31,13 +30,6 @@ def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:
 
 ENGINE_STEPS = ["image_id", "data_root", "create_network", "userns_uid", "create_container", "start", "container"]
 OTHER_STEPS = ["dirs.create", "dirs.write", "ledger.set_id", "ledger.set_boot", "ledger.set_running", "gateway._put"]
-
-
-def nothing_is_left(world: World) -> None:
-    assert world.engine.empty() and world.leftovers() == []
-    assert world.ledger.rows() == [] and world.haproxy.map == []
-    file = world.config.gateway.routes_map
-    assert not file.exists() or file.read_text() == ""
 
 
 @pytest.mark.parametrize("method", ENGINE_STEPS)
@@ -86,19 +78,6 @@ def test_a_member_that_nobody_wants_any_more_is_not_begun(world: World) -> None:
     assert world.engine.payloads == [] and world.ledger.rows() == []
 
 
-def test_a_container_that_stops_at_once_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    start = world.engine.start
-
-    def start_and_stop(container: str) -> None:
-        start(container)
-        world.engine.stop(container)
-
-    monkeypatch.setattr(world.engine, "start", start_and_stop)
-    with pytest.raises(NotReady, match=r"stopped with exit code 1, but .* port 49983"):
-        world.sandboxes.create(world.config.templates["base"], Claim())
-    nothing_is_left(world)
-
-
 def test_what_could_not_be_undone_is_removed_later(world: World) -> None:
     world.engine.fail = {"start": refusal(), "remove_network": down()}
     with pytest.raises(EngineError):
@@ -108,25 +87,11 @@ def test_what_could_not_be_undone_is_removed_later(world: World) -> None:
     assert world.engine.empty() and world.ledger.rows() == [] and world.leftovers() == []
 
 
-def test_an_agent_that_never_answers_is_an_error_with_its_log(world: World) -> None:
-    world.dead.add("10.200.0.1")
-    with pytest.raises(NotReady, match="the last line"):
-        world.sandboxes.create(world.config.templates["base"], Claim())
-    assert world.engine.empty()
-
-
 def test_nothing_is_made_without_gateway(world: World) -> None:
     world.haproxy.stop()
     with pytest.raises(GatewayError, match="systemctl"):
         world.sandboxes.create(world.config.templates["base"], Claim())
     assert world.engine.empty() and world.engine.payloads == []
-
-
-def member(world: World) -> str:
-    """A new pool member, a second younger than the one before."""
-    world.now[0] += 1
-    assert world.sandboxes.create_member(world.config.templates["base"], lambda: True)
-    return world.ledger.rows("warm")[-1].id
 
 
 def test_a_claim_takes_the_oldest_member_and_renames_it(world: World) -> None:
@@ -276,17 +241,6 @@ def test_a_look_that_comes_after_the_claim_writes_what_was_claimed(world: World)
     assert world.engine.containers[sandbox.id].name == sandbox.container
 
 
-def test_a_claim_replaces_the_agents_file_in_one_step(world: World) -> None:
-    member(world)
-    (row,) = world.ledger.rows("warm")
-    file = world.sandboxes.dirs.path(row.slot) / "agent.json"
-    with file.open() as old:
-        world.sandboxes.claim(world.config.templates["base"], Claim(envs={"A": "1"}))
-        assert "A" not in json.load(old)["envs"], "an agent that reads just now gets all of the old file"
-    assert json.loads(file.read_text())["envs"]["A"] == "1"
-    assert [path.name for path in file.parent.iterdir()] == ["agent.json"]
-
-
 def test_a_name_that_docker_refused_is_given_by_reconcile(world: World) -> None:
     world.engine.fail["rename"] = refusal()
     sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
@@ -296,48 +250,12 @@ def test_a_name_that_docker_refused_is_given_by_reconcile(world: World) -> None:
     assert world.engine.containers[sandbox.id].name == sandbox.container
 
 
-@pytest.mark.parametrize("method", ["remove_container", "remove_network", "umount"])
-def test_a_removal_goes_on_from_wherever_it_was_interrupted(world: World, method: str) -> None:
-    sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
-    world.sandboxes.settle()
-    (world.mounts if method == "umount" else world.engine).fail[method] = refusal()
-    assert world.sandboxes.try_remove(sandbox, "test")
-    assert [row.state for row in world.ledger.rows()] == ["removing"] and world.haproxy.map == []
-    assert world.sandboxes.remove(sandbox, "again")
-    nothing_is_left(world)
-
-
-def test_a_gateway_that_is_down_does_not_stop_a_removal(world: World) -> None:
-    sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
-    world.haproxy.stop()
-    assert world.sandboxes.remove(sandbox, "test")
-    assert world.engine.empty() and world.config.gateway.routes_map.read_text() == ""
-
-
 def test_who_waits_too_long_for_a_slot_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sandboxd.slotlocks.DEADLINE_S", 0.01)
     sandbox = world.sandboxes.create(world.config.templates["base"], Claim())
     with world.sandboxes.locks.hold(sandbox.slot), pytest.raises(Conflict, match="being changed by another request"):
         world.sandboxes.remove(sandbox, "test")
     assert [row.state for row in world.ledger.rows()] == ["running"]
-
-
-@pytest.mark.parametrize("can", [False, True])
-def test_an_engine_that_can_keeps_the_limit_of_the_layer(world: World, can: bool) -> None:
-    world.engine.layer_limits = can
-    world.sandboxes.create(world.config.templates["base"], Claim())
-    assert ("StorageOpt" in world.engine.payloads[0]["HostConfig"]) is can
-
-
-def test_a_seccomp_profile_is_read_and_a_missing_one_named(world: World) -> None:
-    profile = world.config.state_dir / "profile.json"
-    template = replace(world.config.templates["base"], seccomp=str(profile))
-    with pytest.raises(EngineError, match=rf"template base: seccomp profile {profile}: No such file"):
-        world.sandboxes.create(template, Claim())
-    nothing_is_left(world)
-    profile.write_text('{"defaultAction": "x"}')
-    world.sandboxes.create(template, Claim())
-    assert world.engine.payloads[0]["HostConfig"]["SecurityOpt"] == ['seccomp={"defaultAction": "x"}']
 
 
 def test_who_asks_for_one_that_has_ended_is_told_when_and_why(world: World) -> None:
@@ -349,69 +267,3 @@ def test_who_asks_for_one_that_has_ended_is_told_when_and_why(world: World) -> N
     world.reconciler.tick()
     with pytest.raises(NotFound, match="not found: it ended on 2027-01-15 08:00:00 UTC: cleanup"):
         world.sandboxes.find(f"{sandbox.id}-local")
-
-
-def volumes(world: World) -> list[tuple[str, int, str]]:
-    return [(found.name, found.size_mb, found.sandbox_id) for found in world.ledger.volumes()]
-
-
-def test_a_disk_of_its_own_size_and_a_volume(world: World) -> None:
-    template = world.config.templates["base"]
-    own = world.sandboxes.create(template, Claim(disk_mb=100))
-    world.now[0] += 1
-    shared = world.sandboxes.create(template, Claim(volume="data"))
-    assert (own.disk_mb, shared.disk_mb, shared.volume) == (100, template.disk_mb, "data")
-    mounts = [payload["HostConfig"]["Mounts"][0] for payload in world.engine.payloads]
-    assert mounts == [
-        {"Type": "bind", "Source": str(world.sandboxes.disks.path(one.slot)), "Target": "/code"}
-        for one in (own, shared)
-    ]
-    assert volumes(world) == [("data", template.disk_mb, shared.id)]
-    with pytest.raises(Conflict, match=f"in use by sandbox {shared.id}"):
-        world.sandboxes.create(template, Claim(volume="data"))
-    for sandbox in (own, shared):
-        world.sandboxes.remove(sandbox, "test")
-    nothing_is_left(world)
-    assert volumes(world) == [("data", template.disk_mb, "")] and world.sandboxes.disks.size_mb("data") is not None
-
-
-@pytest.mark.parametrize("step", ["mkfs.ext4", "mount"])
-def test_a_disk_that_cannot_be_made_leaves_nothing(world: World, step: str) -> None:
-    world.mounts.fail[step] = HostError("no space left on device")
-    with pytest.raises(HostError):
-        world.sandboxes.create(world.config.templates["base"], Claim())
-    nothing_is_left(world)
-
-
-def test_a_new_volume_that_cannot_be_made_is_none(world: World) -> None:
-    """Else the next one who wants it would be told that its file is gone."""
-    world.mounts.fail["mkfs.ext4"] = HostError("no space left on device")
-    with pytest.raises(HostError):
-        world.sandboxes.create(world.config.templates["base"], Claim(volume="data"))
-    nothing_is_left(world)
-    assert volumes(world) == [] and list((world.config.state_dir / "volumes").iterdir()) == []
-
-
-def test_a_volume_whose_file_is_gone_is_not_replaced(world: World) -> None:
-    template = world.config.templates["base"]
-    first = world.sandboxes.create(template, Claim(volume="data"))
-    world.sandboxes.disks.file("", "data").unlink()
-    world.sandboxes.remove(first, "test")
-    world.now[0] += 1
-    for _ in range(2):
-        with pytest.raises(Conflict, match="docker-sandbox volume rm data"):
-            world.sandboxes.create(template, Claim(volume="data"))
-        nothing_is_left(world)
-    world.ledger.remove_volume("data", lambda: world.sandboxes.disks.remove_volume("data"))
-    assert world.sandboxes.create(template, Claim(volume="data")).volume == "data"
-
-
-def test_the_file_of_a_volume_that_the_ledger_does_not_know_keeps_its_size(world: World) -> None:
-    """Somebody has put it back."""
-    file = world.sandboxes.disks.file("", "data")
-    file.parent.mkdir()
-    with file.open("wb") as opened:
-        opened.truncate(300 * 1024 * 1024)
-    sandbox = world.sandboxes.create(world.config.templates["base"], Claim(volume="data", disk_mb=100))
-    assert sandbox.disk_mb == 300 and volumes(world) == [("data", 300, sandbox.id)]
-    assert "mkfs.ext4" not in [command[0] for command in world.mounts.commands]
