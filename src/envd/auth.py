@@ -11,6 +11,7 @@ from envd.errors import unauthenticated
 from envd.web import Request
 
 UNAUTHORIZED = "unauthorized access, please provide a valid access token or method signing if supported"
+SECONDS_DIGITS = 20  # more of them are no time, and thousands no number that Python reads
 SIGNED_OPERATIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 
 
@@ -39,7 +40,7 @@ def check_token_or_signature(request: Request, config: AgentConfig) -> None:
     if not _equal(given, expected):
         raise unauthenticated("invalid signature")
     if expiration is not None:
-        if not expiration.isdecimal():
+        if not (expiration.isascii() and expiration.isdecimal() and len(expiration) <= SECONDS_DIGITS):
             raise unauthenticated("invalid signature: signature_expiration is not a number of seconds")
         if int(expiration) < time.time():
             raise unauthenticated("signature is already expired")

@@ -17,6 +17,8 @@ from sandboxd.errors import SandboxdError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+SHOWN_CHARACTERS = 200
+
 
 async def run(work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
     """Does blocking work in a thread."""
@@ -25,6 +27,11 @@ async def run(work: Callable[[], T], limiter: CapacityLimiter | None = None) -> 
 
 def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def shortened(text: str) -> str:
+    """What an error shows of a request, which may be a megabyte."""
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -43,8 +50,8 @@ def answer_errors(app: FastAPI) -> None:
         first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
         if first.get("type") == "json_invalid":
             return answer(400, f"the body is not valid JSON: {first['ctx']['error']} at character {first['loc'][1]}")
-        where = ".".join(str(part) for part in first.get("loc", ())[1:]) or "the body"
-        value = "" if first.get("type") == "missing" else f", got {first.get('input')!r}"
+        where = shortened(".".join(str(part) for part in first.get("loc", ())[1:])) or "the body"
+        value = "" if first.get("type") == "missing" else f", got {shortened(repr(first.get('input')))}"
         return answer(400, f"{where}: {first.get('msg', error)}{value}")
 
     async def http(_: Request, error: Exception) -> Response:
