@@ -1,7 +1,6 @@
 """Who may call: the sandbox's token, signed file URLs, and the user named by Basic auth. Touches nothing."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import time
@@ -62,7 +61,7 @@ def basic_user(request: Request) -> str | None:
         return None
     try:
         name = base64.b64decode(value.strip(), validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not even ASCII, or not UTF-8
         raise unauthenticated("invalid Authorization header: not Basic credentials") from None
     return name or None
 

@@ -56,7 +56,8 @@ def answer_errors(app: FastAPI) -> None:
 
     async def http(_: Request, error: Exception) -> Response:
         code = error.status_code if isinstance(error, HTTPException) else 500
-        return answer(code, str(getattr(error, "detail", error)))
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+        return answer(code, str(getattr(error, "detail", error)), headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:
         reference = secrets.token_hex(4)
