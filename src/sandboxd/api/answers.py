@@ -38,7 +38,9 @@ def answer_errors(app: FastAPI) -> None:
     """Every answer that is no 2xx has the body {"code": int, "message": str}."""
 
     def answer(code: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-        return JSONResponse({"code": code, "message": message}, code, headers=headers)
+        # A request can name what no UTF-8 text can hold ("\\ud800"), and the error with it.
+        shown = message.encode(errors="backslashreplace").decode()
+        return JSONResponse({"code": code, "message": shown}, code, headers=headers)
 
     async def ours(_: Request, error: Exception) -> Response:
         if not isinstance(error, SandboxdError):

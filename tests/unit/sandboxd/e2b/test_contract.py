@@ -188,6 +188,34 @@ def test_without_a_key_there_is_nothing_but_a_refusal(
     assert caller.world.ledger.rows("running", "paused", "stopped") == before
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("post", "/v2/sandboxes", {"templateID": "base", "network": {"\ud800": True}}, 400, "network.\\ud800"),
+        ("post", "/v2/sandboxes", {"templateID": "base", "metadata": {"\ud800": "x"}}, 400, "metadata."),
+        ("post", "/v2/sandboxes", {"templateID": ["x" * 100_000]}, 400, "templateID: "),
+        ("delete", "/sandboxes/", None, 404, "Not Found"),
+        ("put", f"/build-files/{'a' * 64}?expires=9999999999&signature=%C3%A9", None, 401, "no longer"),
+        ("patch", "/v2/sandboxes", None, 405, "Not Allowed"),
+    ],
+)
+def test_what_was_once_answered_in_no_form(
+    caller: Caller, method: str, path: str, body: object, status: int, said: str
+) -> None:
+    """What these tests have found."""
+    answer = caller.ask(method, path, caller.key, content=json.dumps(body).encode() if body else b"")
+    assert (answer.status_code, answer.json()["code"]) == (status, status)
+    assert said in answer.json()["message"] and len(answer.content) < 1000
+    assert status != 405 or answer.headers["allow"]
+
+
+def test_no_sandbox_has_a_template_with_another_tag(public: Public) -> None:
+    made = public.create()["sandboxID"]
+    assert public.http.get("/v2/sandboxes?template=base:other").json() == []
+    (listed,) = public.http.get("/v2/sandboxes?template=team/base:default").json()
+    assert listed["sandboxID"] == made
+
+
 def test_after_all_that_it_works(caller: Caller) -> None:
     for operation in OPERATIONS:
         assert operation.successes
