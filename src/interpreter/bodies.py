@@ -35,6 +35,8 @@ async def execute(request: Request) -> Execute:
     code = body.get("code")
     if not isinstance(code, str):
         raise invalid_argument(f"code = {shown(code)}: must be a string")
+    if not _encodable(code):
+        raise invalid_argument("code: has half of a surrogate pair, which no UTF-8 text can hold")
     context_id, language = _text(body, "context_id"), _text(body, "language")
     if context_id is not None and language is not None:
         raise invalid_argument("context_id and language exclude each other: a context has its language")
@@ -64,6 +66,15 @@ def _text(body: Mapping[str, Any], key: str) -> str | None:
     return value or None
 
 
+def _encodable(text: str) -> bool:
+    """Whether a kernel can be told it. JSON can spell what UTF-8 cannot ("\\ud800")."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _variables(value: object) -> dict[str, str]:
     if value is None:
         return {}
@@ -72,6 +83,6 @@ def _variables(value: object) -> dict[str, str]:
     for name, text in value.items():
         if not VARIABLE.fullmatch(name):
             raise invalid_argument(f"env_vars: {shown(name)} is not the name of an environment variable")
-        if not isinstance(text, str) or "\0" in text:
-            raise invalid_argument(f"env_vars: {name} = {shown(text)}: must be a string without null bytes")
+        if not isinstance(text, str) or "\0" in text or not _encodable(text):
+            raise invalid_argument(f"env_vars: {name} = {shown(text)}: must be UTF-8 text without null bytes")
     return value

@@ -1,4 +1,4 @@
-"""Clients that are broken or mean, through Traefik and the gateway: the right error, and a neighbour who notices nothing.
+"""Clients that are broken or mean, through Traefik and the gateway: the right error, and an undisturbed neighbour.
 
 What each parser does with each input is for the unit tests; here are those that meet a proxy first.
 """
