@@ -200,13 +200,13 @@ def test_who_does_not_read_fills_no_memory(target: Target) -> None:
             received = b""
             while base64.b64encode(b"y\ny\ny\n") not in received:
                 received = received[-100:] + raw.recv(4096)
-        busy = "ps -o time= -C yes | sort | uniq"
+        busy = "for one in $(pgrep -x yes); do cut -d ' ' -f 1,14,15 /proc/$one/stat; done"  # pid and ticks
         seen = ""
 
         def waiting() -> bool:
             nonlocal seen
             before, seen = seen, target.sandbox.out(busy)
-            return before == seen
+            return before == seen and len(seen.splitlines()) == 4
 
         eventually(waiting, bool, 20, "commands that wait for their readers")
         assert target.agent()[1] - before_kb < 16_000
