@@ -1,7 +1,6 @@
 """Who may call: the sandbox's token, signed file URLs, and the user named by Basic auth. Touches nothing."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import time
@@ -11,6 +10,7 @@ from envd.errors import unauthenticated
 from envd.web import Request
 
 UNAUTHORIZED = "unauthorized access, please provide a valid access token or method signing if supported"
+SECONDS_DIGITS = 20  # more of them are no time, and thousands no number that Python reads
 SIGNED_OPERATIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 
 
@@ -39,7 +39,7 @@ def check_token_or_signature(request: Request, config: AgentConfig) -> None:
     if not _equal(given, expected):
         raise unauthenticated("invalid signature")
     if expiration is not None:
-        if not expiration.isdecimal():
+        if not (expiration.isascii() and expiration.isdecimal() and len(expiration) <= SECONDS_DIGITS):
             raise unauthenticated("invalid signature: signature_expiration is not a number of seconds")
         if int(expiration) < time.time():
             raise unauthenticated("signature is already expired")
@@ -61,7 +61,7 @@ def basic_user(request: Request) -> str | None:
         return None
     try:
         name = base64.b64decode(value.strip(), validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not even ASCII, or not UTF-8
         raise unauthenticated("invalid Authorization header: not Basic credentials") from None
     return name or None
 

@@ -104,6 +104,6 @@ def _open_source(
             return fd, info, None, os.read(fd, min(info.st_size, READ_BYTES) or READ_BYTES)
         os.lseek(fd, span.start, os.SEEK_SET)
         return fd, info, span, os.read(fd, min(span.length, READ_BYTES))
-    except (OSError, EnvdError):
+    except BaseException:
         os.close(fd)
         raise

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from envd.codec import JsonObject
 
 XATTR_PREFIX = "user.e2b."
+FIRST_NS, LAST_NS = -62135596800 * 10**9, 253402300800 * 10**9 - 1  # of the years 1 and 9999
 
 
 def describe(path: str) -> JsonObject:
@@ -92,6 +93,7 @@ def _group_name(gid: int) -> str:
 
 
 def _timestamp(time_ns: int) -> str:
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    """Within the years 1 to 9999, which are protobuf's; files may claim any."""
+    seconds, nanoseconds = divmod(min(max(time_ns, FIRST_NS), LAST_NS), 1_000_000_000)
     fraction = f".{nanoseconds:09}".rstrip("0") if nanoseconds else ""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()}{fraction}Z"

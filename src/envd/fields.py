@@ -79,7 +79,11 @@ def _typed(message: JsonObject, name: str, kind: type[T], default: T) -> T:
     return value
 
 
+def shown(value: object) -> str:
+    """A wrong value, for an error: its beginning, however large it is."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+
+
 def _wrong(name: str, value: object, expected: str) -> EnvdError:
-    shown = repr(value)
-    shown = shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "..."
-    return invalid_argument(f"field {name!r}: {shown} is not {expected}")
+    return invalid_argument(f"field {name!r}: {shown(value)} is not {expected}")

@@ -55,7 +55,7 @@ async def move(call: Call, message: JsonObject) -> JsonObject:
     source, destination = _path(call, message, "source"), _path(call, message, "destination")
     try:
         if not await run_as(call.user, _rename, source, destination):
-            await _move_across(source, destination, call.user)
+            await _finish(["mv", "-T", "--", source, destination], call.user)  # keeps owners, modes and links
         return {"entry": await run_as(call.user, describe, destination)}
     except OSError as error:
         raise rpc_error(error) from error
@@ -67,8 +67,11 @@ async def remove(call: Call, message: JsonObject) -> JsonObject:
     # be allowed to read Python's own files.
     from shutil import rmtree
 
+    path = _path(call, message, "path")
     try:
-        await run_as(call.user, _remove, _path(call, message, "path"), rmtree)
+        await run_as(call.user, _remove, path, rmtree)
+    except RecursionError:  # the tree is deeper than Python's stack; rm knows no such limit
+        await _finish(["rm", "-rf", "--", path], call.user)
     except OSError as error:
         raise rpc_error(error) from error
     return {}
@@ -114,14 +117,13 @@ def _rename(source: str, destination: str) -> bool:
     return True
 
 
-async def _move_across(source: str, destination: str, user: User) -> None:
-    """With mv, which keeps owners, modes and links."""
-    mv = Tool(["mv", "-T", "--", source, destination], user)
+async def _finish(command: list[str], user: User) -> None:
+    tool = Tool(command, user)
     try:
-        if await mv.finish():
-            raise EnvdError("internal", mv.diagnostics or "mv was killed")
+        if await tool.finish():
+            raise EnvdError("internal", tool.diagnostics or f"{command[0]} was killed")
     finally:
-        mv.close()
+        tool.close()
 
 
 def _walk(path: str, depth: int) -> Iterator[JsonObject]:

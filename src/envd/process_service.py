@@ -12,7 +12,7 @@ from envd.errors import EnvdError, invalid_argument
 from envd.processes import Process, ProcessTable
 from envd.spawn import Command, spawn
 
-SIGNALS: Mapping[object, signal.Signals] = {
+SIGNALS: Mapping[str | int, signal.Signals] = {
     "SIGNAL_SIGKILL": signal.SIGKILL,
     "SIGNAL_SIGTERM": signal.SIGTERM,
     "SIGNAL_SIGHUP": signal.SIGHUP,  # ours: E2B's clients cannot ask a shell to end, for it ignores SIGTERM
@@ -89,9 +89,10 @@ class ProcessService:
 
     async def send_signal(self, call: Call, message: JsonObject) -> JsonObject:
         process = self._selected(message)
-        number = SIGNALS.get(message.get("signal"))
+        asked = message.get("signal")
+        number = SIGNALS.get(asked) if isinstance(asked, str | int) and not isinstance(asked, bool) else None
         if number is None:
-            raise EnvdError("unimplemented", f"signal {message.get('signal')!r} is not supported")
+            raise EnvdError("unimplemented", f"signal {fields.shown(asked)} is not supported")
         process.signal(number)
         return {}
 
@@ -107,7 +108,7 @@ class ProcessService:
             return self._table.by_pid(fields.integer(selector, "pid"), ended=ended)
         if "tag" in selector:
             return self._table.by_tag(fields.text(selector, "tag"), ended=ended)
-        raise EnvdError("unimplemented", f"process selector {selector!r} names neither pid nor tag")
+        raise EnvdError("unimplemented", f"process selector {fields.shown(selector)} names neither pid nor tag")
 
 
 async def _follow(process: Process, keepalive_s: float) -> AsyncGenerator[JsonObject, None]:
@@ -168,4 +169,4 @@ async def _write_input(process: Process, source: JsonObject) -> None:
         if name in source:
             await process.write(fields.data(source, name), terminal=terminal)
             return
-    raise EnvdError("unimplemented", f"input {source!r} is neither stdin nor pty")
+    raise EnvdError("unimplemented", f"input {fields.shown(source)} is neither stdin nor pty")

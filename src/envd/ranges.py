@@ -6,6 +6,7 @@ from typing import NamedTuple
 from envd.errors import EnvdError
 
 UNIT = "bytes="
+LAST_S = 253402300799  # the last second of the year 9999
 
 
 class Span(NamedTuple):
@@ -16,7 +17,9 @@ class Span(NamedTuple):
 
 
 def last_modified(mtime_s: float) -> str:
-    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(mtime_s))
+    """The date as HTTP has it, which ends with the year 9999. Files may claim any."""
+    date = time.gmtime(min(max(mtime_s, 0), LAST_S))
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", date)
 
 
 def wanted_span(range_header: str | None, if_range: str | None, size: int, mtime_s: float) -> Span | None:
@@ -33,17 +36,22 @@ def wanted_span(range_header: str | None, if_range: str | None, size: int, mtime
     if not dash or not all(part == "" or (part.isascii() and part.isdecimal()) for part in (first, last)):
         return None
     if first:
-        start, end = int(first), min(int(last), size - 1) if last else size - 1
-        if last and int(last) < start:
+        start, end = _position(first), min(_position(last), size - 1) if last else size - 1
+        if last and _position(last) < start:
             return None
     elif last:
-        start, end = max(0, size - int(last)), size - 1
+        start, end = max(0, size - _position(last)), size - 1
     else:
         return None
     if start > end:
         message = f"range {range_header!r} is not within the {size} bytes of the file"
         raise EnvdError("out_of_range", message, status=416, headers={"content-range": f"bytes */{size}"})
     return Span(start, end - start + 1)
+
+
+def _position(digits: str) -> int:
+    """Python refuses to read thousands of digits; what 20 can say is behind the end of every file already."""
+    return int(digits.lstrip("0")[:20] or "0")
 
 
 def check_encoding(accept_encoding: str | None) -> None:

@@ -33,6 +33,10 @@ def expand_path(path: str, user: User, workdir: str) -> str:
     """Make `path` absolute and normal: "" and "~" are the home, a relative path begins at `workdir` (else the home)."""
     if "\0" in path:
         raise invalid_argument(f"path {path!r} contains a null byte")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # JSON can spell it ("\\ud800"), a file's name cannot
+        raise invalid_argument(f"path {path!r} has half of a surrogate pair, which no UTF-8 text can hold") from None
     if path in ("", "~"):
         path = user.home
     elif path.startswith("~/"):

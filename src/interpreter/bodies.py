@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from envd.errors import invalid_argument
+from envd.fields import shown
 from envd.web import Request
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -33,7 +34,9 @@ async def execute(request: Request) -> Execute:
     body = await _object(request)
     code = body.get("code")
     if not isinstance(code, str):
-        raise invalid_argument(f"code = {code!r}: must be a string")
+        raise invalid_argument(f"code = {shown(code)}: must be a string")
+    if not _encodable(code):
+        raise invalid_argument("code: has half of a surrogate pair, which no UTF-8 text can hold")
     context_id, language = _text(body, "context_id"), _text(body, "language")
     if context_id is not None and language is not None:
         raise invalid_argument("context_id and language exclude each other: a context has its language")
@@ -49,7 +52,7 @@ async def create_context(request: Request) -> CreateContext:
 async def _object(request: Request) -> Mapping[str, Any]:
     try:
         body = json.loads(await request.body() or b"{}")
-    except ValueError as error:  # UnicodeDecodeError is one
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise invalid_argument(f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
         raise invalid_argument("the body is not a JSON object")
@@ -59,18 +62,27 @@ async def _object(request: Request) -> Mapping[str, Any]:
 def _text(body: Mapping[str, Any], key: str) -> str | None:
     value = body.get(key)
     if value is not None and not isinstance(value, str):
-        raise invalid_argument(f"{key} = {value!r}: must be a string")
+        raise invalid_argument(f"{key} = {shown(value)}: must be a string")
     return value or None
+
+
+def _encodable(text: str) -> bool:
+    """Whether a kernel can be told it. JSON can spell what UTF-8 cannot ("\\ud800")."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _variables(value: object) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise invalid_argument(f"env_vars = {value!r}: must be an object")
+        raise invalid_argument(f"env_vars = {shown(value)}: must be an object")
     for name, text in value.items():
         if not VARIABLE.fullmatch(name):
-            raise invalid_argument(f"env_vars: {name!r} is not the name of an environment variable")
-        if not isinstance(text, str) or "\0" in text:
-            raise invalid_argument(f"env_vars: {name} = {text!r}: must be a string without null bytes")
+            raise invalid_argument(f"env_vars: {shown(name)} is not the name of an environment variable")
+        if not isinstance(text, str) or "\0" in text or not _encodable(text):
+            raise invalid_argument(f"env_vars: {name} = {shown(text)}: must be UTF-8 text without null bytes")
     return value

@@ -3,6 +3,7 @@
 The body is read before the key is checked, so the limit is what protects the daemon's memory from strangers.
 """
 
+import asyncio
 import re
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUILD = re.compile(r"/templates/[^/]+/build")
 FILES = re.compile(r"/build-files/[0-9a-f]{64}|/volumecontent/[^/]+/file")
+BODY_S = 60.0
 MAX_BODY_BYTES = 1024 * 1024  # metadata and environment; files go to the agent, not through here
 
 
@@ -29,10 +31,14 @@ Text = Annotated[str, AfterValidator(_encodable)]
 
 
 class BodyLimit:
-    """ASGI middleware: a body beyond MAX_BODY_BYTES is answered with 413 as soon as that many bytes came."""
+    """ASGI middleware: a body beyond MAX_BODY_BYTES is answered with 413 as soon as that many bytes came.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    One that is not complete after `body_s` seconds, with 408: else whoever goes quiet in the middle, which needs no
+    key, would keep a connection for ever.
+    """
+
+    def __init__(self, app: ASGIApp, body_s: float = BODY_S) -> None:
+        self._app, self._body_s = app, body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -41,11 +47,18 @@ class BodyLimit:
             # A build context, its files by a signed URL, a file of a volume: checked first, and not kept in memory.
             await self._app(scope, receive, send)
             return
-        seen_bytes = 0
+        seen_bytes, more = 0, True
+        until_s = asyncio.get_running_loop().time() + self._body_s
 
         async def limited() -> Message:
-            nonlocal seen_bytes
-            message = await receive()
+            nonlocal seen_bytes, more
+            try:
+                async with asyncio.timeout_at(until_s if more else None):
+                    message = await receive()
+            except TimeoutError:
+                late = f"the body was not complete within {self._body_s:g} s"
+                raise HTTPException(408, late, {"Connection": "close"}) from None
+            more = message.get("more_body", False)
             seen_bytes += len(message.get("body", b""))
             if seen_bytes > MAX_BODY_BYTES:
                 raise HTTPException(413, f"the body has more than {MAX_BODY_BYTES} bytes")

@@ -17,6 +17,8 @@ from sandboxd.errors import SandboxdError
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+SHOWN_CHARACTERS = 200
+
 
 async def run(work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
     """Does blocking work in a thread."""
@@ -27,11 +29,18 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def shortened(text: str) -> str:
+    """What an error shows of a request, which may be a megabyte."""
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+
+
 def answer_errors(app: FastAPI) -> None:
     """Every answer that is no 2xx has the body {"code": int, "message": str}."""
 
     def answer(code: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-        return JSONResponse({"code": code, "message": message}, code, headers=headers)
+        # A request can name what no UTF-8 text can hold ("\\ud800"), and the error with it.
+        shown = message.encode(errors="backslashreplace").decode()
+        return JSONResponse({"code": code, "message": shown}, code, headers=headers)
 
     async def ours(_: Request, error: Exception) -> Response:
         if not isinstance(error, SandboxdError):
@@ -43,13 +52,14 @@ def answer_errors(app: FastAPI) -> None:
         first = error.errors()[0] if isinstance(error, RequestValidationError) else {}
         if first.get("type") == "json_invalid":
             return answer(400, f"the body is not valid JSON: {first['ctx']['error']} at character {first['loc'][1]}")
-        where = ".".join(str(part) for part in first.get("loc", ())[1:]) or "the body"
-        value = "" if first.get("type") == "missing" else f", got {first.get('input')!r}"
+        where = shortened(".".join(str(part) for part in first.get("loc", ())[1:])) or "the body"
+        value = "" if first.get("type") == "missing" else f", got {shortened(repr(first.get('input')))}"
         return answer(400, f"{where}: {first.get('msg', error)}{value}")
 
     async def http(_: Request, error: Exception) -> Response:
         code = error.status_code if isinstance(error, HTTPException) else 500
-        return answer(code, str(getattr(error, "detail", error)))
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+        return answer(code, str(getattr(error, "detail", error)), headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:
         reference = secrets.token_hex(4)

@@ -53,7 +53,7 @@ class NewSandbox(BaseModel):
     metadata: dict[Text, Text] | None = None
     envVars: dict[Text, Text] | None = None
     keep: bool = False
-    name: str = Field("", max_length=128)
+    name: Text = Field("", max_length=128)
     cold: bool = False
     diskMB: int = Field(0, ge=0, le=DISK_MAX_MB)  # 0: the template's
     volume: str = Field("", pattern=rf"^({VOLUME_NAME})?$")

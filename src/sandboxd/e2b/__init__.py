@@ -29,7 +29,7 @@ __all__ = ["build"]
 
 
 def build(services: Services) -> FastAPI:
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(BodyLimit)
     answer_errors(app)
     quota = Quota(services)

@@ -94,7 +94,9 @@ class Builds:
         return hmac.new(self._key, f"build-files:{digest}:{expires}".encode(), hashlib.sha256).hexdigest()
 
     def check(self, digest: str, expires: int, signature: str) -> bool:
-        return expires >= time.time() and hmac.compare_digest(signature, self.signature(digest, expires))
+        return expires >= time.time() and hmac.compare_digest(
+            signature.encode(), self.signature(digest, expires).encode()
+        )
 
     def keep(self, digest: str, uploaded: Path) -> None:
         """Takes a file over; forgets those that nobody has used for a day."""

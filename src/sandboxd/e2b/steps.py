@@ -59,7 +59,7 @@ def parse(steps: Sequence[dict[str, Any]]) -> list[Step]:
         least = {"RUN": 1, "COPY": 2, "USER": 1, "WORKDIR": 1, "ENV": 2}.get(str(kind))
         if least is None:
             raise BadRequest(f"steps.{number}: type {kind!r} is none of RUN, COPY, USER, WORKDIR, ENV")
-        if len(arguments) < least or not all(isinstance(one, str) and "\0" not in one for one in arguments):
+        if not isinstance(arguments, list) or len(arguments) < least or not all(map(_writable, arguments)):
             raise BadRequest(f"steps.{number}: {kind} takes texts, {least} or more")
         if kind == "COPY" and not HASH.fullmatch(str(files)):
             raise BadRequest(f"steps.{number}: filesHash {files!r} is no digest of files")
@@ -86,13 +86,15 @@ def dockerfile(steps: Sequence[Step], start: str = "", ready: str = "") -> str:
                 case "WORKDIR":
                     directory = _joined(directory, step.arguments[0])
                     made = f"install -d -o {user} {shlex.quote(directory)}"
-                    lines += [*_as("root", user, run(made)), f"WORKDIR {json.dumps(directory)}"]
+                    lines += [*_as("root", user, run(made)), f"WORKDIR {_quoted(directory, literal=True)}"]
                 case "ENV":
                     pairs = zip(step.arguments[::2], step.arguments[1::2], strict=False)
-                    lines += [f"ENV {_matching(NAME, name, 'a variable')}={json.dumps(value)}" for name, value in pairs]
+                    lines += [f"ENV {_matching(NAME, name, 'a variable')}={_quoted(value)}" for name, value in pairs]
         except BadRequest as error:
             raise BadRequest(f"steps.{number}: {error}") from None
     lines.append("USER root")
+    if not (_writable(start) and _writable(ready)):
+        raise BadRequest("the start command, or the ready command, has a NUL or half of a surrogate pair")
     if start:
         text = start_script(start, ready, user, directory)
         lines.append(
@@ -154,6 +156,23 @@ def _matching(pattern: re.Pattern[str], text: str, what: str) -> str:
     if not pattern.fullmatch(text):
         raise BadRequest(f"{text!r} is not {what}")
     return text
+
+
+def _writable(value: object) -> bool:
+    """Whether it is a text that a file and a command line can hold."""
+    try:
+        return isinstance(value, str) and b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _quoted(text: str, literal: bool = False) -> str:
+    """As one word of a Dockerfile, which is read otherwise than JSON: `$NAME` is replaced there unless `literal`."""
+    if "\n" in text or "\r" in text:
+        raise BadRequest(f"{text!r} has a line break, which no line of a Dockerfile can hold")
+    dollar = r"\$" if literal else "$"
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped.replace("$", dollar)}"'
 
 
 def _joined(directory: str, path: str) -> str:

@@ -1,6 +1,9 @@
 import os
 import socket
+import tempfile
 from pathlib import Path
+
+import pytest
 
 from envd.entries import describe, read_metadata, replace_metadata
 
@@ -47,3 +50,18 @@ def test_metadata_are_replaced_as_a_whole(tmp_path: Path) -> None:
         assert read_metadata(file.fileno()) == ({"one": "1", "two": "ü"} if supported else {})
         replace_metadata(file.fileno(), {"three": "3"})
         assert read_metadata(file.fileno()) == ({"three": "3"} if supported else {})
+
+
+@pytest.mark.parametrize(
+    ("mtime_s", "shown"),
+    [
+        (2**40, "9999-12-31T23:59:59.999999999Z"),
+        (-(2**40), "0001-01-01T00:00:00Z"),
+        (-62_135_596_799, "0001-01-01T00:00:01Z"),
+    ],
+)
+def test_times_that_no_calendar_has(mtime_s: int, shown: str) -> None:
+    """Anybody can give a file such a time; not every file system keeps it, but that of /dev/shm does."""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        os.utime(file.name, (mtime_s, mtime_s))
+        assert describe(file.name)["modifiedTime"] == shown

@@ -102,6 +102,20 @@ def test_move_across_file_systems(client: Client, tmp_path: Path) -> None:
     assert not other.exists()
 
 
+def test_remove_a_tree_that_is_deeper_than_pythons_stack(client: Client, tmp_path: Path) -> None:
+    top = tmp_path / "deep"
+    top.mkdir()
+    directory = os.open(top, os.O_RDONLY)
+    for _ in range(1200):  # one step at a time: the whole path is longer than a path may be
+        os.mkdir("a", dir_fd=directory)
+        below = os.open("a", os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory = below
+    os.close(directory)
+    client.ok(f"{FS}/Remove", {"path": str(top)})
+    assert not top.exists()
+
+
 def test_remove(client: Client, tmp_path: Path) -> None:
     (tmp_path / "dir/sub").mkdir(parents=True)
     (tmp_path / "kept").mkdir()

@@ -23,6 +23,9 @@ DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
         ("bytes=5-2", None),
         ("bytes=-", None),
         ("bytes=x-", None),
+        ("bytes=0-" + "9" * 5000, (0, 10)),
+        ("bytes=" + "0" * 5000 + "2-3", (2, 2)),
+        ("bytes=-" + "9" * 5000, (0, 10)),
         ("bytes=\u0662-", None),
         ("lines=0-3", None),
     ],
@@ -31,12 +34,17 @@ def test_what_is_wanted(header: str | None, span: Span | None) -> None:
     assert wanted_span(header, None, 10, MTIME_S) == span
 
 
-@pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-20", "bytes=-0"])
+@pytest.mark.parametrize("header", ["bytes=10-", "bytes=10-20", "bytes=-0", "bytes=" + "9" * 5000 + "-"])
 def test_behind_the_end(header: str) -> None:
     with pytest.raises(EnvdError) as raised:
         wanted_span(header, None, 10, MTIME_S)
     assert (raised.value.status, raised.value.headers) == (416, {"content-range": "bytes */10"})
     assert wanted_span(header, None, 0, MTIME_S) is None
+
+
+@pytest.mark.parametrize(("mtime_s", "year"), [(2.0**62, "9999"), (-(2.0**62), "1970")])
+def test_a_date_has_four_digits_of_a_year(mtime_s: float, year: str) -> None:
+    assert last_modified(mtime_s).split()[3] == year
 
 
 def test_a_changed_file_is_sent_whole() -> None:

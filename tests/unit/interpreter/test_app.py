@@ -45,6 +45,8 @@ def test_a_sandbox_that_is_claimed_gets_another_token_and_environment(tmp_path: 
     [
         (b"{", 400, "not JSON"),
         (b"\xff", 400, "not JSON"),
+        (b"[" * 100_000, 400, "not JSON"),
+        ({"code": ["x" * 100_000]}, 400, "code = ['xxx"),
         ([], 400, "not a JSON object"),
         ({}, 400, "code = None"),
         ({"code": 5}, 400, "code = 5"),
@@ -56,6 +58,8 @@ def test_a_sandbox_that_is_claimed_gets_another_token_and_environment(tmp_path: 
         ({"code": "1", "env_vars": {"A; B": "1"}}, 400, "'A; B' is not the name"),
         ({"code": "1", "env_vars": {"A": 1}}, 400, "A = 1"),
         ({"code": "1", "env_vars": {"A": "\0"}}, 400, "null bytes"),
+        ({"code": "1", "env_vars": {"A": "\ud800"}}, 400, "must be UTF-8"),
+        ({"code": "'\ud800'"}, 400, "half of a surrogate pair"),
     ],
 )
 def test_what_execute_refuses(client: Client, body: object, status: int, said: str) -> None:

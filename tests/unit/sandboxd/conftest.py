@@ -489,8 +489,8 @@ class World:
         return sorted(found | set(self.mounts.mounted()))
 
 
-@pytest.fixture
-def directory() -> Iterator[Path]:
+@contextmanager
+def short_directory() -> Iterator[Path]:
     """Short: the path of a Unix socket may have about 100 characters, and tmp_path is longer under xdist.
 
     In memory where there is such a place: a ledger waits for the disk at every commit, hundreds of times here.
@@ -502,7 +502,17 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
+def directory() -> Iterator[Path]:
+    with short_directory() as path:
+        yield path
+
+
+@pytest.fixture
 def config(directory: Path) -> Config:
+    return config_in(directory)
+
+
+def config_in(directory: Path) -> Config:
     templates = {
         "base": Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240, pool=2),
         "large": Template("large", "large:1", 8192, 4.0, 2048, 20480, 10240),

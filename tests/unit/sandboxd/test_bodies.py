@@ -53,6 +53,36 @@ def test_files_have_no_limit(path: str) -> None:
             read_through(chunks, other)
 
 
+def test_a_body_that_stops_in_the_middle_is_not_waited_for() -> None:
+    """Nor is the end of the connection mistaken for a body: streams listen for that as long as they run."""
+    first: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}]
+    whole: list[Message] = [{"type": "http.request", "body": b"{}", "more_body": False}]
+
+    async def read(messages: list[Message]) -> None:
+        ended = asyncio.Event()
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop(0)
+            await ended.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            raise NotImplementedError
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            while (message := await receive())["type"] == "http.request":
+                if not message["more_body"]:
+                    asyncio.get_running_loop().call_later(0.1, ended.set)
+
+        await BodyLimit(app, body_s=0.05)({"type": "http"}, receive, send)
+
+    asyncio.run(read(whole))
+    with pytest.raises(HTTPException, match=r"not complete within 0.05 s") as error:
+        asyncio.run(read(first))
+    assert error.value.status_code == 408
+
+
 def test_text_is_what_utf8_can_hold() -> None:
     adapter: TypeAdapter[str] = TypeAdapter(Text)
     assert adapter.validate_python("ä 😀 \0") == "ä 😀 \0"

@@ -126,6 +126,12 @@ def test_a_bad_configuration_is_one_line(
 
 @pytest.fixture
 def files(directory: Path) -> Iterator[Path]:
+    with deployed(directory) as file:
+        yield file
+
+
+@contextmanager
+def deployed(directory: Path) -> Iterator[Path]:
     """What the deploy leaves for the daemon: its configuration, the key, a gateway that runs. Returns the first."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

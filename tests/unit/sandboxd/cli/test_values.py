@@ -4,6 +4,8 @@ import argparse
 import re
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from sandboxd import config
 from sandboxd.cli.values import (
@@ -19,6 +21,7 @@ from sandboxd.cli.values import (
     size_mb,
     url_path,
 )
+from tests.unit.properties import always_the_same, anything
 
 
 @pytest.mark.parametrize(
@@ -95,3 +98,21 @@ def test_counts_of_lines() -> None:
     for text in ("-1", "few", "", "1.5", "9999999999"):
         with pytest.raises(argparse.ArgumentTypeError, match="write 0, 20 or all"):
             line_count(text)
+
+
+@always_the_same
+@given(anything | st.text("0123456789.eE+-_smhdgtM ٣", max_size=8))
+@example("9" * 5000)
+@example("9" * 5000 + "g")
+@example("1" + "0" * 400 + "d")
+@example("nan")
+@example("infd")
+def test_any_text_is_a_value_or_a_wrong_one(text: str) -> None:
+    """argparse tells of both errors in one line, and ends with exit code 2."""
+    for read in (duration, limit, age, size_mb, pair, port, pool_size, depth, line_count, url_path):
+        try:
+            value = read(text)
+        except (argparse.ArgumentTypeError, ValueError):
+            continue
+        assert not isinstance(value, float) or 0 <= value < 1e9
+        assert not isinstance(value, int) or value >= 0

@@ -56,6 +56,11 @@ def test_user_directory_and_environment_last() -> None:
     ]
 
 
+def test_what_docker_would_read_otherwise_is_escaped_as_docker_reads_it() -> None:
+    lines = text_of({"type": "ENV", "args": ["A", "ü \\ \t"]}, {"type": "WORKDIR", "args": ["/ü $x"]})
+    assert 'ENV A="ü \\\\ \t"' in lines and 'WORKDIR "/ü \\$x"' in lines
+
+
 def test_files_come_from_the_archive_of_their_digest() -> None:
     lines = text_of({"type": "COPY", "args": ["a b.py", "/srv/", "", "0755"], "filesHash": DIGEST})
     assert lines[4] == "USER root" and lines[6] == "USER user"
@@ -74,6 +79,10 @@ def test_files_come_from_the_archive_of_their_digest() -> None:
         ({"type": "RUN", "args": ["x", "root\nUSER root"]}, "is not a user's name"),
         ({"type": "USER", "args": ["a; rm"]}, "is not a user's name"),
         ({"type": "ENV", "args": ["A B", "x"]}, "is not a variable"),
+        ({"type": "ENV", "args": ["A", "x\ny"]}, "has a line break"),
+        ({"type": "RUN", "args": 5}, "steps.0: RUN takes texts"),
+        ({"type": "RUN", "args": "abc"}, "steps.0: RUN takes texts"),
+        ({"type": "RUN", "args": ["\ud800"]}, "steps.0: RUN takes texts"),
         ({"type": "WORKDIR", "args": ["a\nRUN x"]}, "is no path"),
         ({"type": "COPY", "args": ["a", "b"]}, "filesHash ''"),
         ({"type": "COPY", "args": ["a", "b"], "filesHash": "../x"}, "filesHash '../x'"),
@@ -88,9 +97,7 @@ def test_what_is_refused(step: dict[str, Any], said: str) -> None:
 
 
 def test_no_text_of_a_step_becomes_a_line_of_its_own() -> None:
-    lines = text_of(
-        {"type": "RUN", "args": ["echo a\nUSER root\nRUN evil"]}, {"type": "ENV", "args": ["A", "x\nUSER root"]}
-    )
+    lines = text_of({"type": "RUN", "args": ["echo a\nUSER root\nRUN evil"]})
     assert len([line for line in lines if line.startswith(("USER", "RUN"))]) == 3
 
 
