@@ -13,7 +13,7 @@ from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.e2b import access, wire
 from sandboxd.e2b.tags import template_name
-from sandboxd.errors import BadRequest, NotFound
+from sandboxd.errors import BadRequest
 from sandboxd.records import USED, ApiKey, Sandbox
 
 STATES = {"running": ("running",), "paused": ("paused", "stopped")}
@@ -48,7 +48,7 @@ def router(services: Services) -> APIRouter:
             after = parse_time(startedAfter)
             rows = [row for row in rows if round(started(row), 6) >= after]  # as precise as the times that we tell
         if template:
-            name = name_of(template)
+            name = template_name(template)
             rows = [row for row in rows if name in (row.template, row.template.partition(":")[0])]
         rows.sort(key=lambda row: (started(row), row.id), reverse=order == "desc")
         if nextToken:
@@ -65,14 +65,6 @@ def router(services: Services) -> APIRouter:
         return JSONResponse([wire.listed(row) for row in rows])
 
     return made
-
-
-def name_of(template: str) -> str | None:
-    """The template that a filter means; None for one that cannot be here: no sandbox is of that."""
-    try:
-        return template_name(template)
-    except NotFound:
-        return None
 
 
 def started(row: Sandbox) -> float:
