@@ -39,7 +39,7 @@ CLIENTS = [
     *(f"{program} {package.rpartition('@')[2]}" for program, package in NPM.items()),
     f"code_interpreter {INTERPRETER}",
 ]
-ONE_ORIGIN = {"E2B_API_URL": f"http://{GATEWAY}", "E2B_SANDBOX_URL": f"http://{GATEWAY}"}
+ONE_ORIGIN = dict.fromkeys(("E2B_API_URL", "E2B_SANDBOX_URL", "E2B_VOLUME_API_URL"), f"http://{GATEWAY}")
 DNS = """
 set -e
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dnsmasq-base >/dev/null

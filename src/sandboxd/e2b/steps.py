@@ -105,7 +105,7 @@ def dockerfile(steps: Sequence[Step], start: str = "", ready: str = "") -> str:
 
 def step_of(text: str, line: int) -> str:
     """The number of the step that a line of a Dockerfile, counted from 1, belongs to; empty if it is none's."""
-    above = [one for one in text.splitlines()[:line] if one.startswith(STEP)]
+    above = [one for one in text.split("\n")[:line] if one.startswith(STEP)]
     return above[-1].removeprefix(STEP) if above else ""
 
 

@@ -43,7 +43,7 @@ def router(services: Services) -> APIRouter:
     Key = Annotated[ApiKey, Depends(access.caller(services))]
 
     def with_token(volume: Volume) -> dict[str, Any]:
-        return {**shown(volume), "token": token(sandboxes.key, volume.name)}
+        return {**shown(volume), "token": token(sandboxes.key, volume.name), "domain": sandboxes.config.domain}
 
     @made.post("/volumes", status_code=201)
     async def create(body: NewVolume, key: Key) -> dict[str, Any]:

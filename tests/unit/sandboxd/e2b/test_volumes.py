@@ -27,7 +27,8 @@ def shared(world: World) -> list[str]:
 
 def test_from_its_making_to_its_end(public: Public, world: World) -> None:
     volume = made(public)
-    assert set(volume) == {"volumeID", "name", "token"} and volume["name"] == "data"
+    assert set(volume) == {"volumeID", "name", "token", "domain"}
+    assert (volume["name"], volume["domain"]) == ("data", "example.com"), "the client asks there for its content"
     assert public.http.get("/volumes").json() == [{"volumeID": volume["volumeID"], "name": "data"}]
     assert public.http.get(f"/volumes/{volume['volumeID']}").json() == volume
     assert world.sandboxes.disks.size_mb(volume["volumeID"]) == 10240 and shared(world) == []
