@@ -139,8 +139,8 @@ memory_reserve_mb = 1024
 disk_reserve_mb = 2048
 
 # Builds of templates (`docker-sandbox template build`, E2B's Template.build) run commands of others: what all of them
-# together may take of the host, and how long one may last. One runs at a time; the others wait. The engine of Debian 12,
-# Docker 20.10, keeps the time only.
+# together may take of the host, and how long one may last. One runs at a time; the others wait. The engine of
+# Debian 12, Docker 20.10, keeps the time only.
 build_memory_mb = 2048
 build_cpus = 2.0
 build_timeout_s = 1800
