@@ -1,4 +1,4 @@
-"""Make docs/e2b-conformance.md: `python -m tools.e2b_table [RESULTS]`; `--check` only compares.
+"""Make docs/e2b-conformance.md: `python -m tools.e2b_table [RESULTS]`.
 
 tests/host/test_e2b.py writes reports/e2b.json. Named as RESULTS it replaces docs/e2b-results.json, the results that are
 committed, and of which the page is made.
@@ -98,18 +98,11 @@ def cell(row: Row, column: dict[str, dict[str, str]]) -> str:
     return ""
 
 
-def main() -> int:
-    if "--check" not in sys.argv and len(sys.argv) > 1:
+def main() -> None:
+    if len(sys.argv) > 1:
         RESULTS.write_text(json.dumps(json.loads(Path(sys.argv[1]).read_text()), indent=1, ensure_ascii=False) + "\n")
-    wanted = page(json.loads(RESULTS.read_text()))
-    if "--check" in sys.argv:
-        if PAGE.read_text() == wanted:
-            return 0
-        print(f"{PAGE.relative_to(ROOT)} is not current: run `make docs`", file=sys.stderr)
-        return 1
-    PAGE.write_text(wanted)
-    return 0
+    PAGE.write_text(page(json.loads(RESULTS.read_text())))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

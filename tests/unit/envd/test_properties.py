@@ -27,6 +27,7 @@ from envd.process_service import _command
 from envd.ranges import check_encoding, last_modified, wanted_span
 from envd.users import User, expand_path
 from envd.web import MAX_MESSAGE_BYTES, Message, Request
+from tests.unit.envd.test_multipart import merged
 from tests.unit.properties import always_the_same, anything, cut, json_values
 
 SOMEBODY = User("somebody", 1000, 1000, (1000,), "/home/somebody")
@@ -165,16 +166,6 @@ def test_a_path_of_any_bytes_comes_through_a_query(name: bytes) -> None:
 @given(st.binary(max_size=100))
 def test_any_query_is_read(query: bytes) -> None:
     assert all(isinstance(value, str) for value in request(query=query).query.values())
-
-
-def merged(events: list[Event]) -> list[Event]:
-    result: list[Event] = []
-    for event in events:
-        if isinstance(event, Data) and result and isinstance(last := result[-1], Data):
-            result[-1] = Data(last.content + event.content)
-        else:
-            result.append(event)
-    return result
 
 
 @always_the_same
