@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from sandboxd import api, asked, e2b
+from sandboxd import api, e2b, gatewayapi
 from sandboxd.api.access import unix_socket
 
 
@@ -12,7 +12,7 @@ class Front:
 
     def __init__(self, services: api.Services) -> None:
         self.trusted: FastAPI = api.build(services)
-        self.gateway: FastAPI = asked.build(services)
+        self.gateway: FastAPI = gatewayapi.build(services)
         self.public: FastAPI = e2b.build(services)
         self._gateway_socket = str(services.sandboxes.config.gateway.socket)
 

@@ -11,10 +11,12 @@ from typing import Any
 from sandboxd.catalog import Catalog
 from sandboxd.config import Template
 from sandboxd.errors import LedgerError
-from sandboxd.policy import UNRESTRICTED, Policy, to_text
-from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Mount, Sandbox, from_row
+from sandboxd.policy import Policy, to_text
+from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Sandbox, from_row
 from sandboxd.routes import Route
 from sandboxd.spec import claimed_name
+
+NOBODYS = Claim()
 
 
 class Ledger(Catalog):
@@ -28,23 +30,20 @@ class Ledger(Catalog):
         image_id: str,
         now: float,
         disk_mb: int,
-        volume: str = "",
-        policy: Policy = UNRESTRICTED,
-        owner: str = "",
-        mounts: tuple[Mount, ...] = (),
+        claim: Claim = NOBODYS,
     ) -> Sandbox:
         """A new row, before anything of the sandbox exists. A volume that is there keeps its size.
 
-        Raises Conflict when another sandbox has the volume, or one of `mounts` as its /code; NotFound for one of
-        `mounts` that `owner` does not have.
+        Of the claim counts what must be known before the container is made. Raises Conflict when another sandbox has
+        its volume, or one of its mounts as its /code; NotFound for one of its mounts that its owner does not have.
         """
         with self._transaction():
-            if volume:
-                disk_mb = self._take_volume(volume, disk_mb, now)
-            for mount in mounts:
-                self._check_mount(owner, mount)
-            limits = (template.memory_mb, template.cpus, disk_mb, volume)
-            asked = (to_text(policy), json.dumps([vars(one) for one in mounts]))
+            if claim.volume:
+                disk_mb = self._take_volume(claim.volume, disk_mb, now)
+            for mount in claim.mounts:
+                self._check_mount(claim.owner, mount)
+            limits = (template.memory_mb, template.cpus, disk_mb, claim.volume)
+            asked = (to_text(claim.policy), json.dumps([vars(one) for one in claim.mounts]))
             row = self._db.execute(
                 "INSERT INTO sandboxes"
                 " (slot, state, origin, template, image_id, memory_mb, cpus, disk_mb, volume, created_at,"

@@ -5,10 +5,11 @@ sandbox is private; the host name when its servers shall see another than the on
 """
 
 import hashlib
-import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from sandboxd.tokens import traffic_token
 
 ASLEEP = "asleep"
 PORT = "${PORT}"  # in a host name: the port that was asked for. The map has `*` in its place
@@ -24,11 +25,6 @@ class Route:
     address: str
     private: bool = False
     host: str = ""
-
-
-def traffic_token(key: bytes, sandbox_id: str) -> str:
-    """What opens the ports of a private sandbox: hex HMAC-SHA256, and so the same after a restart."""
-    return hmac.new(key, f"traffic:{sandbox_id}".encode(), hashlib.sha256).hexdigest()
 
 
 def text(route: Route, key: bytes) -> str:

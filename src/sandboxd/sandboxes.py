@@ -224,8 +224,7 @@ class Sandboxes(Objects):
         with self.locks.hold(slot):
             with self._taking_room:  # until the row counts, nobody else may take the same place
                 self.check_room(new=True)
-                wanted = (disk_mb, claim.volume, claim.policy, claim.owner, claim.mounts)
-                new = self.ledger.create(slot, origin, template, image_id, self.host.now(), *wanted)
+                new = self.ledger.create(slot, origin, template, image_id, self.host.now(), disk_mb, claim)
             try:
                 yield new
             except BaseException as error:

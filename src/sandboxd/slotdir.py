@@ -1,10 +1,8 @@
-"""The directory of a sandbox on the host, which it sees read-only at /run/sandbox, and the agent's token.
+"""The directory of a sandbox on the host, which it sees read-only at /run/sandbox, and what the agent reads there.
 
 Owned by the container's root (the base uid of the user namespace), readable by nobody else inside.
 """
 
-import hashlib
-import hmac
 import json
 import os
 import shutil
@@ -13,14 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sandboxd.errors import HostError
+from sandboxd.tokens import agent_token
 
 AGENT_FILE = "agent.json"
 USER, WORKDIR = "user", "/code"
-
-
-def access_token(key: bytes, sandbox_id: str) -> str:
-    """Hex HMAC-SHA256 of the id: nothing to store, and the same after a restart."""
-    return hmac.new(key, sandbox_id.encode(), hashlib.sha256).hexdigest()
 
 
 def agent_text(
@@ -34,7 +28,7 @@ def agent_text(
     values = {
         "sandboxID": sandbox_id,
         "templateID": template,
-        "accessToken": access_token(key, sandbox_id),
+        "accessToken": agent_token(key, sandbox_id),
         "envs": {"__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS": f".{domain}", **envs},
         "user": USER,
         "workdir": workdir,

@@ -136,7 +136,7 @@ class Templates:
         return base if base in self._sandboxes.config.templates else self._sandboxes.config.default_template
 
     def _add(self, made: MadeTemplate) -> MadeTemplate:
-        self._ledger.set_template(made)
+        self._ledger.add_template(made)
         log.info("template %s was made: image %s", made.name, made.image)
         return made
 

@@ -35,10 +35,10 @@ class TemplateTable(Database):
         template, _, tag = name.partition(":")
         return self.tagged(template).get(name) if tag else self.templates().get(name)
 
-    def set_template(self, made: MadeTemplate, replace: bool = False) -> None:
-        """Enters the default build. Raises Conflict when there is one of that name, unless it is to be replaced."""
-        with self._transaction(), self._unnaming():
-            self._set(made, "REPLACE" if replace else "IGNORE")
+    def add_template(self, made: MadeTemplate) -> None:
+        """Enters the default build. Raises Conflict when there is one of that name."""
+        with self._transaction():
+            self._set(made, "IGNORE")
 
     def set_tags(self, template: str, tags: Sequence[str], made: MadeTemplate, now: float) -> None:
         """Has the tags name that build from now on, whatever they named before."""

@@ -16,7 +16,7 @@ from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB
 from sandboxd.errors import BadRequest, NotFound
 from sandboxd.policy import Policy, parse
 from sandboxd.records import USED, Claim, Sandbox
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token
 from sandboxd.transitions import SAME
 
 ENVD_VERSION = "0.6.13"  # what the agent speaks; E2B's clients choose their calls by it
@@ -128,7 +128,7 @@ def router(services: Services) -> APIRouter:
             reconciler.wake()
         values = {
             **brief(row),
-            "envdAccessToken": access_token(sandboxes.key, row.id),
+            "envdAccessToken": agent_token(sandboxes.key, row.id),
             "trafficAccessToken": None,
             "domain": config.domain,
         }
@@ -144,7 +144,7 @@ def router(services: Services) -> APIRouter:
         row = await run(lambda: sandboxes.find(sandbox_id))
         values = {
             **listed(row),
-            "envdAccessToken": access_token(sandboxes.key, row.id),
+            "envdAccessToken": agent_token(sandboxes.key, row.id),
             "domain": config.domain,
             "address": row.address,
             "container": row.container,

@@ -6,7 +6,7 @@ from sandboxd.cli.agent import Agent
 from sandboxd.cli.execute import exit_code
 from sandboxd.config import Config
 from sandboxd.records import Sandbox
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token
 
 COMMAND_S = 20.0  # without a word from the agent
 
@@ -20,7 +20,7 @@ def through_gateway(config: Config, key: bytes) -> Execute:
     """
 
     def execute(row: Sandbox, command: str, background: bool) -> bool:
-        where = {"sandboxID": row.id, "envdAccessToken": access_token(key, row.id), "domain": config.domain}
+        where = {"sandboxID": row.id, "envdAccessToken": agent_token(key, row.id), "domain": config.domain}
         agent = Agent(config.gateway.address, where)
         process = {"cmd": "/bin/bash", "args": ["-l", "-c", command]}
         connection = agent.connect()

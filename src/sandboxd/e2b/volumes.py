@@ -1,7 +1,5 @@
 """Volumes: made, listed, removed, and what a sandbox asks for of them. Their content is in `volumecontent`."""
 
-import hashlib
-import hmac
 import posixpath
 from typing import Annotated, Any
 
@@ -15,6 +13,7 @@ from sandboxd.bodies import Text
 from sandboxd.e2b import access
 from sandboxd.errors import BadRequest
 from sandboxd.records import ApiKey, Mount, Volume
+from sandboxd.tokens import volume_token
 
 TITLE = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 MOST = 16  # volumes of one sandbox
@@ -43,7 +42,7 @@ def router(services: Services) -> APIRouter:
     Key = Annotated[ApiKey, Depends(access.caller(services))]
 
     def with_token(volume: Volume) -> dict[str, Any]:
-        return {**shown(volume), "token": token(sandboxes.key, volume.name), "domain": sandboxes.config.domain}
+        return {**shown(volume), "token": volume_token(sandboxes.key, volume.name), "domain": sandboxes.config.domain}
 
     @made.post("/volumes", status_code=201)
     async def create(body: NewVolume, key: Key) -> dict[str, Any]:
@@ -73,11 +72,6 @@ def router(services: Services) -> APIRouter:
 
 def shown(volume: Volume) -> dict[str, Any]:
     return {"volumeID": volume.name, "name": volume.title}
-
-
-def token(key: bytes, volume_id: str) -> str:
-    """Hex HMAC-SHA256 of the id, as a sandbox's: nothing to store. It is as good as the volume, and opens no other."""
-    return hmac.new(key, f"volume:{volume_id}".encode(), hashlib.sha256).hexdigest()
 
 
 def mounts_of(services: Services, key: ApiKey, asked: list[VolumeMount]) -> tuple[Mount, ...]:

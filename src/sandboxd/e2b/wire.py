@@ -7,8 +7,7 @@ from sandboxd.api.sandboxes import CLIENT_ID, ENVD_VERSION, OPEN_ENDED_S
 from sandboxd.config import Config
 from sandboxd.e2b import network
 from sandboxd.records import Sandbox
-from sandboxd.routes import traffic_token
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token, traffic_token
 
 
 def brief(row: Sandbox, config: Config, key: bytes) -> dict[str, Any]:
@@ -18,7 +17,7 @@ def brief(row: Sandbox, config: Config, key: bytes) -> dict[str, Any]:
         "sandboxID": row.id,
         "clientID": CLIENT_ID,
         "envdVersion": ENVD_VERSION,
-        "envdAccessToken": access_token(key, row.id),
+        "envdAccessToken": agent_token(key, row.id),
         "trafficAccessToken": traffic_token(key, row.id) if row.private else None,
         "domain": config.domain,
     }
@@ -48,7 +47,7 @@ def detailed(row: Sandbox, config: Config, key: bytes) -> dict[str, Any]:
     """The schema `SandboxDetail`."""
     return {
         **listed(row),
-        "envdAccessToken": access_token(key, row.id),
+        "envdAccessToken": agent_token(key, row.id),
         "domain": config.domain,
         "allowInternetAccess": not row.policy.closed,
         "network": network.described(row),

@@ -28,7 +28,7 @@ from sandboxd.disks import Usage
 from sandboxd.doctor.effects import Effects
 from sandboxd.engine import Found
 from sandboxd.front import Front
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token
 from tests.unit.sandboxd.conftest import KEY, World, down, living, services_of, until
 
 REAL = Effects()
@@ -143,7 +143,7 @@ def test_create_answers_in_e2bs_words(client: Direct) -> None:
         "clientID": "local",
         "envdVersion": ENVD_VERSION,
         "url": f"https://qa-{found}.example.com",
-        "envdAccessToken": access_token(KEY, found),
+        "envdAccessToken": agent_token(KEY, found),
         "trafficAccessToken": None,
         "domain": "example.com",
     }
@@ -162,7 +162,7 @@ def test_list_and_detail(client: Direct) -> None:
     assert listed["startedAt"] == "2027-01-15T08:00:00.000Z" and listed["endAt"] == "2027-01-15T08:01:00.000Z"
     assert "envdAccessToken" not in listed
     detail = client.unix.get(f"/sandboxes/{found[:12]}").json()
-    assert detail["envdAccessToken"] == access_token(KEY, found) and detail["address"].startswith("10.200.")
+    assert detail["envdAccessToken"] == agent_token(KEY, found) and detail["address"].startswith("10.200.")
 
 
 def test_a_prefix_that_fits_two_is_a_conflict_that_names_both(client: Direct) -> None:

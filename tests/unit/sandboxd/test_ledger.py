@@ -365,7 +365,7 @@ def test_a_removal_for_its_end_wants_that_end(ledger: Ledger) -> None:
 
 
 def hold(ledger: Ledger, slot: str, name: str, size_mb: int, now: float) -> Sandbox:
-    return ledger.create(slot, "cold", BASE, IMAGE, now, size_mb, name)
+    return ledger.create(slot, "cold", BASE, IMAGE, now, size_mb, Claim(volume=name))
 
 
 def leave(ledger: Ledger, slot: str, volume_lost: bool = False) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sandboxd.errors import Conflict, EngineDown, EngineError, GatewayError, HostError, NotFound
 from sandboxd.records import Claim
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token
 from tests.unit.sandboxd.conftest import KEY, World, down, member, nothing_is_left, refusal, until
 
 
@@ -22,7 +22,7 @@ def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:
     assert container.running and container.name == sandbox.container
     assert world.haproxy.map == [(sandbox.id, container.address)]
     agent = json.loads(world.sandboxes.dirs.read(sandbox.slot))
-    assert agent["accessToken"] == access_token(KEY, sandbox.id) and agent["envs"]["A"] == "1"
+    assert agent["accessToken"] == agent_token(KEY, sandbox.id) and agent["envs"]["A"] == "1"
     assert [command[-3:] for command in world.commands if "-A" in command] == [
         ["DNAT", "--to-destination", "127.0.0.1"]
     ]

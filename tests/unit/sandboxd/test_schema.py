@@ -8,6 +8,7 @@ import pytest
 from sandboxd.config import Template
 from sandboxd.errors import LedgerError
 from sandboxd.ledger import Ledger
+from sandboxd.records import Claim
 from sandboxd.schema import MIGRATIONS
 
 BASE = Template("base", "base:1", 2048, 2.0, 1024, 10240, 10240)
@@ -119,7 +120,7 @@ def test_what_was_migrated_can_be_used(first_release: Path) -> None:
     assert ledger.set_paused("c").state == "paused" and ledger.set_stopped("d", "test").state == "stopped"
     assert ledger.set_resumed("d", 5.0, 100.0).ends_at == 105
     ledger.set_gone("e", 200)
-    ledger.create("g", "cold", BASE, "sha256:1", 1.0, 1024, "data")
+    ledger.create("g", "cold", BASE, "sha256:1", 1.0, 1024, Claim(volume="data"))
     assert [volume.name for volume in ledger.volumes()] == ["data"]
     ledger.close()
 

@@ -25,11 +25,11 @@ def ledger(directory: Path) -> Iterator[Ledger]:
 
 
 def test_a_default_build_that_is_replaced(ledger: Ledger) -> None:
-    ledger.set_template(made("i:1"))
+    ledger.add_template(made("i:1"))
     with pytest.raises(Conflict):
-        ledger.set_template(made("i:2"))
+        ledger.add_template(made("i:2"))
     assert ledger.unused() == {}
-    ledger.set_template(made("i:2"), replace=True)
+    ledger.set_tags("tools", ["default"], made("i:2"), 1.0)
     assert ledger.unused() == {"i:1": ""} and ledger.made_template("tools") == made("i:2")
     ledger.forget_unused("i:1")
     assert ledger.unused() == {}
@@ -51,7 +51,7 @@ def test_a_build_with_several_names(ledger: Ledger) -> None:
 
 def test_what_is_refused_changes_nothing(ledger: Ledger) -> None:
     ledger.set_tags("tools", ["v1"], made("i:1"), 5.0)
-    ledger.set_template(made("i:9", "snap", 100))
+    ledger.add_template(made("i:9", "snap", 100))
     with pytest.raises(NotFound, match="no tag 'v2'"):
         ledger.remove_tags("tools", ["v1", "v2"])
     with pytest.raises(NotFound, match="'tools' not found"):
@@ -67,7 +67,7 @@ def test_what_is_refused_changes_nothing(ledger: Ledger) -> None:
 
 
 def test_the_disk_of_a_snapshot_goes_with_its_image(ledger: Ledger) -> None:
-    ledger.set_template(made("i:9", "snap", 100))
+    ledger.add_template(made("i:9", "snap", 100))
     ledger.remove_template("snap")
     assert ledger.unused() == {"i:9": "snap"}
 
@@ -75,5 +75,5 @@ def test_the_disk_of_a_snapshot_goes_with_its_image(ledger: Ledger) -> None:
 def test_an_image_that_is_named_is_not_unused(ledger: Ledger) -> None:
     ledger.add_unused("i:1", "copy-1")
     assert ledger.unused() == {"i:1": "copy-1"}
-    ledger.set_template(made("i:1"))
+    ledger.add_template(made("i:1"))
     assert ledger.unused() == {}

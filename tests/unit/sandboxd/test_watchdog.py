@@ -67,7 +67,7 @@ def test_it_can_be_started_again_to_clean_up_but_not_for_long(world: World) -> N
 def test_other_templates_have_the_limit_of_their_base_or_of_the_default_one(world: World, name: str) -> None:
     """One that was made on this host, and one that a deploy took away."""
     base = world.config.templates["base"]
-    world.ledger.set_template(MadeTemplate("made", "base:1", "base", 0, 1.0))
+    world.ledger.add_template(MadeTemplate("made", "base:1", "base", 0, 1.0))
     template = world.sandboxes.template(name) if name == "made" else replace(base, name=name)
     sandbox = world.sandboxes.create(template, Claim())
     write(world, sandbox, LIMIT_MB + 1)

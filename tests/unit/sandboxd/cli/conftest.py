@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from sandboxd.cli.agent import Agent
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token
 from tests.unit.envd.client import Running, running_agent
 from tests.unit.sandboxd.cli.doubles import ID, Apart, Cli, ControlPlane, Relay, Run, write_place
 from tests.unit.sandboxd.conftest import KEY, World
 from tests.unit.sandboxd.test_api import Client
 
-TOKEN = access_token(KEY, ID)
+TOKEN = agent_token(KEY, ID)
 
 
 @pytest.fixture(scope="session")

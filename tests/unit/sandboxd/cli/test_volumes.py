@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sandboxd.cli import volumes
+from sandboxd.records import Claim
 from tests.unit.envd.client import MYSELF, Running, eventually
 from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Relay, write_place
 from tests.unit.sandboxd.conftest import World
@@ -30,7 +31,7 @@ def code(monkeypatch: pytest.MonkeyPatch, remote: Path) -> Path:
 def keep_volume(world: World, name: str) -> None:
     """A volume that no sandbox has."""
     template = world.config.templates["base"]
-    world.ledger.create("0" * 12, "cold", template, "sha256:1", world.now[0], 1024, name)
+    world.ledger.create("0" * 12, "cold", template, "sha256:1", world.now[0], 1024, Claim(volume=name))
     world.ledger.set_removing("0" * 12, "test")
     world.ledger.set_gone("0" * 12, world.now[0])
     world.ledger.forget_gone(world.now[0] + 1)

@@ -11,7 +11,7 @@ from sandboxd.config import Config
 from sandboxd.doctor.agent import Execute, through_gateway
 from sandboxd.errors import SandboxdError
 from sandboxd.records import Claim, Sandbox
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token
 from tests.unit.envd.client import Running, running_agent
 from tests.unit.sandboxd.conftest import KEY, World
 
@@ -23,7 +23,7 @@ def row(world: World) -> Sandbox:
 
 @pytest.fixture
 def agent(tmp_path: Path, row: Sandbox) -> Iterator[Running]:
-    with running_agent(tmp_path, sandboxID=row.id, accessToken=access_token(KEY, row.id)) as running:
+    with running_agent(tmp_path, sandboxID=row.id, accessToken=agent_token(KEY, row.id)) as running:
         yield running
 
 

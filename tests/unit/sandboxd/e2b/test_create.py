@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandboxd.e2b.create import OLD_TIMEOUT_S, TIMEOUT_S
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token
 from tests.unit.sandboxd.conftest import KEY, World
 from tests.unit.sandboxd.e2b.conftest import Public
 
@@ -21,7 +21,7 @@ def test_the_answer_is_e2bs(public: Public, world: World) -> None:
         "sandboxID": found,
         "clientID": "local",
         "envdVersion": "0.6.13",
-        "envdAccessToken": access_token(KEY, found),
+        "envdAccessToken": agent_token(KEY, found),
         "trafficAccessToken": None,
         "domain": "example.com",
     }

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import uvicorn
 
+from sandboxd import volumeprocess
 from sandboxd.__main__ import open_tcp
-from sandboxd.e2b import volumecontent
 from tests.unit.sandboxd.conftest import World, until
 from tests.unit.sandboxd.e2b.conftest import Public
 
@@ -125,15 +125,15 @@ def test_the_token_is_of_one_volume(volume: Volume, public: Public, world: World
 
 def test_a_full_disk_is_told(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(process: Any) -> Any:
-        raise volumecontent.VolumeRefused(507, "path '/a': the volume is full")
+        raise volumeprocess.VolumeRefused(507, "path '/a': the volume is full")
 
-    monkeypatch.setattr(volumecontent, "answer", full)
+    monkeypatch.setattr(volumeprocess, "answer", full)
     assert "full" in volume.asked("PUT", "file", 507, "/a", content=b"x" * LARGE, params=owner(volume))
 
 
 def test_a_refusal_does_not_wait_for_ever(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an upload whose rest never comes."""
-    monkeypatch.setattr(volumecontent, "DRAIN_S", 0.2)
+    monkeypatch.setattr(volumeprocess, "DRAIN_S", 0.2)
     (volume.directory / "a").touch()
     with socket.create_connection((volume.http.base_url.host, volume.http.base_url.port or 0), 60) as connection:
         head = f"PUT /volumecontent/{volume.id}/file?path=/a HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGE}\r\n"
@@ -182,7 +182,7 @@ def test_one_volume_has_so_many_requests_at_a_time(volume: Volume, monkeypatch: 
         answer = volume.http.get("/path", params={"path": "/"})
         assert answer.status_code == 503 and answer.headers["retry-after"]
     volume.asked("GET", "path", 200, "/")
-    monkeypatch.setattr(volumecontent, "HELPERS", 0)
+    monkeypatch.setattr(volumeprocess, "HELPERS", 0)
     volume.asked("GET", "path", 503, "/")
 
 

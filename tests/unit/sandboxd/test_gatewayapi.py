@@ -8,11 +8,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from envd.auth import file_signature
-from sandboxd import asked
-from sandboxd.asked import LEAST_S
+from sandboxd import gatewayapi
 from sandboxd.errors import EngineError
+from sandboxd.gatewayapi import LEAST_S
 from sandboxd.records import Claim, Sandbox
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token
 from tests.unit.sandboxd.conftest import KEY, World, services_of
 
 PAUSED = Callable[..., Sandbox]
@@ -20,7 +20,7 @@ PAUSED = Callable[..., Sandbox]
 
 @pytest.fixture
 def gateway(world: World) -> Iterator[TestClient]:
-    with TestClient(asked.build(services_of(world))) as client:  # with: all requests in one loop, as in the daemon
+    with TestClient(gatewayapi.build(services_of(world))) as client:  # with: all requests in one loop, as in the daemon
         yield client
 
 
@@ -115,8 +115,8 @@ def test_a_failure_says_why_and_can_be_tried_again(world: World, gateway: TestCl
 def test_a_sandbox_is_found_by_its_token(world: World, gateway: TestClient, paused: PAUSED) -> None:
     rows = [paused(), world.sandboxes.create(world.sandboxes.template("base"), Claim())]
     for row in rows:
-        assert gateway.get("/find", headers={"X-Access-Token": access_token(KEY, row.id)}).text == row.id
-    for token in ("", "wrong", access_token(KEY, "000000000000")):
+        assert gateway.get("/find", headers={"X-Access-Token": agent_token(KEY, row.id)}).text == row.id
+    for token in ("", "wrong", agent_token(KEY, "000000000000")):
         assert gateway.get("/find", headers={"X-Access-Token": token}).status_code == 404
 
 
@@ -125,7 +125,7 @@ def test_a_sandbox_is_found_by_the_signature_of_a_url(world: World, gateway: Tes
     row = world.sandboxes.create(world.sandboxes.template("base"), Claim())
     user = "root" if "username" in query else ""
     expiration = "2000000000" if "expiration" in query else None
-    signed = file_signature("/home/user/a b.txt", "read", user, access_token(KEY, row.id), expiration)
+    signed = file_signature("/home/user/a b.txt", "read", user, agent_token(KEY, row.id), expiration)
     target = f"/files?path=%2Fhome%2Fuser%2Fa+b.txt{query}&signature={signed.replace('+', '%2B')}"
     assert gateway.get("/find", headers={"X-Method": "GET", "X-Target": target}).text == row.id
     for method, other in (

@@ -17,7 +17,7 @@ from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.errors import NotFound, SandboxdError
 from sandboxd.records import Sandbox
-from sandboxd.slotdir import access_token
+from sandboxd.tokens import agent_token
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def build(services: Services) -> FastAPI:
         """The id of the sandbox whose token, or whose signature of a file's URL, the request has. 404 for none."""
         ids = [route.id for route in await run(ledger.routes)]
         for sandbox_id in ids:
-            token = access_token(key, sandbox_id)
+            token = agent_token(key, sandbox_id)
             if x_access_token:
                 right = hmac.compare_digest(token.encode(), x_access_token.encode())
             else:
