@@ -18,6 +18,7 @@ from sandboxd.nftables import marks
 from sandboxd.pool import Pool
 from sandboxd.records import USED, Sandbox
 from sandboxd.sandboxes import Sandboxes
+from sandboxd.sweep import Sweeper
 from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
 
@@ -25,9 +26,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 30.0
 RETRY_S = 1.0  # while Docker does not answer; and the least time between two comparisons
-GRACE_S = 600.0  # unknown objects younger than this are left alone
 TOMBSTONES_S = 7 * 86400.0
-MAY_SWEEP = "may_sweep"
 SOURCE = "sandbox "  # how the troubles of single sandboxes are called in the health report
 
 
@@ -37,6 +36,7 @@ class Reconciler:
     ) -> None:
         self._sandboxes, self._transitions, self._pool, self._health = sandboxes, transitions, pool, health
         self._templates = templates
+        self._sweeper = Sweeper(sandboxes, health)
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self._stopped = threading.Event()
         self._wake = threading.Event()
@@ -78,7 +78,7 @@ class Reconciler:
             with ThreadPoolExecutor(self._sandboxes.config.create_parallelism, "enforce") as several:
                 list(several.map(self._enforce, astray))
             self.sync_routes()
-            self._sweep(found + rules)
+            self._sweeper.sweep(found + rules)
             self._sandboxes.volumes.release()
             self._templates.discard()
             self._pool.discard_outdated()
@@ -110,9 +110,9 @@ class Reconciler:
 
     def sweep_unknown(self) -> None:
         """The operator says that labelled objects which this ledger does not know are rubbish: removes them now."""
-        self._ledger.set_setting(MAY_SWEEP, "yes")
+        self._sweeper.allow()
         found = self._engine.inventory(self._sandboxes.config.project)
-        self._sweep(found + self._guard([]), grace_s=0.0)
+        self._sweeper.sweep(found + self._guard([]), grace_s=0.0)
 
     def sync_routes(self) -> None:
         """Mends the routes; a gateway that does not answer is reported, and read the file when it comes up."""
@@ -191,46 +191,6 @@ class Reconciler:
         for source in self._health.troubles():
             if source.startswith(SOURCE) and source not in present:
                 self._health.forget(source)
-
-    def _sweep(self, found: list[Found], grace_s: float = GRACE_S) -> None:
-        found = [*found, *self._files()]
-        known = {row.slot for row in self._ledger.rows()}  # after what was found: whatever has a row now is spared
-        unknown = [one for one in found if one.slot not in known]
-        if not self._ledger.setting(MAY_SWEEP):
-            # A ledger that has never seen this host in order: is it really this host's ledger?
-            if unknown:
-                self._health.report(
-                    "sweep",
-                    f"{len(unknown)} containers, networks, volumes or disks are this project's, but the ledger is new"
-                    " and knows none of them, so nothing is removed."
-                    f" Is state_dir right ({self._sandboxes.config.state_dir})?"
-                    " If they may go: docker-sandbox cleanup --unknown",
-                )
-                return
-            self._ledger.set_setting(MAY_SWEEP, "yes")
-        self._health.report("sweep", "")
-        removers = {  # in this order: what a container uses cannot be removed before it
-            "container": self._engine.remove_container,
-            "network": self._engine.remove_network,
-            "rules": self._sandboxes.guard.release,
-            "volume": self._engine.remove_volume,
-            "disk": self._sandboxes.disks.remove,
-            "directory": self._sandboxes.dirs.remove,
-        }
-        order = list(removers)
-        for one in sorted(unknown, key=lambda one: order.index(one.kind)):
-            if self._now() - one.created >= grace_s and not self._sandboxes.locks.held(one.slot):
-                log.warning("removing %s %s of slot %s: unknown to the ledger", one.kind, one.ref, one.slot or "-")
-                try:
-                    removers[one.kind](one.ref)
-                except SandboxdError as error:
-                    log.warning("%s", error)
-
-    def _files(self) -> list[Found]:
-        """What slots have on the host itself."""
-        disks, directories = self._sandboxes.disks.slots(), self._sandboxes.dirs.slots()
-        found = [Found("disk", slot, slot, touched) for slot, touched in disks.items()]
-        return found + [Found("directory", slot, slot, touched) for slot, touched in directories.items()]
 
     def _now(self) -> float:
         return self._sandboxes.host.now()
