@@ -33,7 +33,7 @@ CLIENTS = [
     *(f"python_sync {release}" for release in PYTHON),
     f"python_sync {PYTHON[-1]} url",
     *(f"python_templates {release}" for release in PYTHON),
-    *(f"python_base {release}" for release in (PYTHON[0], PYTHON[-1])),
+    f"python_base {PYTHON[-1]}",  # what it looks at is the host's, whatever the release
     *(f"skill {release}" for release in (PYTHON[0], PYTHON[-1])),
     f"python_async {PYTHON[-1]}",
     *(f"{program} {package.rpartition('@')[2]}" for program, package in NPM.items()),
