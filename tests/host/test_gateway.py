@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
 from envd.auth import file_signature
+from tests.host.api import Api, with_key
 from tests.host.machine import Machine, Sandbox, eventually
 
 TOKEN = "e2b-traffic-access-token"
@@ -30,48 +30,24 @@ SHOWS_HEADERS = (
 )
 
 
-class Api:
-    """The public API, with a key of its own."""
-
-    def __init__(self, machine: Machine, key: str) -> None:
-        self.machine, self.key = machine, key
-        self.made: list[str] = []
-
-    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        headers = {"X-API-Key": self.key, **options.pop("headers", {})}
-        url = f"https://api.{self.machine.settings.domain}{path}"
-        return self.machine.request(method, url, headers=headers, **options)
-
-    def create(self, **body: Any) -> dict[str, Any]:
-        answer = self.ask("POST", "/v2/sandboxes", json={"templateID": "base", "timeout": 300, **body})
-        assert answer.status_code == 201, answer.text
-        self.made.append(answer.json()["sandboxID"])
-        return dict(answer.json())
-
-    def shows_headers(self, **body: Any) -> tuple[Sandbox, dict[str, Any]]:
-        """A sandbox whose port 8000 shows the headers of a request."""
-        made = self.create(**body)
-        sandbox = Sandbox(self.machine, made["sandboxID"])
-        sandbox.run("cat >app.py", stdin=SHOWS_HEADERS.encode())
-        sandbox.serve("python3 app.py")
-        return sandbox, made
+def shows_headers(api: Api, **body: Any) -> tuple[Sandbox, dict[str, Any]]:
+    """A sandbox whose port 8000 shows the headers of a request, and what was answered to its create."""
+    made = api.create(**body)
+    sandbox = Sandbox(api.machine, made["sandboxID"])
+    sandbox.run("cat >app.py", stdin=SHOWS_HEADERS.encode())
+    sandbox.serve("python3 app.py")
+    return sandbox, made
 
 
 @pytest.fixture(scope="module")
 def api(machine: Machine) -> Iterator[Api]:
-    made = json.loads(machine.out("docker-sandbox key create gateway-tests --json"))
-    api = Api(machine, made["key"])
-    try:
+    with with_key(machine, "gateway-tests") as api:
         yield api
-    finally:
-        if api.made:
-            machine.run(f"docker-sandbox kill {' '.join(api.made)}", check=False)
-        machine.run(f"docker-sandbox key revoke {made['keyID']}", check=False)
 
 
 @pytest.mark.parametrize("how", ["pause", "stop"])
 def test_a_request_resumes_a_sandbox_and_is_answered(api: Api, machine: Machine, how: str) -> None:
-    sandbox, _ = api.shows_headers(autoPause=True, autoResume={"enabled": True})
+    sandbox, _ = shows_headers(api, autoPause=True, autoResume={"enabled": True})
     machine.run(f"docker-sandbox {how} {sandbox.id}")
     assert sandbox.inspect()["State"]["Status"] in ("paused", "exited")
     if how == "pause":
@@ -84,7 +60,7 @@ def test_a_request_resumes_a_sandbox_and_is_answered(api: Api, machine: Machine,
 
 
 def test_many_requests_at_once_resume_it_once(api: Api, machine: Machine) -> None:
-    sandbox, _ = api.shows_headers(autoResume={"enabled": True})
+    sandbox, _ = shows_headers(api, autoResume={"enabled": True})
     machine.run(f"docker-sandbox pause {sandbox.id}")
     url = sandbox.url()
     with ThreadPoolExecutor(20) as several:
@@ -95,13 +71,13 @@ def test_many_requests_at_once_resume_it_once(api: Api, machine: Machine) -> Non
 
 
 def test_the_end_of_its_time_pauses_and_a_request_resumes(api: Api, machine: Machine) -> None:
-    sandbox, _ = api.shows_headers(timeout=2, autoPause=True, autoResume={"enabled": True})
+    sandbox, _ = shows_headers(api, timeout=2, autoPause=True, autoResume={"enabled": True})
     eventually(lambda: machine.info(sandbox.id)["state"], lambda state: state == "paused", 30, "pause at its end")
     assert machine.request("GET", sandbox.url()).status_code == 200
 
 
 def test_one_that_did_not_ask_for_it_sleeps_on(api: Api, machine: Machine) -> None:
-    sandbox, _ = api.shows_headers()
+    sandbox, _ = shows_headers(api)
     machine.run(f"docker-sandbox pause {sandbox.id}")
     answer = machine.request("GET", sandbox.url())
     assert (answer.status_code, answer.json()["message"]) == (502, "The sandbox was not found")
@@ -110,20 +86,20 @@ def test_one_that_did_not_ask_for_it_sleeps_on(api: Api, machine: Machine) -> No
 
 @pytest.mark.disruptive
 def test_a_request_waits_while_sandboxd_is_restarted(api: Api, machine: Machine) -> None:
-    sandbox, _ = api.shows_headers(autoResume={"enabled": True})
+    sandbox, _ = shows_headers(api, autoResume={"enabled": True})
     machine.run(f"docker-sandbox pause {sandbox.id}")
     url = sandbox.url()
     machine.run(f"systemctl stop {machine.unit('sandboxd')}")
     with ThreadPoolExecutor(2) as several:
         asked = several.submit(machine.request, "GET", url)
-        listed = several.submit(api.ask, "GET", "/v2/sandboxes")
+        listed = several.submit(api.request, "GET", "/v2/sandboxes")
         machine.run(f"sleep 1; systemctl start {machine.unit('sandboxd')}")
         assert asked.result(60).status_code == 200
         assert listed.result(60).status_code == 200
 
 
 def test_a_private_sandbox_wants_its_token(api: Api, machine: Machine) -> None:
-    sandbox, made = api.shows_headers(network={"allowPublicTraffic": False})
+    sandbox, made = shows_headers(api, network={"allowPublicTraffic": False})
     url, token = sandbox.url(), made["trafficAccessToken"]
     for headers, said in (({}, MISSING), ({TOKEN: "wrong"}, INVALID), ({TOKEN: token[:-1]}, INVALID)):
         refused = machine.request("GET", url, headers=headers)
@@ -136,7 +112,7 @@ def test_a_private_sandbox_wants_its_token(api: Api, machine: Machine) -> None:
 
 
 def test_a_private_one_is_not_resumed_by_whoever_has_no_token(api: Api, machine: Machine) -> None:
-    sandbox, made = api.shows_headers(network={"allowPublicTraffic": False}, autoResume={"enabled": True})
+    sandbox, made = shows_headers(api, network={"allowPublicTraffic": False}, autoResume={"enabled": True})
     machine.run(f"docker-sandbox pause {sandbox.id}")
     assert machine.request("GET", sandbox.url()).status_code == 403
     assert machine.info(sandbox.id)["state"] == "paused"
@@ -144,7 +120,7 @@ def test_a_private_one_is_not_resumed_by_whoever_has_no_token(api: Api, machine:
 
 
 def test_servers_see_the_host_name_that_was_asked_for_them(api: Api, machine: Machine) -> None:
-    sandbox, _ = api.shows_headers(network={"maskRequestHost": "localhost:${PORT}"})
+    sandbox, _ = shows_headers(api, network={"maskRequestHost": "localhost:${PORT}"})
     seen = machine.request("GET", sandbox.url()).json()
     assert seen["host"] == "localhost:8000"
     assert seen["x-forwarded-host"] == f"qa-{sandbox.id}.{machine.settings.domain}"
@@ -170,7 +146,7 @@ class Origin:
 
 @pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
 def test_one_origin_for_all(api: Api, machine: Machine, tls: bool) -> None:
-    sandbox, made = api.shows_headers()
+    sandbox, made = shows_headers(api)
     token = made["envdAccessToken"]
     ask: Callable[..., tuple[int, str]] = Origin(machine, tls).ask
     named = {"E2b-Sandbox-Id": sandbox.id}
@@ -197,7 +173,7 @@ def test_one_origin_for_all(api: Api, machine: Machine, tls: bool) -> None:
 def test_the_api_says_in_json_that_sandboxd_is_down(api: Api, machine: Machine) -> None:
     machine.run(f"systemctl stop {machine.unit('sandboxd')}")
     try:
-        answer = api.ask("GET", "/v2/sandboxes", timeout=60)
+        answer = api.request("GET", "/v2/sandboxes", timeout=60)
         assert (answer.status_code, answer.json()["code"]) == (503, 503) and answer.headers["retry-after"] == "5"
         assert "systemctl status" in answer.json()["message"]
     finally:
