@@ -201,7 +201,7 @@ def test_cron_takes_the_name_of_its_file() -> None:
 def test_haproxy_knows_the_default_port_and_the_routes(case: str) -> None:
     settings = CASES[case].settings
     text = one("etc/haproxy/haproxy.cfg", case)
-    assert f"set-var(txn.port) int({settings.get('default_port', 8000)}) if is_qa" in text
+    assert f"set-var(txn.port) int({settings.get('default_port', 8000)}) if named" in text
     assert f"map_str(/var/lib/{settings.get('project', 'flourisha')}-sandbox/routes.map)" in text
     assert not re.search(r"^\s*maxconn", text, re.MULTILINE)
 
