@@ -1,10 +1,11 @@
-"""What a request body may hold: so many bytes, and text that can be written down again.
+"""What a request body may hold: so many bytes, and text that can be written down again. It is read to its end.
 
 The body is read before the key is checked, so the limit is what protects the daemon's memory from strangers.
 """
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -16,6 +17,7 @@ BUILD = re.compile(r"/templates/[^/]+/build")
 FILES = re.compile(r"/build-files/[0-9a-f]{64}|/volumecontent/[^/]+/file")
 BODY_S = 60.0
 MAX_BODY_BYTES = 1024 * 1024  # metadata and environment; files go to the agent, not through here
+DRAIN_S, DRAIN_BYTES = 5.0, 256 * 1024 * 1024
 
 
 def _encodable(text: str) -> str:
@@ -65,3 +67,37 @@ class BodyLimit:
             return message
 
         await self._app(scope, limited, send)
+
+
+class DrainedBody:
+    """ASGI middleware: before an answer is sent, the rest of a body that nobody wanted is read and dropped.
+
+    Who answers earlier has to close the connection on a client, or a proxy, that is still sending; the reset that this
+    causes can overtake the answer, and the client hears of a broken connection in its place. Not longer than DRAIN_S
+    and not more than DRAIN_BYTES, and nothing where the client waits for a `100 Continue`, or has gone quiet already.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers", ()))
+        more = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        begun = b"expect" not in headers
+
+        async def followed() -> Message:
+            nonlocal more, begun
+            message = await receive()
+            begun, more = True, message.get("more_body", False)
+            return message
+
+        async def drained(message: Message) -> None:
+            if message["type"] == "http.response.start" and begun and message["status"] != 408:
+                dropped_bytes = 0
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN_S):
+                        while more and dropped_bytes < DRAIN_BYTES:
+                            dropped_bytes += len((await followed()).get("body", b""))
+            await send(message)
+
+        await self._app(scope, followed, drained)

@@ -27,7 +27,6 @@ from sandboxd.volumehelper import LENGTH, PIECE
 HELPERS = 32  # at a time, on the whole host
 IDLE_S = 60.0  # between two pieces of an upload
 LINE_BYTES = 32 * 1024 * 1024  # the longest answer: a listing, of which volumefiles.MOST_TEXT is the measure
-DRAIN_S = 5.0  # how long the rest of an upload that was refused is taken, and dropped
 END_S, STOP_S = 0.2, 5.0
 
 
@@ -52,9 +51,7 @@ class Content:
             sending = asyncio.ensure_future(send(helper, body))
             try:
                 await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
-                if reading.done():  # it was refused; a client hears of it once it has sent what it sends
-                    await asyncio.wait({sending}, timeout=DRAIN_S)
-                else:
+                if not reading.done():  # else it was refused
                     await sending
                 return await reading
             finally:
@@ -137,17 +134,16 @@ async def ended(process: Process) -> None:
 
 
 async def send(process: Process, body: AsyncIterator[bytes]) -> None:
-    """All to its end, also when the helper has refused and takes no more.
+    """To its end, or until the helper has refused and takes no more.
 
     Raises BadRequest when the client leaves, or sends nothing for IDLE_S.
     """
     pieces = aiter(body)
-    refused = False
     while (piece := await following(pieces)) is not None:
         parts = (piece[start : start + PIECE] for start in range(0, len(piece), PIECE))
-        refused = refused or not await passed(process, parts)
-    if not refused:
-        await passed(process, [b""])
+        if not await passed(process, parts):
+            return
+    await passed(process, [b""])
 
 
 async def passed(process: Process, parts: Iterable[bytes]) -> bool:

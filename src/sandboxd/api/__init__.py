@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sandboxd.api import doctor, host, keys, sandboxes, templates, volumes, watch
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
-from sandboxd.bodies import BodyLimit
+from sandboxd.bodies import BodyLimit, DrainedBody
 
 __all__ = ["Services", "build"]
 
@@ -17,6 +17,7 @@ __all__ = ["Services", "build"]
 def build(services: Services) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(BodyLimit)
+    app.add_middleware(DrainedBody)  # outermost: whoever refuses
     answer_errors(app)
     app.include_router(host.router(services))
     app.include_router(sandboxes.router(services))

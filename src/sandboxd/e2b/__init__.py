@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
-from sandboxd.bodies import BodyLimit
+from sandboxd.bodies import BodyLimit, DrainedBody
 from sandboxd.e2b import (
     buildapi,
     create,
@@ -31,6 +31,7 @@ __all__ = ["build"]
 def build(services: Services) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(BodyLimit)
+    app.add_middleware(DrainedBody)  # outermost: whoever refuses
     answer_errors(app)
     quota = Quota(services)
     app.include_router(create.router(services, quota))

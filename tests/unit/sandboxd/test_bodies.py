@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from sandboxd.bodies import MAX_BODY_BYTES, BodyLimit, Text
+from sandboxd.bodies import DRAIN_BYTES, MAX_BODY_BYTES, BodyLimit, DrainedBody, Text
 
 
 def read_through(chunks: list[bytes], path: str = "/") -> list[bytes]:
@@ -88,3 +88,57 @@ def test_text_is_what_utf8_can_hold() -> None:
     assert adapter.validate_python("ä 😀 \0") == "ä 😀 \0"
     with pytest.raises(ValidationError, match="half of a surrogate pair"):
         adapter.validate_python("\ud83d")
+
+
+def refused(body: list[Message], headers: dict[str, str], status: int = 413) -> tuple[int, bool]:
+    """How many messages of the body were read when an app refuses at once, and whether that came before the answer."""
+    read: list[int] = []
+    seen: list[int] = []
+
+    async def receive() -> Message:
+        if len(read) == len(body):
+            await asyncio.Event().wait()
+        read.append(1)
+        return body[len(read) - 1]
+
+    async def send(message: Message) -> None:
+        seen.append(len(read))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope: dict[str, Any] = {"type": "http", "path": "/", "headers": encoded}
+    asyncio.run(DrainedBody(app)(scope, receive, send))
+    return len(read), seen[0] == len(read)
+
+
+PIECES: list[Message] = [{"type": "http.request", "body": b"abc", "more_body": more} for more in (True, True, False)]
+GONE: Message = {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "read"),
+    [
+        (PIECES, {"content-length": "9"}, 413, 3),
+        (PIECES, {"transfer-encoding": "chunked"}, 401, 3),
+        ([*PIECES[:1], GONE], {"content-length": "9"}, 413, 2),
+        (PIECES, {}, 404, 0),
+        (PIECES, {"content-length": "0"}, 404, 0),
+        (PIECES, {"content-length": "9", "expect": "100-continue"}, 401, 0),
+        (PIECES, {"content-length": "9"}, 408, 0),
+    ],
+)
+def test_the_rest_of_a_body_is_read_before_the_answer(
+    body: list[Message], headers: dict[str, str], status: int, read: int
+) -> None:
+    assert refused(body, headers, status) == (read, True)
+
+
+def test_the_rest_of_a_body_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandboxd.bodies.DRAIN_S", 0.05)
+    assert refused(PIECES[:2], {"content-length": "9"}) == (2, True)
+    monkeypatch.setattr("sandboxd.bodies.DRAIN_S", 60.0)
+    large: Message = {"type": "http.request", "body": bytes(DRAIN_BYTES), "more_body": True}
+    assert refused([large, large], {"content-length": "9"}) == (1, True)

@@ -133,7 +133,7 @@ def test_a_full_disk_is_told(volume: Volume, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_refusal_does_not_wait_for_ever(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an upload whose rest never comes."""
-    monkeypatch.setattr(volumeprocess, "DRAIN_S", 0.2)
+    monkeypatch.setattr("sandboxd.bodies.DRAIN_S", 0.2)
     (volume.directory / "a").touch()
     with socket.create_connection((volume.http.base_url.host, volume.http.base_url.port or 0), 60) as connection:
         head = f"PUT /volumecontent/{volume.id}/file?path=/a HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGE}\r\n"
