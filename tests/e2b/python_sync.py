@@ -186,9 +186,11 @@ def feature_many_files_at_once() -> None:
 
 
 def feature_a_large_file_is_streamed() -> None:
-    with create() as sandbox:
-        size = 20_000_000
-        sandbox.files.write("/home/user/large", io.BytesIO(b"x" * size))
+    """A gigabyte, of which neither side may keep more than pieces; old clients send all of it from memory."""
+    size = 1_000_000_000 if NEW else 20_000_000
+    with create() as sandbox, tempfile.TemporaryFile() as file:
+        file.truncate(size)
+        sandbox.files.write("/home/user/large", file)
         assert sum(len(piece) for piece in sandbox.files.read("/home/user/large", format="stream")) == size
 
 

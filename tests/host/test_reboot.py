@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from deploys import ROOT
+from tests.host.api import with_key
 from tests.host.machine import REPORTS, Machine, Sandbox, eventually
 from tests.host.test_network import FIRST, REFUSED, STARTER
 
@@ -28,6 +29,11 @@ def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
     machine.run(f"docker-sandbox volume rm {VOLUME}", check=False)
     with ExitStack() as made:
         made.callback(lambda: machine.run(f"docker-sandbox volume rm {VOLUME}", check=False))
+        api = made.enter_context(with_key(machine, "test-reboot"))
+        shared = api.ask("POST", "/volumes", 201, json={"name": "reboot"})["volumeID"]
+        made.callback(lambda: machine.run(f"docker-sandbox volume rm {shared}", check=False))
+        mounted = made.enter_context(api.sandbox(volumeMounts=[{"name": "reboot", "path": "/mnt/data"}]))
+        mounted.run("echo kept >/mnt/data/file")
         running, paused, stopped, with_volume, closed = (
             made.enter_context(machine.sandbox(f"--keep {options}"))
             for options in ("", "", "", f"--volume {VOLUME} --disk 128m", "--network none")
@@ -57,6 +63,8 @@ def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
                 "sandbox that answers after the reboot",
             )
             assert answer == f"{sandbox.id}\nkept\n"
+        read = "cat /mnt/data/file"
+        eventually(lambda: mounted.run(read, check=False).stdout, lambda said: said == "kept\n", 60, "mounted volume")
         tried = eventually(
             lambda: closed.run("cat /tmp/seen", check=False).stdout.split(), bool, 60, "sandbox that tries to get out"
         )
