@@ -42,7 +42,7 @@ lab-down: ## Remove the lab (LAB=name)
 
 test: $(READY) ## Everything: static, unit, plan, and the host suite on labs of Debian 13 and 12
 	@$(if $(ARGS),,$(MAKE) --no-print-directory test-fast ARGS=--junitxml=reports/test-fast.xml)
-	@$(BIN)/pytest $(or $(ARGS),tests/host --junitxml=reports/test.xml)
+	@$(BIN)/pytest $(or $(ARGS),tests/host --junitxml=reports/test.xml -n 2 --dist loadgroup)
 
 test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
 	@$(BIN)/pytest tests/static tests/unit tests/plan -q -n auto --dist loadgroup $(ARGS)

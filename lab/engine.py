@@ -15,6 +15,8 @@ from pathlib import Path
 
 from lab.docker import run, tail
 from lab.errors import LabError, NoEngine
+from lab.settings import STATE_DIR
+from lab.state import locked
 
 log = logging.getLogger("lab")
 
@@ -121,8 +123,18 @@ def look() -> Workstation:
 
 
 def ensure() -> None:
-    """Return once a Docker engine answers; raise NoEngine where it takes someone else to get there."""
+    """Return once a Docker engine answers; raise NoEngine where it takes someone else to get there.
+
+    Several may ask at once: the first one starts it, the others find it.
+    """
     here = look()
+    plan(here)
+    if not here.answers:
+        with locked(STATE_DIR):
+            _start_first(look())
+
+
+def _start_first(here: Workstation) -> None:
     todo = plan(here)
     if here.answers:
         return

@@ -65,14 +65,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("machine", names, indirect=True, scope="session")
 
 
+def host_of(item: pytest.Item) -> str:
+    suite = getattr(item, "callspec", None)
+    return str(suite.params.get("machine", "")) if suite else ""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """With `-n 2 --dist loadgroup` the hosts are tested side by side, each by one process."""
+    item.add_marker(pytest.mark.xdist_group(host_of(item) or "hosts of their own"))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One host after the other; on each, what only looks comes first, and the end of the host last."""
 
     def rank(item: pytest.Item) -> tuple[int, int]:
-        module = item.path.stem
-        suite = getattr(item, "callspec", None)
-        name = suite.params.get("machine", "") if suite else ""
+        module, name = item.path.stem, host_of(item)
         if module == "test_reboot" and name == AFTER_REBOOT:
             return SUITES.index(name), -1
         return SUITES.index(name) if name in SUITES else -1, LAST.index(module) + 1 if module in LAST else 0

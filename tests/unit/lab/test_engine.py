@@ -1,5 +1,6 @@
 """How a machine comes by a Docker engine: the decision as a value, and the steps that follow from it."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,33 @@ def test_installing_says_so_and_fetches_the_lists_first(
     ]
     assert machine.ran_with("systemctl") == [["systemctl", "enable", "--now", "docker"]]
     assert "no Docker engine answers here" in caplog.text
+
+
+def test_of_several_that_ask_at_once_one_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    asked = threading.Barrier(2)
+
+    def start(way: str) -> bool:
+        started.append(way)
+        return True
+
+    def look() -> Workstation:
+        if threading.current_thread() not in seen:
+            seen.append(threading.current_thread())
+            asked.wait(10)
+            return replace(BARE, dockerd=True)
+        return replace(BARE, dockerd=True, answers=bool(started))
+
+    seen: list[threading.Thread] = []
+    monkeypatch.setattr(engine, "STATE_DIR", tmp_path)
+    monkeypatch.setattr(engine, "look", look)
+    monkeypatch.setattr(engine, "_start", start)
+    threads = [threading.Thread(target=engine.ensure) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert started == [DAEMON]
 
 
 def test_an_init_script_that_refuses_gives_way_to_the_daemon(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
