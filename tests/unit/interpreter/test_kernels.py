@@ -227,8 +227,8 @@ def test_a_client_that_waits_its_turn_may_leave(hasty: Client) -> None:
     assert hasty.run("print('never' in globals())", context_id=context["id"]).stdout == "False\n"
 
 
-def test_a_slow_reader_holds_the_kernel(client: Client, interpreter: Running, context: Json, tmp_path: Path) -> None:
-    """Memory stays bounded, and nothing gets lost."""
+def test_a_slow_reader_holds_the_kernel(client: Client, context: Json, tmp_path: Path) -> None:
+    """And nothing gets lost."""
     produced = tmp_path / "produced"
     code = (
         f"count = open({str(produced)!r}, 'w', buffering=1)\n"
@@ -236,19 +236,20 @@ def test_a_slow_reader_holds_the_kernel(client: Client, interpreter: Running, co
         "    print('x' * 500_000, flush=True)\n"
         "    count.write(f'{number}\\n')\n"
     )
-    before_kb = interpreter.memory_kb()
     with client.executing(code, context_id=context["id"]) as lines:
         pid = _pid_of_writer(produced)
         eventually(lambda: _state(pid) == "T", "the kernel waits")
         assert len(produced.read_text().splitlines()) < 400
-        assert interpreter.memory_kb() - before_kb < 100_000
         assert sum(len(line["text"]) for line in lines if line["type"] == "stdout") == 400 * 500_001
 
 
-def test_a_slow_reader_may_leave(client: Client, context: Json) -> None:
+def test_a_slow_reader_may_leave(client: Client, interpreter: Running, context: Json) -> None:
+    """Of output without end, of which we hold what came until we had our turn to stop it, and no more."""
     pid = int(client.run("import os; os.getpid()", context_id=context["id"]).text or 0)
+    before_kb = interpreter.memory_kb()
     with client.executing("while True: print('x' * 500_000, flush=True)", context_id=context["id"]):
         eventually(lambda: _state(pid) == "T", "the kernel waits")
+        assert interpreter.memory_kb() - before_kb < 500_000
     assert client.run("print(os.getpid())", context_id=context["id"]).stdout == f"{pid}\n"
 
 
