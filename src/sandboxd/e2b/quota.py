@@ -24,11 +24,8 @@ class Quota:
         """Gives the sandbox that the same request has made before, if any. Raises QuotaReached, Conflict, NotFound."""
         named = (key.name, request)
         with self._changed:
-            while request and named in self._requests:
+            while named in self._requests or ((before := self._repeated(key, request)) is None and not self._room(key)):
                 self._changed.wait()
-            before = self._repeated(key, request)
-            if before is None:
-                self._check(key)
             self._making[key.name] += 1
             if request:
                 self._requests.add(named)
@@ -40,13 +37,17 @@ class Quota:
                 self._requests.discard(named)
                 self._changed.notify_all()
 
-    def _check(self, key: ApiKey) -> None:
-        present = self._ledger.count_of(key.name) + self._making[key.name]
-        if key.max_sandboxes and present >= key.max_sandboxes:
-            raise QuotaReached(
-                f"the key {key.name!r} may have {key.max_sandboxes} sandboxes at a time, and has {present}."
-                " Kill one, or ask for a key with a higher limit."
-            )
+    def _room(self, key: ApiKey) -> bool:
+        """False where it cannot be known: one that is being made may be in the ledger already, or fail."""
+        present, making = self._ledger.count_of(key.name), self._making[key.name]
+        if not key.max_sandboxes or present + making < key.max_sandboxes:
+            return True
+        if present < key.max_sandboxes:
+            return False
+        raise QuotaReached(
+            f"the key {key.name!r} may have {key.max_sandboxes} sandboxes at a time, and has {present}."
+            " Kill one, or ask for a key with a higher limit."
+        )
 
     def _repeated(self, key: ApiKey, request: str) -> Sandbox | None:
         if not request:

@@ -5,6 +5,7 @@ import os
 import select
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def start(relayed: Agent) -> Iterator[Start]:
     yield begin
     alive = {process["pid"] for process in relayed.call("process.Process/List", {}).get("processes", [])}
     for pid in alive & set(started):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended since
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
