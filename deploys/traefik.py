@@ -20,7 +20,6 @@ from deploys.settings import Settings
 CONTAINER = "traefik"
 GATEWAY = "127.0.0.1:8081"
 API = "127.0.0.1:8090"
-AUTHORITIES = "/usr/local/share/ca-certificates"
 
 
 def tls_of_router(wanted: Settings) -> str:
@@ -56,9 +55,8 @@ def run_options(wanted: Settings, secrets: list[str]) -> list[str]:
         f"{wanted.state}/acme:/acme",
     ]
     if wanted.tls_mode == "acme":
-        # Its orders trust the image's authorities and ours.
-        options += ["--volume", f"{AUTHORITIES}/{wanted.name}:{AUTHORITIES}:ro"]
-        options += ["--env", f"SSL_CERT_DIR=/etc/ssl/certs:{AUTHORITIES}"]
+        # Its orders trust whom the host trusts, and so the authorities of the settings.
+        options += ["--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
     for name, value in acme.environment(secrets).items():
         options += ["--env", f"{name}={value}"]
     return options

@@ -18,7 +18,7 @@ Step = Callable[["Traefik"], None]
 
 
 class Traefik:
-    """It does one step each time that it is asked for its certificate, and the one for `restart` when it is restarted."""
+    """It does one of the steps each time that it is asked for its certificate, and `restart` when it is restarted."""
 
     def __init__(self, root: Path, world: World, steps: list[Step], restart: Step) -> None:
         self.config: Config = world.config

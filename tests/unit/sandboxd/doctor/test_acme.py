@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 
 import pytest
 
@@ -22,8 +23,8 @@ STARTED = {"level": "info", "version": "3.7.15", "message": "Traefik version 3.7
 FIRST = {
     "level": "error",
     "providerName": "acme.acme",
-    "error": "unable to generate a certificate for the domains [*.example.com]: error: one or more domains had a problem:\n"
-    f"[*.example.com] [*.example.com] {WHY}\n",
+    "error": "unable to generate a certificate for the domains [*.example.com]: error: one or more domains "
+    f"had a problem:\n[*.example.com] [*.example.com] {WHY}\n",
     "message": "Unable to obtain ACME certificate for domains",
 }
 RENEWAL = {"level": "error", "providerName": "acme.acme", "error": WHY, "message": "Error renewing ACME certificate"}
@@ -33,13 +34,11 @@ OTHER = {"level": "error", "error": "EOF", "message": "Error while reading the c
 
 def log(*entries: tuple[float, dict[str, str]]) -> str:
     """Lines with their times, in seconds after START."""
-    lines = [json.dumps(entry | {"time": f"{_time(START + seconds)}"}) for seconds, entry in entries]
+    lines = [json.dumps(entry | {"time": _time(START + seconds)}) for seconds, entry in entries]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _time(seconds: float) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -74,7 +73,6 @@ def test_a_renewal_that_failed_is_a_warning_while_the_old_one_holds(
     write(by_acme, host, log((0, STARTED), (60, entry)), stored_at=60)
     verdict = acme.orders(by_acme)
     check(verdict, "warn", "ends in 90 days", "acme_credentials")
-    assert f"failed: {entry['error'].split(':')[0]}" in verdict.seen or "failed: [*.example.com]" in verdict.seen
     assert why in verdict.seen and "\n" not in verdict.seen
 
 
