@@ -111,7 +111,8 @@ def test_an_order_that_succeeds_by_itself(traefik: MakeTraefik, capsys: pytest.C
 def test_one_that_failed_is_tried_once_more(traefik: MakeTraefik, capsys: pytest.CaptureFixture[str]) -> None:
     """The failure is of a deploy before, whose credentials were wrong."""
     made = traefik(nothing, nothing, serves, restart=starts)
-    starts(made), fails(made)
+    starts(made)
+    fails(made)
     assert waited(made) == "" and made.restarts == 1
     assert WHY in capsys.readouterr().out
 
