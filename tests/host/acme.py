@@ -116,9 +116,11 @@ class World:
         return self.machine.deploy(**self.deployment(server, secret or self.secret))
 
     def serial(self) -> str:
-        """Of the certificate that Traefik serves; "" while it serves none."""
+        """Of the certificate that Traefik serves; "" while it serves none, or, at its start, the one of its own."""
         ask = f"openssl s_client -connect 127.0.0.1:443 -servername api.{self.domain} </dev/null 2>/dev/null"
-        return self.machine.run(f"{ask} | openssl x509 -noout -serial", check=False).stdout.strip()
+        read = "openssl x509 -noout -serial -ext subjectAltName"
+        shown = self.machine.run(f"{ask} | {read}", check=False).stdout
+        return shown.splitlines()[0] if f"DNS:*.{self.domain}" in shown else ""
 
     def trusted_by(self, server: str) -> bool:
         """Whether a client that trusts that server's authority alone gets an answer of the API."""
