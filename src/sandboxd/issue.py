@@ -42,7 +42,8 @@ def wait(config: Config, effects: Effects, restart: Callable[[], None], wait_s: 
         text = _log(config, effects)
         # Its log goes on through the restart; a file that is shorter was begun anew.
         text = text[offset:] if len(text) >= offset else text
-        failed = acme.last_trouble(text if restarted else acme.since_start(text))
+        started = not restarted or acme.STARTED in text
+        failed = acme.last_trouble(acme.since_start(text)) if started else None
         if failed and restarted:
             return acme.mask(failed.text, acme.secrets_of(effects))
         if failed:

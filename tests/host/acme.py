@@ -98,9 +98,9 @@ class World:
         get = f"curl -fsS --cacert {FOLDER}/ca.pem https://localhost:{PORTS[server][1]}/roots/0 -o {file}"
         return file if self.machine.run(get, check=False).returncode == 0 else ""
 
-    def deployment(self, server: str, secret: str) -> dict[str, str]:
-        """The environment of a deploy that orders there."""
-        settings: dict[str, Any] = {
+    def settings(self, server: str) -> dict[str, Any]:
+        """Those of a host that orders there."""
+        return {
             **self.machine.target.settings,
             "tls_mode": "acme",
             "acme_email": f"ops@{self.domain}",
@@ -109,7 +109,10 @@ class World:
             "acme_server": f"https://localhost:{PORTS[server][0]}/dir",
             "acme_resolvers": "127.0.0.1:53",
         }
-        given = " ".join(shlex.quote(f"{key}={value}") for key, value in settings.items())
+
+    def deployment(self, server: str, secret: str) -> dict[str, str]:
+        """The environment of a deploy that orders there."""
+        given = " ".join(shlex.quote(f"{key}={value}") for key, value in self.settings(server).items())
         return {"SET": given, "RFC2136_TSIG_SECRET": secret}
 
     def deploy(self, server: str, secret: str = "") -> Report:

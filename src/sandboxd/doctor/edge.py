@@ -2,6 +2,7 @@
 
 import secrets
 
+from sandboxd.doctor import acme
 from sandboxd.doctor.certificates import DAY_S, served
 from sandboxd.doctor.findings import DEPLOY, Verdict, fail, ok, warn
 from sandboxd.doctor.readers import Readers
@@ -47,8 +48,14 @@ def traefik(readers: Readers) -> Verdict:
     try:
         readers.effects.certificate(readers.effects.edge, name)
     except OSError as error:
-        return fail(f"{host}:{port}: {error}", f"docker logs --tail 20 {TRAEFIK}; {_start(readers)}")
+        return fail(f"{host}:{port}: {error}", f"{_log(readers)}; {_start(readers)}")
     return ok(f"answers TLS on port {port}")
+
+
+def _log(readers: Readers) -> str:
+    if readers.config.wanted.tls_mode == "acme":
+        return f"tail -n 20 {acme.log(readers.config.state_dir)}"
+    return f"docker logs --tail 20 {TRAEFIK}"
 
 
 def _start(readers: Readers) -> str:

@@ -127,6 +127,11 @@ def test_a_failure_before_the_restart_is_not_one_after_it(traefik: MakeTraefik) 
     assert waited(made) == "" and made.restarts == 1
 
 
+def test_a_failure_while_it_is_stopped_is_not_one_after_it(traefik: MakeTraefik) -> None:
+    made = traefik(starts, fails, nothing, starts, nothing, serves, restart=fails)
+    assert waited(made) == "" and made.restarts == 1
+
+
 def test_its_patience_ends(traefik: MakeTraefik) -> None:
     made = traefik(starts)
     assert "no failed order in" in waited(made, 0.05) and made.restarts == 0
@@ -141,7 +146,7 @@ def test_progress(traefik: MakeTraefik, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_no_secret_is_said(traefik: MakeTraefik, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "etc/traefik/secrets").mkdir(parents=True)
     (tmp_path / "etc/traefik/secrets/TOKEN").write_text("bad authentication\n")
-    reason = waited(traefik(starts, fails, fails, fails, restart=fails))
+    reason = waited(traefik(starts, fails, nothing, fails, nothing, restart=starts))
     assert "bad authentication" not in reason + capsys.readouterr().out and "***" in reason
 
 

@@ -69,6 +69,11 @@ def test_traefik_that_does_not_answer(
     check(edge.traefik(readers), "fail", "127.0.0.1:443: [Errno 111] Connection refused", remedy)
 
 
+def test_traefik_that_orders_certificates_has_a_log_of_its_own(readers: Readers, host: FakeHost) -> None:
+    host.served["127.0.0.1"] = ConnectionRefusedError(111, "Connection refused")
+    check(edge.traefik(with_wanted(readers, tls_mode="acme")), "fail", "refused", "acme/traefik.log; deploy again")
+
+
 def test_traefik_and_docker_that_do_not_answer(readers: Readers, host: FakeHost, world: World) -> None:
     host.served["127.0.0.1"] = ConnectionRefusedError(111, "Connection refused")
     world.engine.fail["container"] = down()
