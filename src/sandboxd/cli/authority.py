@@ -7,7 +7,7 @@ from hashlib import sha256
 from sandboxd.cli import place, printing
 from sandboxd.cli.exits import OK, CliError
 
-NONE = 'this host has no authority of its own: its TLS mode is not "internal", and clients know the issuer or you do'
+NONE = 'this host has no authority of its own: its TLS mode is not "internal"; see docs/certificates.md'
 
 
 def run(options: Namespace, config: str) -> int:
