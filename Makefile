@@ -21,6 +21,7 @@ deploy: $(READY) ## Make HOST=root@server DOMAIN=example.com (or, without HOST, 
 	@$(BIN)/pyinfra inventory.py deploy.py --yes --fail-percent 0 $(ARGS)
 	@$(MAKE) --no-print-directory verify
 	@$(BIN)/python -m tools.first_key
+	@$(BIN)/python -m tools.next_steps
 	@$(if $(TARGETS),,$(BIN)/python -m tools.demo)
 
 plan: $(READY) ## Show what `make deploy` would change, and change nothing

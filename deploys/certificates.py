@@ -10,7 +10,7 @@ from pathlib import Path
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from deploys.operations import place, secret, when
+from deploys.operations import place, secret, shown_when, when
 from deploys.preflight import settings
 from deploys.settings import SettingError, Settings
 
@@ -65,6 +65,17 @@ def serve() -> None:
         place("usr/local/lib/project-sandbox/internal-certificate", wanted, mode="755")
         command = f"{wanted.lib}/internal-certificate"
         when(name="Make the internal certificate", condition=f"{command} --check", commands=[command])
+
+
+@deploy("ACME")
+def issued() -> None:
+    """Wait until Traefik serves a certificate by ACME. It never repeats a first order that failed: the program does so
+    once, and else ends the deploy with what the order's error was.
+    """
+    wanted = settings()
+    if wanted.tls_mode == "acme":
+        command = f"{wanted.opt}/venv/bin/python -I -m sandboxd.issue {wanted.etc}/config.toml"
+        shown_when(name="Wait for the certificate", condition=f"{command} --check", command=command)
 
 
 def place_text(dest: str, text: str) -> None:

@@ -63,7 +63,7 @@ class Target:
             found = runpy.run_path(str(file)) if file.exists() else {}
             shown = found.get("__all__", [name for name in found if not name.startswith("_")])
             data |= {name: found[name] for name in shown if not isinstance(found[name], type(runpy))}
-        return load(data | self.settings)
+        return load(data | self.pyinfra_data())
 
     def ssh_config(self, control_path: str) -> str:
         """The host's block of an OpenSSH configuration; one connection is shared through `control_path`."""

@@ -6,9 +6,10 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from ipaddress import IPv4Address
 from typing import Any, cast
 
-from deploys.rules import TEMPLATE_NAME, check
+from deploys.rules import BY_ADDRESS, TEMPLATE_NAME, check
 from deploys.settings import IMAGE_KEYS, SettingError, Settings, Template
 
 # Data keys that are pyinfra's own: connection settings, and global arguments such as `_sudo`.
@@ -30,6 +31,7 @@ def load(data: Mapping[str, Any]) -> Settings:
     for key in known:
         if key not in values:
             raise SettingError(key, None, "missing; run from the project's root, where group_data/all.py is")
+    values["domain"] = _domain(values["domain"], str(data.get("ssh_hostname", "")))
     values["templates"] = _templates(values)
     settings = Settings(**values)
     check(settings)
@@ -75,6 +77,19 @@ def _typed(key: str, value: Any, kind: str) -> Any:
         if not isinstance(value, dict):
             raise SettingError(key, value, "use a dictionary")
     return value
+
+
+def _domain(given: str, address: str) -> str:
+    """The domain itself; for BY_ADDRESS the one that the service has for the host's IPv4 address."""
+    if given != BY_ADDRESS:
+        return given
+    try:
+        return f"{IPv4Address(address)}".replace(".", "-") + f".{BY_ADDRESS}"
+    except ValueError:
+        remedy = (
+            f"needs a host that is named by its IPv4 address, not {address!r}: use HOST=root@203.0.113.7, or a domain"
+        )
+        raise SettingError("domain", given, remedy) from None
 
 
 def _templates(values: Mapping[str, Any]) -> dict[str, Template]:

@@ -11,7 +11,10 @@ from typing import Any
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
+from pyinfra.api.host import Host
 from pyinfra.api.operation import OperationMeta
+from pyinfra.api.state import State
+from pyinfra.connectors.util import CommandOutput
 from pyinfra.facts.deb import DebPackages
 from pyinfra.operations import apt, files
 
@@ -137,3 +140,21 @@ def when(condition: str, commands: Sequence[str]) -> Commands:
     """Run `commands` when the shell command `condition`, which only reads, prints anything."""
     if host.get_fact(facts.Output, command_line=condition):
         yield from commands
+
+
+class Shown(StringCommand):
+    """A command that takes long, and whose output is shown line by line as it comes."""
+
+    def execute(self, state: State, host: Host, connector_arguments: Any) -> tuple[bool, CommandOutput]:
+        connector_arguments.update(self.connector_arguments)
+        status, _ = host.run_shell_command(
+            self, print_output=True, print_input=state.print_input, **connector_arguments
+        )
+        return status, CommandOutput([])  # else pyinfra shows it once more when the command fails
+
+
+@operation()
+def shown_when(condition: str, command: str) -> Commands:
+    """Run `command`, and show what it prints, when the shell command `condition`, which only reads, prints anything."""
+    if host.get_fact(facts.Output, command_line=condition):
+        yield Shown(command)

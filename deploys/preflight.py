@@ -1,9 +1,11 @@
 """Everything that would make a deploy fail half-way, asked before the first change."""
 
+import os
+
 from pyinfra import host
 from pyinfra.api.exceptions import DeployError
 
-from deploys import facts
+from deploys import acme, facts
 from deploys.loading import load
 from deploys.settings import Settings
 
@@ -62,6 +64,8 @@ def absent(wanted: Settings) -> list[str]:
 def check() -> None:
     """Stop before the first change when the settings or the host will not do. Raises DeployError."""
     wanted = settings()
+    if wanted.tls_mode == "acme":
+        acme.credentials(wanted, os.environ)
     found = problems(summary(), wanted) + absent(wanted)
     if found:
         raise DeployError(f"{host.name} cannot become a sandbox host:\n" + "\n".join(f"  - {line}" for line in found))

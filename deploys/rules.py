@@ -6,17 +6,21 @@ import ipaddress
 import re
 from pathlib import Path
 
+from deploys import acme
 from deploys.settings import IMAGE_KEYS, SettingError, Settings, Template
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 TEMPLATE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 DOMAIN = re.compile(r"(?=.{1,200}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+# A public DNS service whose names have an address in them, for hosts without a domain of their own.
+BY_ADDRESS = "sslip.io"
 DURATION = re.compile(r"[1-9][0-9]*[smhd]")
 SIZE = re.compile(r"[1-9][0-9]*([kmgKMG][bB]?)")
 IMAGE = re.compile(
     r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
 )
 URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/+-]*)?")
+RESOLVER = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+")
 SCHEDULE = re.compile(r"(@hourly|@daily|\S+ \S+ \S+ \S+ \S+)")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -93,16 +97,36 @@ def _check_tls(settings: Settings) -> None:
         for key in ("tls_certificate", "tls_key"):
             _readable(key, getattr(settings, key), "tls_mode 'files' needs this PEM file on the workstation")
     if settings.tls_mode == "acme":
-        _matches("acme_email", settings.acme_email, EMAIL, "tls_mode 'acme' needs the e-mail of the account")
-        if not re.fullmatch(r"[a-z0-9]+", settings.acme_dns_provider):
-            remedy = "name one of Traefik's DNS providers, such as 'cloudflare' or 'rfc2136'"
-            raise SettingError("acme_dns_provider", settings.acme_dns_provider, remedy)
-        if not settings.acme_server.startswith("https://") or not URL.fullmatch(settings.acme_server):
-            raise SettingError("acme_server", settings.acme_server, "use the https:// address of the ACME directory")
-        _readable("acme_credentials", settings.acme_credentials, "needs a file of NAME=value lines on the workstation")
+        _check_acme(settings)
     for path in settings.extra_ca_certificates:
         if not Path(path).expanduser().exists():
             raise SettingError("extra_ca_certificates", path, "there is no such file or directory on the workstation")
+
+
+def _check_acme(settings: Settings) -> None:
+    _matches("acme_email", settings.acme_email, EMAIL, "tls_mode 'acme' needs the e-mail of the account")
+    if not re.fullmatch(r"[a-z0-9]+", settings.acme_dns_provider):
+        remedy = "name one of Traefik's DNS providers, such as 'cloudflare' or 'rfc2136'"
+        raise SettingError("acme_dns_provider", settings.acme_dns_provider, remedy)
+    if settings.acme_server not in acme.SERVERS and not re.fullmatch(f"(?=https:){URL.pattern}", settings.acme_server):
+        remedy = "use 'production' or 'staging' of Let's Encrypt, or the https:// address of another ACME directory"
+        raise SettingError("acme_server", settings.acme_server, remedy)
+    if not settings.acme_credentials:
+        remedy = "name a file of NAME=value lines, or environment variables, with the DNS provider's credentials"
+        raise SettingError("acme_credentials", [], remedy)
+    for entry in settings.acme_credentials:
+        if not acme.VARIABLE.fullmatch(entry):
+            remedy = "there is no such file of NAME=value lines on the workstation; for a variable write its NAME"
+            _readable("acme_credentials", entry, remedy)
+    for resolver in settings.acme_resolvers:
+        _matches(
+            "acme_resolvers", resolver, RESOLVER, "use addresses of DNS servers, such as '1.1.1.1' or '10.0.0.1:5353'"
+        )
+    if settings.domain.endswith(f".{BY_ADDRESS}"):
+        remedy = (
+            f"names of {BY_ADDRESS} take no record, so no wildcard certificate: use tls_mode 'internal', or a domain"
+        )
+        raise SettingError("tls_mode", "acme", remedy)
 
 
 def _check_docker(settings: Settings) -> None:

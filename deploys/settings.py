@@ -58,8 +58,9 @@ class Settings:
     tls_key: str
     acme_email: str
     acme_dns_provider: str
-    acme_credentials: str
+    acme_credentials: tuple[str, ...]
     acme_server: str
+    acme_resolvers: tuple[str, ...]
     extra_ca_certificates: tuple[str, ...]
     docker_source: str
     docker_apt_uri: str

@@ -10,7 +10,9 @@ Override a value in `hosts.toml`, in a group_data file of your own, or with `mak
 project = "flourisha"
 
 # Sandboxes are served at https://qa-<id>.<domain> and https://<port>-<id>.<domain>; the API at https://api.<domain>.
-# Point a wildcard record `*.<domain>` at the host. There is no default: a real host must name its own.
+# Point a wildcard record `*.<domain>` at the host. There is no default: a real host must name its own. Or "sslip.io",
+# for a host that is named by its IPv4 address: a name such as 203-0-113-7.sslip.io, known to that public DNS service.
+# docs/certificates.md tells more about names and certificates.
 domain = ""
 
 # The port inside a sandbox that https://qa-<id>.<domain> shows.
@@ -21,23 +23,30 @@ default_port = 8000
 # Where the certificate for `*.<domain>` comes from:
 #   "internal"  a certificate authority made on the host, for labs and private networks (clients must trust it)
 #   "files"     tls_certificate and tls_key, files on the workstation
-#   "acme"      Let's Encrypt by DNS-01, through one of Traefik's DNS providers
+#   "acme"      Let's Encrypt, or another ACME server, by DNS-01 through one of Traefik's DNS providers
 tls_mode = "internal"
 
 # For "files": PEM files on the workstation; the certificate with its chain.
 tls_certificate = ""
 tls_key = ""
 
-# For "acme": the account's e-mail, Traefik's name of the DNS provider, and the file on the workstation, of NAME=value
-# lines, that holds the provider's credentials. They are written to the host with mode 0600 and appear in no plan.
+# For "acme": the account's e-mail, Traefik's name of the DNS provider, and where the provider's credentials are: each
+# entry is a file on the workstation, of NAME=value lines, or the NAME of an environment variable of the workstation.
+# They are written to the host with mode 0600, and appear in no plan, no log and no `docker inspect`. The value of a
+# NAME that ends in _FILE is a file on the workstation; its content is written to the host.
 acme_email = ""
 acme_dns_provider = ""
-acme_credentials = ""
-# The directory of the certificate authority. Take the staging one first: the production one limits failures.
-acme_server = "https://acme-v02.api.letsencrypt.org/directory"
+acme_credentials: list[str] = []
+# Let's Encrypt's "production" or its "staging", or the https:// directory of another server, whose authority, if it is
+# a private one, belongs into extra_ca_certificates. Take "staging" first: production limits failures. A change gets a
+# new certificate.
+acme_server = "production"
+# DNS servers, such as "1.1.1.1", to ask for the zone and the record of the challenge, instead of the zone's own name
+# servers. Needed where the host cannot ask those: behind a firewall, or for a zone that few servers know.
+acme_resolvers: list[str] = []
 
-# Further certificate authorities that the host and its sandboxes trust: PEM files (*.crt) on the workstation, or
-# directories of them. Needed behind a proxy that inspects TLS.
+# Further certificate authorities that the host, Traefik's orders and its sandboxes trust: PEM files (*.crt) on the
+# workstation, or directories of them. Needed behind a proxy that inspects TLS, and with a private ACME server.
 extra_ca_certificates: list[str] = []
 
 # --- Docker ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import shlex
 import ssl
 import subprocess
@@ -19,6 +20,8 @@ import httpx
 
 from deploys.hosts import Target
 from deploys.settings import Settings
+
+PEM = "-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?"
 
 
 class RemoteError(Exception):
@@ -82,13 +85,25 @@ class Remote:
         self.ssh_config.write_text(target.ssh_config(f"{self._directory.name}/%C"))
 
     def authority(self) -> Path | None:
-        """The authority of the host's internal certificate, as a file here; None when the system's own are right."""
-        if self.settings.tls_mode != "internal":
+        """Whom to trust beside the system's own: the authority of the internal certificate, or the issuer of one by an
+        ACME server that is no public authority; as a file here. None when the system's own are right.
+        """
+        wanted = self.settings
+        if wanted.tls_mode == "files" or (wanted.tls_mode == "acme" and wanted.acme_server == "production"):
             return None
         if self._ca is None:
+            served = f"openssl s_client -connect 127.0.0.1:443 -servername api.{wanted.domain} -showcerts 2>/dev/null"
+            read = "docker-sandbox ca" if wanted.tls_mode == "internal" else served
             self._ca = Path(self._directory.name) / "ca.pem"
-            self._ca.write_text(self.out(f"cat {self.settings.etc}/ca/ca.pem") + "\n")
+            self._ca.write_text(re.findall(PEM, self.out(read), re.DOTALL)[-1])
         return self._ca
+
+    def trust(self) -> ssl.SSLContext:
+        """What checks the host's certificate."""
+        authority = self.authority()
+        context = ssl.create_default_context(cafile=str(authority) if authority else None)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the issuer that is served is an intermediate one
+        return context
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         """An HTTP request to a name of the host's domain, sent to the host's own address, whatever DNS says.
@@ -97,8 +112,7 @@ class Remote:
         """
         wanted = httpx.URL(url)
         headers = {"Host": wanted.netloc.decode(), **options.pop("headers", {})}
-        authority = self.authority() if wanted.scheme == "https" else None
-        context = ssl.create_default_context(cafile=str(authority) if authority else None)
+        context = self.trust() if wanted.scheme == "https" else ssl.create_default_context()
         with httpx.Client(verify=context, trust_env=False, timeout=options.pop("timeout", 30)) as client:
             return client.request(
                 method,

@@ -60,8 +60,7 @@ class Target:
         self.machine, self.sandbox = machine, sandbox
         self.url, self.token = sandbox.url(AGENT), sandbox.token()
         self.api, self.key = f"https://api.{machine.settings.domain}", {"X-API-KEY": key}
-        authority = machine.authority()
-        self._tls = ssl.create_default_context(cafile=str(authority) if authority else None)
+        self._tls = machine.trust()
 
     @contextmanager
     def connection(self, url: str) -> Iterator[ssl.SSLSocket]:

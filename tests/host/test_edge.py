@@ -45,8 +45,7 @@ def test_http_is_redirected_to_https(machine: Machine) -> None:
 def test_the_certificate_is_for_all_names_of_the_domain(machine: Machine) -> None:
     """The chain is checked against the authority, and the name against the certificate, as every client does it."""
     domain = machine.settings.domain
-    authority = machine.authority()
-    context = ssl.create_default_context(cafile=str(authority) if authority else None)
+    context = machine.trust()
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     for name in (f"qa-{NOBODY}.{domain}", f"5173-{NOBODY}.{domain}", f"api.{domain}"):
         with (

@@ -64,6 +64,8 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"find /usr/local/share/ca-certificates/\S+ -newer .*", ["/usr/local/share/ca-certificates"]),
     (r"\S+/internal-certificate --check", ["no authority", "no certificate"]),
     (r"find /etc/traefik/certs -name wildcard\.pem -newer .*", []),
+    (r"find /etc/traefik/secrets -type f.*", []),
+    (r"\S+/bin/python -I -m sandboxd\.issue \S+ --check", ["nothing is served: [Errno 111] Connection refused"]),
     (r"ls -A \S+/build", []),
     (r"haproxy -c -q .*", []),
     (r"started=.* find /etc/haproxy/haproxy.cfg .*", ["/etc/haproxy/haproxy.cfg"]),

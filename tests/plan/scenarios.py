@@ -11,15 +11,18 @@ from tests.plan.scenario import Scenario
 DOMAIN = "sandbox.example.com"
 # Files that a setting may name on the workstation, made anew for each run. What is marked SECRET may be seen nowhere.
 DNS_TOKEN = "SECRET-dns-api-token"
+TSIG = "SECRETtsigkey"
+KEY_FILE = "SECRETkeyfile"
 TLS_KEY = "SECRETprivatekey"
 FILES = {
     "dns.env": f"# the provider's credentials\nCLOUDFLARE_DNS_API_TOKEN={DNS_TOKEN}\n",
+    "dns.key": f"{KEY_FILE}\nof two lines\n",
     "wildcard.pem": "-----BEGIN CERTIFICATE-----\nd2lsZGNhcmQ=\n-----END CERTIFICATE-----\n",
     "wildcard.key": f"-----BEGIN PRIVATE KEY-----\n{TLS_KEY}\n-----END PRIVATE KEY-----\n",
     "office-ca.crt": "-----BEGIN CERTIFICATE-----\nb2ZmaWNl\n-----END CERTIFICATE-----\n",
     "docker.asc": "-----BEGIN PGP PUBLIC KEY BLOCK-----\n",
 }
-SECRETS = (DNS_TOKEN, TLS_KEY)
+SECRETS = (DNS_TOKEN, TSIG, KEY_FILE, TLS_KEY)
 
 ONE_TEMPLATE: dict[str, Any] = {"base": {}}
 SEVERAL_TEMPLATES: dict[str, Any] = {
@@ -41,6 +44,15 @@ ACME = {
     "acme_dns_provider": "cloudflare",
     "acme_credentials": "dns.env",
 }
+# A server and a zone of one's own; what the provider needs is in the environment.
+ACME_PRIVATE = {
+    **ACME,
+    "acme_dns_provider": "rfc2136",
+    "acme_credentials": ["RFC2136_TSIG_SECRET", "RFC2136_TSIG_FILE"],
+    "acme_server": "https://ca.internal.example:14000/dir",
+    "acme_resolvers": ["10.0.0.53", "10.0.1.53:5353"],
+    "extra_ca_certificates": ["office-ca.crt"],
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,8 @@ class Case:
     summary: dict[str, str] = field(default_factory=dict)
     # Connection data such as `_sudo`, which the inventory adds.
     connection: dict[str, Any] = field(default_factory=dict)
+    # Variables of the workstation; those that name a file are given the file's name in FILES.
+    environment: dict[str, str] = field(default_factory=dict)
 
     def data(self, folder: Path) -> dict[str, Any]:
         """The host's data, with the files of FILES written to `folder`."""
@@ -67,7 +81,15 @@ class Case:
         return {"domain": DOMAIN} | {key: located(value) for key, value in self.settings.items()} | self.connection
 
     def scenario(self, folder: Path, *arguments: str) -> Scenario:
-        return Scenario({"box": self.data(folder)}, {"box": self.summary}, arguments=arguments or ("--yes",))
+        environment = {
+            name: str(folder / value) if value in FILES else value for name, value in self.environment.items()
+        }
+        return Scenario(
+            {"box": self.data(folder)},
+            {"box": self.summary},
+            environment=environment,
+            arguments=arguments or ("--yes",),
+        )
 
 
 MINIMAL = {
@@ -123,6 +145,12 @@ CASES = {
         ),
         Case("docker-repository", "The engine from Docker's own apt repository", {"docker_source": "docker"}),
         Case("tls-acme", "A certificate from Let's Encrypt by DNS-01", ACME),
+        Case(
+            "tls-acme-private",
+            "A certificate from an ACME server of one's own, with credentials from the environment",
+            ACME_PRIVATE,
+            environment={"RFC2136_TSIG_SECRET": TSIG, "RFC2136_TSIG_FILE": "dns.key"},
+        ),
         Case(
             "tls-files",
             "A certificate given as files",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import subprocess
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,7 +104,7 @@ def test_every_step_has_a_name_of_its_own(case: Case) -> None:
         pytest.param(("--dry", "--debug-operations"), id="operations"),
     ],
 )
-@pytest.mark.parametrize("name", ["tls-acme", "tls-files"])
+@pytest.mark.parametrize("name", ["tls-acme", "tls-acme-private", "tls-files"])
 def test_no_secret_is_shown_or_run(
     name: str, arguments: tuple[str, ...], make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -118,9 +120,53 @@ def test_no_secret_is_shown_or_run(
 
 
 def test_secrets_are_written_to_files_that_only_root_reads() -> None:
-    for name, file in (("tls-acme", "CLOUDFLARE_DNS_API_TOKEN"), ("tls-files", "wildcard.key")):
+    for name, file in (
+        ("tls-acme", "CLOUDFLARE_DNS_API_TOKEN"),
+        ("tls-acme-private", "RFC2136_TSIG_SECRET"),
+        ("tls-acme-private", "RFC2136_TSIG_FILE"),
+        ("tls-files", "wildcard.key"),
+    ):
         (commands,) = [step.commands for step in planned(name).steps if step.name.endswith(file)]
         assert any(re.search(r"\bchmod 600\b|\bumask 077\b", command) for command in commands), commands
+
+
+def test_traefik_is_told_where_its_secrets_are() -> None:
+    """`docker inspect` shows the options: the names of files, and no value."""
+    (commands,) = [step.commands for step in planned("tls-acme-private").steps if step.name == "Traefik | Run Traefik"]
+    words = shlex.split(commands[-1])
+    given = [words[number + 1] for number, word in enumerate(words) if word == "--env"]
+    assert given[1:] == [
+        "RFC2136_TSIG_SECRET_FILE=/etc/traefik/secrets/RFC2136_TSIG_SECRET",
+        "RFC2136_TSIG_FILE=/etc/traefik/secrets/RFC2136_TSIG_FILE",
+    ]
+
+
+def run_of_traefik(name: str, changes: dict[str, Any], make_plan: MakePlan, folder: Path) -> str:
+    case = CASES[name]
+    changed = replace(case, settings={**case.settings, **changes})
+    plan = make_plan(changed.scenario(folder))
+    assert plan.status == 0, plan.output
+    (commands,) = [step.commands for step in plan.steps if step.name == "Traefik | Run Traefik"]
+    return commands[-1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"acme_server": "staging"},
+        {"acme_email": "other@example.com"},
+        {"acme_resolvers": ["1.1.1.1"]},
+        {"extra_ca_certificates": ["office-ca.crt"]},
+        {"domain": "other.example.com"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_traefik_reads_at_its_start_starts_it_anew(
+    changes: dict[str, Any], make_plan: MakePlan, tmp_path: Path
+) -> None:
+    before = run_of_traefik("tls-acme", {}, make_plan, tmp_path)
+    assert run_of_traefik("tls-acme", {}, make_plan, tmp_path) == before
+    assert run_of_traefik("tls-acme", changes, make_plan, tmp_path) != before
 
 
 def test_a_dry_run_changes_nothing(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> None:

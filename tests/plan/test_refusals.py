@@ -35,6 +35,11 @@ WRONG = [
     Wrong("absent file", ("acme_credentials", "'/none'", "NAME=value"), {**ACME, "acme_credentials": "/none"}),
     Wrong("no PEM", ("extra_ca_certificates", "pyproject.toml", "PEM"), {"extra_ca_certificates": ["pyproject.toml"]}),
     Wrong("bad line", ("acme_credentials", "line 1", "not NAME=value"), {**ACME, "acme_credentials": "pyproject.toml"}),
+    Wrong(
+        "absent variable",
+        ("acme_credentials", "'DNS_TOKEN'", "export it"),
+        {**ACME, "acme_credentials": ["DNS_TOKEN"]},
+    ),
     Wrong("absent user", ("skills_users", "'grace'", "create it"), {"skills_users": ["grace"]}),
     Wrong("Ubuntu", ("operating system", "'ubuntu noble'", "Debian 12"), summary={"os": "ubuntu", "suite": "noble"}),
     Wrong("Debian 11", ("operating system", "'debian bullseye'", "Debian 12"), summary={"suite": "bullseye"}),

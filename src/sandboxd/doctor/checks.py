@@ -1,6 +1,6 @@
 """The list of all checks, in the order of what needs what."""
 
-from sandboxd.doctor import edge, engine, host
+from sandboxd.doctor import acme, edge, engine, host, names
 from sandboxd.doctor.findings import Check
 from sandboxd.doctor.probe import Probe
 
@@ -23,7 +23,8 @@ LOOKS = (
     Check("traefik", edge.traefik),
     Check("certificate", edge.certificate, ("traefik",)),
     Check("certificate-life", edge.certificate_life, ("traefik",)),
-    Check("dns", edge.dns),
+    Check("acme", acme.orders, ("traefik",)),
+    Check("dns", names.dns),
     Check("disk-engine", host.disk_of_engine, ("engine",)),
     Check("disk-state", host.disk_of_state),
     Check("memory", host.memory),

@@ -1,34 +1,20 @@
-"""Checks of the way from outside to a sandbox: gateway, routes, Traefik, its certificate, and DNS."""
+"""Checks of the way from outside to a sandbox: gateway, routes, Traefik and its certificate."""
 
-import ipaddress
-import json
 import secrets
-import ssl
-from dataclasses import dataclass
 
-from sandboxd.doctor.effects import Output
+from sandboxd.doctor import acme
+from sandboxd.doctor.certificates import DAY_S, served
 from sandboxd.doctor.findings import DEPLOY, Verdict, fail, ok, warn
 from sandboxd.doctor.readers import Readers
 from sandboxd.errors import GatewayError, SandboxdError
 
 TRAEFIK = "traefik"
 SOON_DAYS = 14
-DAY_S = 86400
 CERTIFICATE_REMEDIES = {
     "internal": f"{DEPLOY}; it makes a new one",
     "files": "put a new certificate where the setting tls_certificate points, and deploy again",
-    "acme": "docker logs traefik | grep -i acme; mend the credentials, deploy again, then docker restart traefik",
+    "acme": "the finding acme says why; mend that, and deploy again",
 }
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """Times in Unix seconds."""
-
-    subject: str
-    names: tuple[str, ...]
-    not_before: float
-    not_after: float
 
 
 def gateway(readers: Readers) -> Verdict:
@@ -62,8 +48,14 @@ def traefik(readers: Readers) -> Verdict:
     try:
         readers.effects.certificate(readers.effects.edge, name)
     except OSError as error:
-        return fail(f"{host}:{port}: {error}", f"docker logs --tail 20 {TRAEFIK}; {_start(readers)}")
+        return fail(f"{host}:{port}: {error}", f"{_log(readers)}; {_start(readers)}")
     return ok(f"answers TLS on port {port}")
+
+
+def _log(readers: Readers) -> str:
+    if readers.config.wanted.tls_mode == "acme":
+        return f"tail -n 20 {acme.log(readers.config.state_dir)}"
+    return f"docker logs --tail 20 {TRAEFIK}"
 
 
 def _start(readers: Readers) -> str:
@@ -76,7 +68,7 @@ def _start(readers: Readers) -> str:
 
 def certificate(readers: Readers) -> Verdict:
     wanted = f"*.{readers.config.domain}"
-    found = _served(readers)
+    found = served(readers.effects, readers.config.domain)
     remedy = CERTIFICATE_REMEDIES[readers.config.wanted.tls_mode]
     if wanted not in found.names:
         return fail(f"{found.subject}: for {', '.join(found.names) or 'no name'}, not for {wanted}", remedy)
@@ -84,9 +76,9 @@ def certificate(readers: Readers) -> Verdict:
 
 
 def certificate_life(readers: Readers) -> Verdict:
-    found, now = _served(readers), readers.effects.now()
+    found, now = served(readers.effects, readers.config.domain), readers.effects.now()
     remedy = CERTIFICATE_REMEDIES[readers.config.wanted.tls_mode]
-    days = (found.not_after - now) / DAY_S
+    days = found.days_left(now)
     if now < found.not_before:
         return fail(
             f"holds only in {(found.not_before - now) / DAY_S:.1f} days: is the clock right?",
@@ -94,65 +86,5 @@ def certificate_life(readers: Readers) -> Verdict:
         )
     if days <= 0:
         return fail(f"ended {-days:.0f} days ago", remedy)
-    seen = f"ends in {days:.0f} days"
+    seen = f"ends in {days:.0f} days; issued by {found.issuer}"
     return warn(seen, remedy) if days < SOON_DAYS else ok(seen)
-
-
-def _served(readers: Readers) -> Certificate:
-    """What Traefik serves for a sandbox, whoever signed it. Raises OSError."""
-    der = readers.effects.certificate(readers.effects.edge, f"qa-{secrets.token_hex(6)}.{readers.config.domain}")
-    options = ["-noout", "-subject", "-startdate", "-enddate", "-ext", "subjectAltName"]
-    done = readers.effects.run(["openssl", "x509", "-inform", "DER", *options], der)
-    if done.code != 0:
-        raise OSError(f"openssl does not read the certificate: {done.text.strip()}")
-    return parse_certificate(done.text)
-
-
-def parse_certificate(text: str) -> Certificate:
-    """From what `openssl x509 -subject -startdate -enddate -ext subjectAltName` prints."""
-    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith(" "))
-    names = [word.strip() for line in text.splitlines() if line.startswith(" ") for word in line.split(",")]
-    return Certificate(
-        subject=values.get("subject", "").strip(),
-        names=tuple(name.removeprefix("DNS:").lower() for name in names if name.startswith("DNS:")),
-        not_before=ssl.cert_time_to_seconds(values["notBefore"]),
-        not_after=ssl.cert_time_to_seconds(values["notAfter"]),
-    )
-
-
-def dns(readers: Readers) -> Verdict:
-    """A name below the domain leads here: to an address of this host, or to one where the same certificate answers."""
-    name = f"doctor-{secrets.token_hex(4)}.{readers.config.domain}"
-    remedy = f"point a wildcard record *.{readers.config.domain} at this host; look with: getent ahosts {name}"
-    found = addresses(readers.effects.run(["getent", "ahosts", name]))
-    if not found:
-        return warn(f"{name} has no address", remedy)
-    here = own_addresses(readers.effects.run(["ip", "-json", "address"]))
-    foreign = [address for address in found if not _leads_here(readers, address, name, here)]
-    if foreign:
-        return warn(f"{name} is {', '.join(foreign)}, where this host does not answer", remedy)
-    return ok(f"{name} is {', '.join(found)}")
-
-
-def _leads_here(readers: Readers, address: str, name: str, here: set[str]) -> bool:
-    if ipaddress.ip_address(address).is_loopback:
-        return False  # each client would be led to itself
-    if address in here:
-        return True
-    served, edge = readers.effects.certificate, readers.effects.edge
-    try:  # behind a translated address no interface has it, but the same certificate answers there
-        return served((address, edge[1]), name) == served(edge, name)
-    except OSError:
-        return False
-
-
-def addresses(output: Output) -> list[str]:
-    """Of `getent ahosts`: each address once, in order."""
-    lines = output.text.splitlines() if output.code == 0 else []
-    return list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
-
-
-def own_addresses(output: Output) -> set[str]:
-    """Of `ip -json address`."""
-    links = json.loads(output.text) if output.code == 0 else []
-    return {one["local"] for link in links for one in link.get("addr_info", ()) if "local" in one}

@@ -101,6 +101,14 @@ def test_settings_from_the_command_line_reach_the_deploy() -> None:
     assert (settings.domain, settings.pool_size, settings.unattended_upgrades) == ("example.com", 1, False)
 
 
+def test_the_domain_by_address_is_that_of_each_host() -> None:
+    one, two = named(HOST="203.0.113.7 admin@203.0.113.8:2222", DOMAIN="sslip.io")
+    assert one.load_settings().domain == "203-0-113-7.sslip.io"
+    assert two.load_settings().domain == "203-0-113-8.sslip.io"
+    with pytest.raises(SettingError, match=r"domain = 'sslip.io': needs a host .* not 'box'"):
+        only(HOST="box", DOMAIN="sslip.io").load_settings()
+
+
 def test_a_host_without_domain_is_refused() -> None:
     with pytest.raises(SettingError, match=r"domain = ''.*DOMAIN=example.com"):
         only(HOST="root@203.0.113.7").load_settings()

@@ -162,3 +162,15 @@ def test_two_templates_cannot_share_an_image(data: dict[str, Any]) -> None:
         {**data, "templates": {"base": {}, "more": {"image": "flourisha-sandbox", "apt_packages": ["tree"]}}}
     )
     assert "an image name of its own" in message
+
+
+def test_a_domain_by_address(data: dict[str, Any]) -> None:
+    assert load({**data, "domain": "sslip.io", "ssh_hostname": "203.0.113.7"}).domain == "203-0-113-7.sslip.io"
+    assert load({**data, "ssh_hostname": "203.0.113.7"}).domain == data["domain"]
+
+
+@pytest.mark.parametrize("address", ["box.example.com", "2001:db8::7", ""])
+def test_a_domain_by_address_needs_an_address(address: str, data: dict[str, Any]) -> None:
+    message = refusal({**data, "domain": "sslip.io", "ssh_hostname": address})
+    assert message.startswith(f"domain = 'sslip.io': needs a host that is named by its IPv4 address, not {address!r}")
+    assert "HOST=root@203.0.113.7" in message

@@ -150,7 +150,15 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("sysctls", ["vm.swappiness"], "use a dictionary"),
 ]
 # These stand between other settings: tested below.
-ELSEWHERE = {"tls_certificate", "tls_key", "acme_email", "acme_dns_provider", "acme_credentials", "acme_server"}
+ELSEWHERE = {
+    "tls_certificate",
+    "tls_key",
+    "acme_email",
+    "acme_dns_provider",
+    "acme_credentials",
+    "acme_server",
+    "acme_resolvers",
+}
 
 
 @pytest.mark.parametrize(("key", "value", "remedy"), REFUSED, ids=lambda value: str(value)[:30])
@@ -200,10 +208,15 @@ def test_tls_files_are_on_the_workstation(missing: str, data: dict[str, Any], tm
         ("acme_email", "ops@example.com\nstorage: /etc/shadow", "the e-mail of the account"),
         ("acme_dns_provider", "", "such as 'cloudflare'"),
         ("acme_dns_provider", "Cloud Flare", "such as 'cloudflare'"),
-        ("acme_credentials", "", "NAME=value"),
+        ("acme_credentials", [], "environment variables"),
         ("acme_credentials", "/none", "NAME=value"),
+        ("acme_credentials", "lower_case", "for a variable write its NAME"),
+        ("acme_server", "", "'production' or 'staging'"),
+        ("acme_server", "Staging", "'production' or 'staging'"),
         ("acme_server", "http://example.com/dir", "https://"),
         ("acme_server", "https://example.com/ x: y", "https://"),
+        ("acme_resolvers", "1.1.1.1/32", "addresses of DNS servers"),
+        ("acme_resolvers", "1.1.1.1:53]", "addresses of DNS servers"),
     ],
 )
 def test_acme(key: str, value: str, remedy: str, data: dict[str, Any], tmp_path: Path) -> None:
@@ -214,6 +227,29 @@ def test_acme(key: str, value: str, remedy: str, data: dict[str, Any], tmp_path:
     message = refusal({**data, key: value})
     assert message.startswith(f"{key} = {value!r}: ")
     assert remedy in message
+
+
+ACME = {"tls_mode": "acme", "acme_email": "ops@example.com", "acme_dns_provider": "rfc2136"}
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "value"),
+    [
+        ("acme_server", "staging", "staging"),
+        ("acme_server", "https://ca.example.com:14000/dir", "https://ca.example.com:14000/dir"),
+        ("acme_resolvers", "1.1.1.1,[2606:4700::1111]:53", ("1.1.1.1", "[2606:4700::1111]:53")),
+        ("acme_resolvers", ["ns1.example.com:5353"], ("ns1.example.com:5353",)),
+        ("acme_credentials", "DNS_TOKEN,DNS_USER", ("DNS_TOKEN", "DNS_USER")),
+    ],
+)
+def test_acme_accepted(key: str, given: Any, value: Any, data: dict[str, Any]) -> None:
+    """Whether variables are set is asked by a deploy alone: `make verify` needs none of them."""
+    assert getattr(load({**data, **ACME, "acme_credentials": ["DNS_TOKEN"], key: given}), key) == value
+
+
+def test_names_by_address_have_no_certificate_by_acme(data: dict[str, Any]) -> None:
+    by_address = {"domain": "sslip.io", "ssh_hostname": "203.0.113.7", "acme_credentials": ["DNS_TOKEN"]}
+    assert "tls_mode = 'acme': names of sslip.io take no record" in refusal({**data, **ACME, **by_address})
 
 
 def test_keys_of_another_tls_mode_do_not_matter(data: dict[str, Any]) -> None:

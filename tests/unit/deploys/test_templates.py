@@ -160,6 +160,7 @@ def test_the_wildcard_router(case: str) -> None:
         ("default", {}, True, False),
         ("tls-files", {}, True, False),
         ("tls-acme", {"certResolver": "acme", "domains": [{"main": f"*.{DOMAIN}"}]}, False, True),
+        ("tls-acme-private", {"certResolver": "acme", "domains": [{"main": f"*.{DOMAIN}"}]}, False, True),
     ],
 )
 def test_tls_modes(case: str, router: dict[str, Any], certificates: bool, resolver: bool) -> None:
@@ -171,7 +172,35 @@ def test_tls_modes(case: str, router: dict[str, Any], certificates: bool, resolv
     if resolver:
         acme = static["certificatesResolvers"]["acme"]["acme"]
         assert acme["email"] == CASES[case].settings["acme_email"]
-        assert acme["dnsChallenge"] == {"provider": "cloudflare"}
+
+
+@pytest.mark.parametrize(
+    ("case", "server", "store", "challenge"),
+    [
+        (
+            "tls-acme",
+            "https://acme-v02.api.letsencrypt.org/directory",
+            f"/acme/production-{DOMAIN}.json",
+            {"provider": "cloudflare"},
+        ),
+        (
+            "tls-acme-private",
+            "https://ca.internal.example:14000/dir",
+            f"/acme/c6af55ce-{DOMAIN}.json",
+            {
+                "provider": "rfc2136",
+                "resolvers": ["10.0.0.53", "10.0.1.53:5353"],
+                "propagation": {"disableANSChecks": True, "requireAllRNS": True},
+            },
+        ),
+    ],
+)
+def test_orders(case: str, server: str, store: str, challenge: dict[str, Any]) -> None:
+    static = yaml.safe_load(one("etc/traefik/traefik.yml", case))
+    acme = static["certificatesResolvers"]["acme"]["acme"]
+    assert (acme["caServer"], acme["storage"], acme["dnsChallenge"]) == (server, store, challenge)
+    assert static["log"]["filePath"] == "/acme/traefik.log", "where doctor and the deploy look"
+    assert "filePath" not in yaml.safe_load(one("etc/traefik/traefik.yml", "default"))["log"]
 
 
 def test_traefik_has_no_docker_provider_and_writes_without_a_limit() -> None:

@@ -80,6 +80,7 @@ VERBS = {
     "pool status": verb(0),
     "pool drain": verb(0, "--template"),
     "pool resize": verb(1, "--template"),
+    "ca": verb(0),
     "cleanup": verb(0, "--older-than"),
     "routes status": verb(0),
     "routes sync": verb(0),
@@ -90,7 +91,8 @@ VERBS = {
     "doctor": verb(0, "", "--no-probe"),
 }
 NOUNS = {name.split()[0] for name in VERBS if " " in name}
-FOR_PEOPLE = {"shell"}  # wants a terminal, which agents have none of
+# `shell` wants a terminal, which agents have none of; `ca` is for those who set up clients.
+FOR_PEOPLE = {"shell", "ca"}
 
 
 def blocks(text: str, language: str) -> list[str]:

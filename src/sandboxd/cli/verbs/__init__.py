@@ -35,7 +35,7 @@ GROUPS = {
     "templates": ("snapshot", "template"),
     "volumes": ("volume",),
     "keys": ("key",),
-    "host": ("pool", "cleanup", "routes", "completion", "version"),
+    "host": ("pool", "cleanup", "routes", "ca", "completion", "version"),
 }
 # Marks a text as such before argparse sees it; no word of a command line can have it.
 AS_IT_IS = "\0"

@@ -37,6 +37,10 @@ def _routes(parser: Parser) -> None:
     json_flag(parser)
 
 
+def _ca(parser: Parser) -> None:
+    json_flag(parser)
+
+
 def _completion(parser: Parser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that reads the script")
 
@@ -90,6 +94,16 @@ VERBS = {
                 "manage", "Mends the gateway's routes from the ledger.", _routes, "  docker-sandbox routes sync"
             ),
         },
+    ),
+    "ca": Verb(
+        "authority",
+        """Prints the certificate of the host's own authority, which clients must trust, as PEM.
+
+With TLS mode "internal" only; other certificates come from authorities that clients know already.""",
+        _ca,
+        """\
+  docker-sandbox ca > sandbox-ca.pem
+  ssh root@HOST docker-sandbox ca | sudo tee /usr/local/share/ca-certificates/sandbox.crt >/dev/null""",
     ),
     "completion": Verb(
         "completion",

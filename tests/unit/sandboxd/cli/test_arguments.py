@@ -73,6 +73,7 @@ FLAGS = {
     "cleanup": {"--older-than", "--unknown", "--json"},
     "routes status": {"--quiet", "--json"},
     "routes sync": {"--quiet", "--json"},
+    "ca": {"--json"},
     "completion": set(),
     "version": {"--json"},
     "logs": {"--lines", "--follow", "--events", "--json"},

@@ -19,6 +19,7 @@ ADDRESS = "203.0.113.7"
 NOT_FOUND = Answer(502, b'{"sandboxId":"x","message":"The sandbox was not found","code":502}')
 CERTIFICATE = """\
 subject=CN=*.example.com
+issuer=CN=acme internal CA
 notBefore=Jan 10 08:00:00 2027 GMT
 notAfter=Apr 15 08:00:00 2027 GMT
 X509v3 Subject Alternative Name:\x20
@@ -27,7 +28,12 @@ X509v3 Subject Alternative Name:\x20
 UNIT = "ActiveState=active\nSubState=running\nUnitFileState=enabled\nNeedDaemonReload=no\n"
 AHOSTS = f"{ADDRESS}    STREAM doctor.example.com\n{ADDRESS}    DGRAM\n{ADDRESS}    RAW\n"
 LINKS = json.dumps([{"ifname": "eth0", "addr_info": [{"family": "inet", "local": ADDRESS}]}, {"ifname": "down"}])
+ROUTES = {  # of `ip route get`
+    "-4": json.dumps([{"dst": "192.0.2.1", "gateway": "203.0.113.1", "dev": "eth0", "prefsrc": ADDRESS}]),
+    "-6": json.dumps([{"dst": "2001:db8::1", "dev": "eth0", "prefsrc": "2a01:4f8::7"}]),
+}
 FILES = {
+    "etc/resolv.conf": "# by hand\nnameserver 192.0.2.53\nnameserver ::1\noptions edns0\n",
     "proc/meminfo": "MemTotal:       16384000 kB\nMemFree:         1000 kB\nMemAvailable:   12288000 kB\n",
     "proc/swaps": "Filename\tType\tSize\tUsed\tPriority\n",
     "proc/sys/fs/inotify/max_user_instances": "8192\n",
@@ -58,6 +64,8 @@ class FakeHost:
             "openssl x509 ": Output(0, CERTIFICATE),
             "getent ahosts ": Output(0, AHOSTS),
             "ip -json address": Output(0, LINKS),
+            "ip -json -4 route get ": Output(0, ROUTES["-4"]),
+            "ip -json -6 route get ": Output(0, ROUTES["-6"]),
             "systemd-detect-virt ": Output(1, "none\n"),
             "timedatectl show ": Output(0, "yes\n"),
         }

@@ -1,20 +1,17 @@
 """Checks of the way in, healthy and not."""
 
-import json
-
 import pytest
 
 from sandboxd.doctor import edge
-from sandboxd.doctor.edge import Certificate, addresses, own_addresses, parse_certificate
 from sandboxd.doctor.effects import Answer, Output
 from sandboxd.doctor.readers import Readers
 from sandboxd.engine import Container
 from sandboxd.records import Claim
 from tests.unit.sandboxd.conftest import START, World, down
-from tests.unit.sandboxd.doctor.conftest import ADDRESS, CERTIFICATE, DAY_S, FakeHost, Look
+from tests.unit.sandboxd.doctor.conftest import CERTIFICATE, DAY_S, FakeHost, Look
 from tests.unit.sandboxd.doctor.test_engine import check, with_wanted
 
-ALL = (edge.gateway, edge.routes, edge.traefik, edge.certificate, edge.certificate_life, edge.dns)
+ALL = (edge.gateway, edge.routes, edge.traefik, edge.certificate, edge.certificate_life)
 
 
 @pytest.mark.parametrize("look", ALL)
@@ -72,6 +69,11 @@ def test_traefik_that_does_not_answer(
     check(edge.traefik(readers), "fail", "127.0.0.1:443: [Errno 111] Connection refused", remedy)
 
 
+def test_traefik_that_orders_certificates_has_a_log_of_its_own(readers: Readers, host: FakeHost) -> None:
+    host.served["127.0.0.1"] = ConnectionRefusedError(111, "Connection refused")
+    check(edge.traefik(with_wanted(readers, tls_mode="acme")), "fail", "refused", "acme/traefik.log; deploy again")
+
+
 def test_traefik_and_docker_that_do_not_answer(readers: Readers, host: FakeHost, world: World) -> None:
     host.served["127.0.0.1"] = ConnectionRefusedError(111, "Connection refused")
     world.engine.fail["container"] = down()
@@ -99,7 +101,7 @@ def test_a_certificate_for_the_domain_alone(readers: Readers, host: FakeHost) ->
 @pytest.mark.parametrize(
     ("days", "level", "seen"),
     [
-        (0, "ok", "ends in 90 days"),
+        (0, "ok", "ends in 90 days; issued by CN=acme internal CA"),
         (76, "ok", "ends in 14 days"),
         (77, "warn", "ends in 13 days"),
         (91, "fail", "ended 1 days ago"),
@@ -116,44 +118,3 @@ def test_a_certificate_that_openssl_does_not_read(readers: Readers, host: FakeHo
     host.outputs["openssl x509 "] = Output(1, "unable to load certificate\n")
     with pytest.raises(OSError, match="openssl does not read the certificate: unable to load certificate"):
         edge.certificate(readers)
-
-
-def test_what_openssl_prints() -> None:
-    assert parse_certificate(CERTIFICATE) == Certificate(
-        "CN=*.example.com", ("*.example.com", "example.com"), START - 5 * DAY_S, START + 90 * DAY_S
-    )
-
-
-def test_a_name_without_address(readers: Readers, host: FakeHost) -> None:
-    host.outputs["getent ahosts "] = Output(2, "")
-    check(edge.dns(readers), "warn", "has no address", "wildcard record *.example.com")
-
-
-def test_an_address_of_another_host(readers: Readers, host: FakeHost) -> None:
-    host.outputs["getent ahosts "] = Output(0, f"198.51.100.9 STREAM x\n{ADDRESS} STREAM x\n")
-    check(edge.dns(readers), "warn", "is 198.51.100.9, where this host does not answer", "wildcard record")
-    host.served["198.51.100.9"] = b"another certificate"
-    assert edge.dns(readers).level == "warn"
-
-
-def test_a_translated_address_where_this_host_answers(readers: Readers, host: FakeHost) -> None:
-    host.outputs["getent ahosts "] = Output(0, "198.51.100.9 STREAM x\n")
-    host.served["198.51.100.9"] = b"der"
-    assert edge.dns(readers).level == "ok"
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_a_name_that_leads_each_client_to_itself(readers: Readers, host: FakeHost, address: str) -> None:
-    host.outputs["getent ahosts "] = Output(0, f"{address} STREAM x\n")
-    assert edge.dns(readers).level == "warn"
-
-
-def test_tools_that_are_missing(readers: Readers, host: FakeHost) -> None:
-    missing = Output(127, "ip is not installed")
-    assert addresses(missing) == [] and own_addresses(missing) == set()
-
-
-def test_addresses_once_each() -> None:
-    assert addresses(Output(0, "1.2.3.4 STREAM a\n1.2.3.4 DGRAM\n::5 STREAM\n\n")) == ["1.2.3.4", "::5"]
-    links = [{"addr_info": [{"local": "1.2.3.4"}, {}]}, {}]
-    assert own_addresses(Output(0, json.dumps(links))) == {"1.2.3.4"}
