@@ -6,7 +6,7 @@ import secrets
 import ssl
 from dataclasses import dataclass
 
-from sandboxd.doctor.effects import Output
+from sandboxd.doctor.effects import Effects, Output
 from sandboxd.doctor.findings import DEPLOY, Verdict, fail, ok, warn
 from sandboxd.doctor.readers import Readers
 from sandboxd.errors import GatewayError, SandboxdError
@@ -99,10 +99,14 @@ def certificate_life(readers: Readers) -> Verdict:
 
 
 def _served(readers: Readers) -> Certificate:
+    return served(readers.effects, readers.config.domain)
+
+
+def served(effects: Effects, domain: str) -> Certificate:
     """What Traefik serves for a sandbox, whoever signed it. Raises OSError."""
-    der = readers.effects.certificate(readers.effects.edge, f"qa-{secrets.token_hex(6)}.{readers.config.domain}")
+    der = effects.certificate(effects.edge, f"qa-{secrets.token_hex(6)}.{domain}")
     options = ["-noout", "-subject", "-startdate", "-enddate", "-ext", "subjectAltName"]
-    done = readers.effects.run(["openssl", "x509", "-inform", "DER", *options], der)
+    done = effects.run(["openssl", "x509", "-inform", "DER", *options], der)
     if done.code != 0:
         raise OSError(f"openssl does not read the certificate: {done.text.strip()}")
     return parse_certificate(done.text)
