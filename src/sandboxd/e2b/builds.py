@@ -109,9 +109,8 @@ class Builds:
 
     def _run(self, build: Build, base: str, text: str, files: list[str]) -> None:
         try:
-            acted = acting(current().actor)  # the request that began it is over
             with (
-                acted,
+                acting(current().actor),  # of the request that began it, and may be over by now
                 tempfile.NamedTemporaryFile(dir=self._files.parent, prefix="context-", suffix=".tar") as context,
             ):
                 self._pack(context, text, files)
