@@ -88,6 +88,8 @@ VERBS = {
     "logs": verb(1, "--lines", "--follow --events"),
     "stats": verb(0, "", "--once", many=True),
     "doctor": verb(0, "", "--no-probe"),
+    "metrics": verb(0),
+    "audit": verb(0, "--since --id --actor --action"),
 }
 NOUNS = {name.split()[0] for name in VERBS if " " in name}
 FOR_PEOPLE = {"shell"}  # wants a terminal, which agents have none of
