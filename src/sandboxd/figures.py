@@ -52,7 +52,9 @@ class Figures:
             buckets=REQUEST_S,
             registry=self.registry,
         )
-        for name in self._templates:  # series that are there from the beginning: a rate needs a zero to start from
+        for name in sorted(
+            self._templates
+        ):  # series that are there from the beginning: a rate needs a zero to start from
             self._created.labels(name)
             self._claimed.labels(name)
 

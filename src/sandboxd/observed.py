@@ -17,6 +17,7 @@ from sandboxd.records import Sandbox
 from sandboxd.sandboxes import Sandboxes
 
 WRITERS = 4  # threads of their own: what others wait for must not hold up a record
+EMPTY = (204, 304)  # whose headers are all that the client waits for
 LEFT = 499  # the client went before there was an answer: nginx's number for it
 
 
@@ -54,10 +55,12 @@ class Observed:
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = act.status = message["status"]
                 self._count(api, act, status)
-                act.status = status
-            elif recorded and not act.over and not message.get("more_body", False):
+                last = status in EMPTY
+            else:
+                last = not message.get("more_body", False)
+            if recorded and last and not act.over:
                 act.routed()
                 await to_thread.run_sync(self._audit.record, act, limiter=self._writers)
             await send(message)
