@@ -67,9 +67,8 @@ def daemon(services: Services) -> Iterable[Metric]:
         text = "How long that took."
         yield gauge("sandboxd_reconcile_duration_seconds", text, [], {(): reconciler.compared_s})
     # One word for all sandboxes: their ids would be ever new series.
-    sources = Counter(
-        source.partition(" ")[0] + "s" if source.startswith(SOURCE) else source for source in services.health.troubles()
-    )
+    troubles = services.health.troubles()
+    sources = Counter("sandboxes" if source.startswith(SOURCE) else source for source in troubles)
     yield gauge("sandboxd_troubles", "What the daemon knows to be wrong.", [], {(): sources.total()})
     by_source = {(source,): count for source, count in sources.items()}
     yield gauge("sandboxd_trouble", "The same by what it is about; GET /health says more.", ["source"], by_source)

@@ -37,9 +37,11 @@ def told(world: World) -> list[tuple[str, str, str]]:
 
 def routes(app: FastAPI) -> list[tuple[str, str]]:
     """The method and path of every route, of included routers too."""
-    found = []
+    found = list[tuple[str, str]]()
     for route in app.routes:
-        contexts = route.effective_route_contexts() if hasattr(route, "effective_route_contexts") else [route]
+        contexts: list[Any] = (
+            list(route.effective_route_contexts()) if hasattr(route, "effective_route_contexts") else [route]
+        )
         for one in contexts:
             found += [(method, one.path) for method in one.methods or ()]
     return sorted(found)
