@@ -31,6 +31,9 @@ class Front:
             await self.trusted(scope, receive, send)
             return
         name, app = self._of(scope)
+        if scope["type"] != "http":  # a WebSocket, of which there are none here: it is refused
+            await app(scope, receive, send)
+            return
         await self._observed.serve(name, app, scope, receive, send)
 
     def _of(self, scope: Scope) -> tuple[str, FastAPI]:

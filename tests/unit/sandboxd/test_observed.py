@@ -5,12 +5,14 @@ import os
 import pwd
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from sandboxd.actions import ACTIONS, SAFE, action_of
 from sandboxd.audit import OFTEN
@@ -270,6 +272,17 @@ def test_a_client_that_leaves_is_recorded(served: Client, world: World) -> None:
     gate.set()
     until(lambda: len(told(world)) == 1, "it is recorded")
     assert told(world)[0][0] == "create"
+
+
+def test_there_are_no_websockets(public: Public) -> None:
+    with pytest.raises(WebSocketDisconnect), public.http.websocket_connect("/v2/sandboxes"):
+        pass
+
+
+def test_every_action_is_explained() -> None:
+    page = (Path(__file__).parents[3] / "docs/observe.md").read_text()
+    plain = {name for name in ACTIONS.values() if not name.startswith(("template-", "volume-"))}
+    assert sorted(name for name in plain if f"`{name}`" not in page) == []
 
 
 def test_requests_are_counted_by_route_and_never_by_path(served: Client, world: World) -> None:

@@ -17,7 +17,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 SKILLS = sorted((ROOT / "files/skills").glob("*/SKILL.md"))
 REFERENCE = ROOT / "docs/cli.md"
-OTHERS = [ROOT / "docs/operate.md", ROOT / "docs/what-it-does-to-your-host.md", ROOT / "examples/calculator/README.md"]
+OTHERS = [
+    *(ROOT / "docs" / name for name in ("operate.md", "observe.md", "what-it-does-to-your-host.md")),
+    ROOT / "examples/calculator/README.md",
+]
 NAME = "docker-sandbox"
 DESCRIPTION_LIMIT = 1024  # characters, of the skill format
 

@@ -58,6 +58,14 @@ def test_every_series_that_is_asked_for_exists(observed: Observed) -> None:
             assert {(name, label) for label in chosen} <= labels, text
 
 
+def test_the_page_about_them_names_what_there_is(observed: Observed) -> None:
+    names, _ = known(observed)
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in names} | names
+    page = (FILES.parent / "docs/observe.md").read_text().partition("### Series")[2].partition("## Audit log")[0]
+    named = {name for name in re.findall(r"`((?:sandbox|sandboxd)_[a-z0-9_]+)", page)}
+    assert len(named) > 20 and sorted(named - families) == []
+
+
 def test_every_group_of_series_is_shown(observed: Observed) -> None:
     """What is not on the dashboard was forgotten."""
     shown = {name for text in queries(board()) for name in NAME.findall(text)}
