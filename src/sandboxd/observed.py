@@ -26,8 +26,13 @@ class Request(Act):
     scope: Scope = field(default_factory=dict)
 
     def covers(self, action: str, row: Sandbox | None) -> bool:
+        """Nothing, if it will not be recorded itself."""
         self.routed()
-        return super().covers(action, row)
+        return self.recorded and super().covers(action, row)
+
+    @property
+    def recorded(self) -> bool:
+        return self.scope["method"] not in SAFE
 
     def routed(self) -> None:
         if self.action:
@@ -47,7 +52,7 @@ class Observed:
     async def serve(self, api: str, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets `app`, which the figures call `api`, answer a request."""
         act = Request(asking(scope), address=address_of(scope), scope=scope)
-        recorded, status = scope["method"] not in SAFE, 0
+        status = 0
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -57,7 +62,7 @@ class Observed:
                 last = status in EMPTY
             else:
                 last = not message.get("more_body", False)
-            if recorded and last and not act.over:
+            if act.recorded and last and not act.over:
                 act.routed()
                 self._audit.record(act)  # some 10 us, into the page cache; to hand it to a thread would take 60
             await send(message)
@@ -68,7 +73,7 @@ class Observed:
             finally:
                 if not status:
                     self._count(api, act, status)
-                if recorded and not act.over:
+                if act.recorded and not act.over:
                     act.routed()
                     act.status = status or LEFT
                     self._audit.record(act)
