@@ -85,10 +85,13 @@ class Client:
             assert time.monotonic() < deadline, "the server does not start"
             time.sleep(0.002)
         self.unix = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(world.config.socket)), base_url="http://sandboxd", trust_env=False
+            transport=httpx.HTTPTransport(uds=str(world.config.socket)),
+            base_url="http://sandboxd",
+            trust_env=False,
+            timeout=30,
         )
         port = self.sockets[1].getsockname()[1]
-        self.tcp = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+        self.tcp = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
 
     def close(self) -> None:
         self.unix.close()
