@@ -6,6 +6,7 @@ an environment variable or a command line.
 """
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -190,24 +191,27 @@ class Audit:
 
 
 class Often:
-    """How often each did something in the present window. From several threads one more may pass."""
+    """How often each did something in the present window. Safe to use from several threads."""
 
     def __init__(self, most: int, window_s: float) -> None:
         self._most, self._window_s = most, window_s
         self._began = 0.0
         self._seen: Counter[tuple[Actor, str]] = Counter()
+        self._lock = threading.Lock()
 
     def admit(self, who: tuple[Actor, str], now: float) -> bool:
-        if not self._seen:
-            self._began = now
-        self._seen[who] += 1
-        return self._seen[who] <= self._most
+        with self._lock:
+            if not self._seen:
+                self._began = now
+            self._seen[who] += 1
+            return self._seen[who] <= self._most
 
     def ended(self, now: float) -> list[tuple[tuple[Actor, str], int]]:
         """Who was not admitted, and how often, once the window is over: once only."""
-        if 0 <= now - self._began < self._window_s:
-            return []
-        seen, self._seen = self._seen, Counter()
+        with self._lock:
+            if 0 <= now - self._began < self._window_s:
+                return []
+            seen, self._seen = self._seen, Counter()
         return [(who, count - self._most) for who, count in seen.items() if count > self._most]
 
 
