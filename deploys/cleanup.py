@@ -1,4 +1,4 @@
-"""The hourly cleanup of sandboxes that nobody needs any more."""
+"""The hourly cleanup of sandboxes that nobody needs any more, and the rotation of logs."""
 
 from pyinfra.api import deploy
 
@@ -8,7 +8,8 @@ from deploys.preflight import settings
 
 @deploy("Cleanup")
 def cron() -> None:
-    """One line of cron with a lock, logging to a file that is rotated."""
+    """Lines of cron. Debian rotates logs once a day; ours are looked at each hour: none grows beyond measure."""
     wanted = settings()
     place("etc/cron.d/project-sandbox-cleanup", wanted)
     place("etc/logrotate.d/project-sandbox", wanted)
+    place("etc/cron.d/project-sandbox-logrotate", wanted)

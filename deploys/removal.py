@@ -35,6 +35,7 @@ def paths(wanted: Settings) -> list[str]:
         f"/usr/local/lib/{name}",
         f"/opt/{name}",
         f"/etc/cron.d/{name}-cleanup",
+        f"/etc/cron.d/{name}-logrotate",
         f"/etc/logrotate.d/{name}",
         f"/etc/sysctl.d/60-{name}.conf",
         f"/etc/apt/apt.conf.d/52unattended-upgrades-{name}",
@@ -115,7 +116,7 @@ def _files(wanted: Settings, with_data: bool) -> None:
         commands=[f"rm -rf {authorities}", "update-ca-certificates --fresh >/dev/null"],
     )
     if with_data:
-        data = f"{wanted.etc} {wanted.state} /var/log/{wanted.name}-cleanup.log*"
+        data = f"{wanted.etc} {wanted.state} {wanted.log} /var/log/{wanted.name}-cleanup.log*"
         when(name="Remove data and secrets", condition=f"ls -d {data}", commands=[f"rm -rf {data}"])
         when(name="Remove the group", condition="getent group sandbox", commands=["groupdel sandbox"])
 

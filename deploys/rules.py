@@ -24,6 +24,8 @@ RESOLVER = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+")
 SCHEDULE = re.compile(r"(@hourly|@daily|\S+ \S+ \S+ \S+ \S+)")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+LOOPBACK = re.compile(r"(127(\.\d{1,3}){3}:\d{1,5})?")
+TAKEN_PORTS = (80, 443, 8081, 8090)  # Traefik's, the gateway's and the API's
 PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@/._+\[\]~=<>!,:-]*")
 
 
@@ -58,6 +60,7 @@ def check(settings: Settings) -> None:
     _matches(
         "cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'"
     )
+    _check_metrics(settings.metrics_listen)
     for key in ("sandbox_users", "skills_users"):
         for user in getattr(settings, key):
             _matches(key, user, USER, "use the login names of users")
@@ -89,6 +92,17 @@ def _check_names(settings: Settings) -> None:
     if settings.python_mirror:
         _matches("python_mirror", settings.python_mirror, URL, "use an http(s):// address, or '' for GitHub")
     _matches("base_suite", settings.base_suite, re.compile("(bookworm|trixie)?"), "use 'bookworm', 'trixie' or ''")
+
+
+def _check_metrics(address: str) -> None:
+    """Nobody asks for a key there, so nobody else than this host may reach it."""
+    remedy = "use an address of the loopback, such as '127.0.0.1:9464', or '' for none"
+    _matches("metrics_listen", address, LOOPBACK, remedy)
+    port = int(address.rpartition(":")[2] or 1)
+    if not 1 <= port <= 65535:
+        raise SettingError("metrics_listen", address, remedy)
+    if port in TAKEN_PORTS:
+        raise SettingError("metrics_listen", address, f"port {port} is taken by a part of this host: use another")
 
 
 def _check_tls(settings: Settings) -> None:

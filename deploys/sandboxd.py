@@ -80,6 +80,15 @@ def daemon() -> None:
         commands=[f"umask 077 && openssl rand -hex 32 >{secrets}/token_key"],
     )
     files.file(name="Close the token key", path=f"{secrets}/token_key", user="root", group="root", mode="600")
+    when(
+        name="Make the secret of the metrics",
+        condition=f"[ -s {secrets}/metrics_token ] || echo missing",
+        commands=[f"umask 077 && openssl rand -hex 32 >{secrets}/metrics_token"],
+    )
+    files.file(
+        name="Close the secret of the metrics", path=f"{secrets}/metrics_token", user="root", group="root", mode="600"
+    )
+    files.directory(name=f"Make {wanted.log}", path=wanted.log, user="root", group="adm", mode="750")
     place(
         "etc/project-sandbox/config.toml",
         wanted,

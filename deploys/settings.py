@@ -94,6 +94,7 @@ class Settings:
     build_timeout_s: int
     cleanup_schedule: str
     cleanup_older_than: str
+    metrics_listen: str
     sandbox_users: tuple[str, ...]
     skills_users: tuple[str, ...]
     unattended_upgrades: bool
@@ -111,6 +112,10 @@ class Settings:
     @property
     def state(self) -> str:
         return f"/var/lib/{self.name}"
+
+    @property
+    def log(self) -> str:
+        return f"/var/log/{self.name}"
 
     @property
     def opt(self) -> str:

@@ -158,6 +158,10 @@ build_timeout_s = 1800
 cleanup_schedule = "0 * * * *"
 cleanup_older_than = "24h"
 
+# Where Prometheus on this host finds the metrics without a key: an address of the loopback and a port, "" for nowhere.
+# From elsewhere they are at https://api.<domain>/metrics, with a secret: docs/observe.md.
+metrics_listen = "127.0.0.1:9464"
+
 # Users of the host who may run docker-sandbox (added to group `sandbox`), and those who get the agent skills
 # in ~/.claude/skills.
 sandbox_users: list[str] = []

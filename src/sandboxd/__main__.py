@@ -25,6 +25,7 @@ from sandboxd.health import Health
 from sandboxd.keys import Keys
 from sandboxd.ledger import Ledger
 from sandboxd.objects import Host
+from sandboxd.peers import PeerProtocol
 from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Sandboxes
@@ -92,8 +93,13 @@ def serve(settings: config.Config, parts: api.Services) -> None:
     tcp = open_tcp(settings.listen)  # first: it refuses while another daemon runs, whose Unix socket we would replace
     edge = settings.gateway
     sockets = [open_unix(settings.socket, settings.socket_group), open_unix(edge.socket, edge.group), tcp]
+    metrics_port = 0
+    if settings.metrics_listen:
+        sockets.append(open_tcp(settings.metrics_listen, "metrics_listen"))
+        metrics_port = settings.metrics_listen[1]
     options = uvicorn.Config(
-        Front(parts),
+        Front(parts, metrics_port),
+        http=PeerProtocol,
         access_log=False,
         log_config=None,
         proxy_headers=False,
@@ -111,6 +117,7 @@ def serve(settings: config.Config, parts: api.Services) -> None:
         parts.watchdog.stop()
         parts.sandboxes.settle()
         parts.sandboxes.ledger.close()
+        parts.sandboxes.audit.log.close()
 
 
 def open_unix(path: Path, group: str) -> socket.socket:
@@ -133,12 +140,12 @@ def open_unix(path: Path, group: str) -> socket.socket:
     return listener
 
 
-def open_tcp(address: tuple[str, int]) -> socket.socket:
+def open_tcp(address: tuple[str, int], key: str = "listen") -> socket.socket:
     try:
         return socket.create_server(address, backlog=1024)
     except OSError as error:
         raise ConfigError(
-            f"listen = {address[0]}:{address[1]}: {error.strerror}. Is another sandboxd running?"
+            f"{key} = {address[0]}:{address[1]}: {error.strerror}. Is another sandboxd running?"
         ) from error
 
 

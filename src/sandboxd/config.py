@@ -66,6 +66,8 @@ class Config:
     socket: Path
     socket_group: str
     listen: tuple[str, int]
+    metrics_listen: tuple[str, int] | None  # without a key, so only on the loopback; None: nowhere
+    audit_log: Path
     default_template: str
     default_port: int
     create_parallelism: int
@@ -123,6 +125,13 @@ class _Table:
             raise self.wrong(key, rule)
         return host, int(port)
 
+    def loopback(self, key: str) -> tuple[str, int] | None:
+        """An address that only this host reaches, None for an empty text."""
+        rule = 'must be like "127.0.0.1:9464", on the loopback, or empty'
+        if not self.text(key, r"(127(\.\d{1,3}){3}:\d{1,5})?", rule):
+            return None
+        return self.address(key)
+
     def table(self, key: str) -> "_Table":
         return _Table(self._file, self._take(key, lambda v: True, "must be a table"), f"{self._prefix}{key}.")
 
@@ -175,6 +184,8 @@ def load(file: Path) -> Config:
         socket=top.path("socket"),
         socket_group=top.text("socket_group"),
         listen=top.address("listen"),
+        metrics_listen=top.loopback("metrics_listen"),
+        audit_log=top.path("audit_log"),
         default_template=top.text("default_template"),
         default_port=top.whole("default_port", 1, 65535),
         create_parallelism=top.whole("create_parallelism", 1, 64),

@@ -44,6 +44,12 @@ class Unauthorised(SandboxdError):
     status = 401
 
 
+class Forbidden(SandboxdError):
+    """The key is valid, and does not open that."""
+
+    status = 403
+
+
 class NotFound(SandboxdError):
     """No such sandbox, template or route."""
 

@@ -3,26 +3,43 @@
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from sandboxd import api, e2b, gatewayapi
+from sandboxd import api, e2b, gatewayapi, metricsapi
 from sandboxd.api.access import unix_socket
+from sandboxd.metrics import Metrics
+from sandboxd.observed import Observed
 
 
 class Front:
-    """An ASGI application made of three: the command line's, the gateway's, and E2B's for whoever comes by TCP."""
+    """An ASGI application made of four: the command line's, the gateway's, the metrics', and E2B's for whoever else
+    comes by TCP. `metrics_port` is that of the loopback where the metrics are without a key, 0 for none.
+    """
 
-    def __init__(self, services: api.Services) -> None:
+    def __init__(self, services: api.Services, metrics_port: int = 0) -> None:
+        metrics = Metrics(services)
         self.trusted: FastAPI = api.build(services)
+        self.trusted.include_router(metricsapi.trusted(metrics))
         self.gateway: FastAPI = gatewayapi.build(services)
         self.public: FastAPI = e2b.build(services)
+        self.public.include_router(metricsapi.public(services, metrics))
+        self.metrics: FastAPI = metricsapi.build(metrics)
         self._gateway_socket = str(services.sandboxes.config.gateway.socket)
+        self._metrics_port = metrics_port
+        self._observed = Observed(services.sandboxes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._of(scope)(scope, receive, send)
-
-    def _of(self, scope: Scope) -> FastAPI:
         if scope["type"] == "lifespan":
-            return self.trusted
+            await self.trusted(scope, receive, send)
+            return
+        name, app = self._of(scope)
+        if scope["type"] != "http":  # a WebSocket, of which there are none here: it is refused
+            await app(scope, receive, send)
+            return
+        await self._observed.serve(name, app, scope, receive, send)
+
+    def _of(self, scope: Scope) -> tuple[str, FastAPI]:
         socket = unix_socket(scope)
         if socket is None:
-            return self.public
-        return self.gateway if socket == self._gateway_socket else self.trusted
+            if self._metrics_port and scope["server"][1] == self._metrics_port:
+                return "metrics", self.metrics
+            return "e2b", self.public
+        return ("gateway", self.gateway) if socket == self._gateway_socket else ("cli", self.trusted)

@@ -4,6 +4,7 @@ Both are kept in step. The file is written even while HAProxy is down, so that i
 This module touches those two things and nothing else.
 """
 
+import csv
 import os
 import socket
 import threading
@@ -82,6 +83,16 @@ class Gateway:
         stale = (file.keys() | runtime.keys()) - routes.keys()
         in_step = not (missing or stale or trouble)
         return RouteStatus(in_step, len(routes), sorted(missing), sorted(stale), trouble)
+
+    def statistics(self) -> list[dict[str, str]]:
+        """What HAProxy has counted, a row for each of its frontends and backends: its management guide, chapter 9.1.
+
+        Raises GatewayError.
+        """
+        answer = self._ask("show stat -1 3 -1")  # of all proxies; 1: frontends, 2: backends; of all servers
+        if not answer.startswith("# "):
+            self._refused(answer or "nothing")
+        return list(csv.DictReader(answer.removeprefix("# ").splitlines()))
 
     def _put(self, sandbox_id: str, route: str) -> None:
         # `add map` would make a second entry beside one that is there, and `set map` refuses one that is not.

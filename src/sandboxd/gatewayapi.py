@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from sandboxd.api.answers import run
 from sandboxd.api.services import Services
+from sandboxd.audit import GATEWAY
 from sandboxd.errors import NotFound, SandboxdError
 from sandboxd.records import Sandbox
 from sandboxd.tokens import agent_token
@@ -35,7 +36,8 @@ def build(services: Services) -> FastAPI:
         if row is None:
             raise NotFound(f"sandbox '{sandbox_id}' not found")
         timeout_s = None if row.timeout_s is None else max(row.timeout_s, LEAST_S)
-        return services.transitions.resume(row, timeout_s)
+        with services.sandboxes.audit.doing("wake", row, by=GATEWAY):
+            return services.transitions.resume(row, timeout_s)
 
     @app.get("/resume/{sandbox_id}")
     async def wake(sandbox_id: str) -> Response:

@@ -188,6 +188,11 @@ class Ledger(Catalog):
         statement = f"SELECT state, count(*) FROM sandboxes WHERE state IN ({marks}) GROUP BY state"
         return Counter(dict(tuple(row) for row in self._read(statement, states)))
 
+    def population(self) -> Counter[tuple[str, str]]:
+        """How many sandboxes are open, by state and template."""
+        rows = self._read("SELECT state, template, count(*) FROM sandboxes WHERE state <> 'gone' GROUP BY 1, 2")
+        return Counter({(row[0], row[1]): row[2] for row in rows})
+
     def members(self) -> Counter[str]:
         """How many members the pool of each template has."""
         rows = self._read("SELECT template, count(*) FROM sandboxes WHERE state = 'warm' GROUP BY template")

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, nftables, spec
+from sandboxd.audit import Audit
+from sandboxd.auditlog import AuditLog
 from sandboxd.config import Config, Template
 from sandboxd.disks import HOST_ROOT, Disks
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import EngineError, GatewayError, NotReady
+from sandboxd.figures import Figures
 from sandboxd.gateway import Gateway
 from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
@@ -55,6 +58,8 @@ class Objects:
         self.disks = Disks(config.state_dir, host.disks_run, host.root)
         self.guard = Guard(config.project, host.nft_run, host.netns_run, host.root)
         self.volumes = Volumes(ledger, self.disks, host.now)
+        self.figures = Figures(config.templates)
+        self.audit = Audit(AuditLog(config.audit_log), host.now, self.figures.failed)
 
     def _start_new(self, new: Sandbox, template: Template, claim: Claim) -> str:
         """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""

@@ -11,6 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from sandboxd.audit import carried
 from sandboxd.config import Template
 from sandboxd.errors import BadRequest, EngineError, HostFull, SandboxdError
 from sandboxd.health import Health
@@ -78,7 +79,9 @@ class Pool:
             sandbox = self._sandboxes.claim(template, claim)
             self.wake()
             if sandbox is not None:
-                self._pools[template_name].latencies.add(time.monotonic() - arrived)
+                took = time.monotonic() - arrived
+                self._pools[template_name].latencies.add(took)
+                self._sandboxes.figures.claimed(template_name, took)
                 return sandbox
         return self._sandboxes.create(template, claim)
 
@@ -103,7 +106,8 @@ class Pool:
             self._report(name, "", "")
         members = [member for member in self._ledger.rows("warm") if not template or member.template == template]
         with ThreadPoolExecutor(self._parallel, "drain") as several:
-            list(several.map(lambda member: self._sandboxes.remove(member, "pool drained", ("warm",)), members))
+            remove = carried(lambda member: self._sandboxes.remove(member, "pool drained", ("warm",)))
+            list(several.map(remove, members))
         self.wake()  # it may have been turned on meanwhile
 
     def resize(self, template: str, size: int) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from sandboxd.audit import EXPIRY, RECONCILE, Actor, acting, carried, current
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, GatewayError, HostError, SandboxdError
 from sandboxd.health import Health
@@ -38,6 +39,7 @@ class Reconciler:
         self._templates = templates
         self._sweeper = Sweeper(sandboxes, health)
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
+        self.compared_at, self.compared_s = 0.0, 0.0  # the last whole comparison: when (Unix seconds), and how long
         self._stopped = threading.Event()
         self._wake = threading.Event()
         self._ticking = threading.Lock()
@@ -76,7 +78,7 @@ class Reconciler:
             astray = [row for row in rows if self._settle(row, containers.get(row.slot))]
             self._forget_troubles()
             with ThreadPoolExecutor(self._sandboxes.config.create_parallelism, "enforce") as several:
-                list(several.map(self._enforce, astray))
+                list(several.map(carried(self._enforce), astray))
             self.sync_routes()
             self._sweeper.sweep(found + rules)
             self._sandboxes.volumes.release()
@@ -100,12 +102,14 @@ class Reconciler:
         Age counts from the claim. Pool members are nobody's sandbox yet, and those claimed with `keep` stay.
         """
         removed, kept = [], []
-        for row in self._ledger.rows(*USED):
-            old = row.claimed_at is not None and row.claimed_at < self._now() - older_than_s
-            if old and not row.keep and self._sandboxes.try_remove(row, "cleanup", USED):
-                removed.append(row.id)
-            else:
-                kept.append(row.id)
+        asked_by = current().actor
+        with acting(Actor("cleanup", asked_by.id, asked_by.name)):
+            for row in self._ledger.rows(*USED):
+                old = row.claimed_at is not None and row.claimed_at < self._now() - older_than_s
+                if old and not row.keep and self._sandboxes.try_remove(row, "cleanup", USED):
+                    removed.append(row.id)
+                else:
+                    kept.append(row.id)
         return removed, kept
 
     def sweep_unknown(self) -> None:
@@ -211,13 +215,15 @@ class Reconciler:
                 last_tick = time.monotonic()
                 next_tick = last_tick + pause_s
             until_end_s = self._try_expire()
+            self._health.report("audit log", self._sandboxes.audit.settle())
             until_free_s = RETRY_S if self._busy else EVERY_S
             self._wake.wait(max(0.0, min(next_tick - time.monotonic(), until_end_s, until_free_s)))
 
     def _try_expire(self) -> float:
         """Returns the seconds until the next sandbox ends, or until it is worth trying again."""
         try:
-            self.expire()
+            with acting(EXPIRY):
+                self.expire()
             end = self._ledger.next_end()
         except Exception as error:
             log.exception("removing what has ended failed")
@@ -254,7 +260,10 @@ class Reconciler:
     def _try_tick(self) -> float:
         """The loop must go on whatever happens; returns the seconds until the next tick."""
         try:
-            self.tick()
+            began = time.monotonic()
+            with acting(RECONCILE):
+                self.tick()
+            self.compared_at, self.compared_s = self._now(), time.monotonic() - began
             self._health.report("docker", "")
             self._health.report("reconcile", "")
             return EVERY_S

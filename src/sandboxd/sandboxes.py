@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from sandboxd import spec
 from sandboxd.admission import Admission
+from sandboxd.audit import POOL, acting, carried, current
 from sandboxd.capacity import Capacity
 from sandboxd.config import Config, Template
 from sandboxd.engine import Engine
@@ -72,15 +73,20 @@ class Sandboxes(Objects):
             raise Conflict(
                 f"sandbox '{prefix}' is ambiguous: {', '.join(row.id for row in rows)}. Give more characters."
             )
+        current().about(rows[0])
         return rows[0]
 
     def create(self, template: Template, claim: Claim) -> Sandbox:
         """A sandbox from nothing. When it fails, everything made so far is removed and the error says why."""
-        self.gateway.check()
-        with self.admission.for_claim(), self._making(template, "cold", claim) as new:
-            self._start_new(new, template, claim)
-            sandbox = self.ledger.set_running(self.config.project, new.slot, claim, self.host.now())
-            self.gateway.update(sandbox.id)
+        began = time.monotonic()
+        with self.audit.doing("create", template=template.name) as act:
+            self.gateway.check()
+            with self.admission.for_claim(), self._making(template, "cold", claim) as new:
+                self._start_new(new, template, claim)
+                sandbox = self.ledger.set_running(self.config.project, new.slot, claim, self.host.now())
+                self.gateway.update(sandbox.id)
+            act.about(sandbox)
+        self.figures.created(template.name, time.monotonic() - began)
         self._later.submit(self._try_rename, sandbox)
         log.info("sandbox %s is in use: origin %s, template %s", sandbox.id, sandbox.origin, sandbox.template)
         return sandbox
@@ -90,11 +96,12 @@ class Sandboxes(Objects):
         with self.admission.for_pool():
             if not wanted():
                 return False
-            with self._making(template, "pool", Claim()) as new:
+            filling = self.audit.doing("fill", template=template.name, by=POOL)
+            with filling as act, self._making(template, "pool", Claim()) as new:
                 sandbox_id = self._start_new(new, template, Claim())
                 name = spec.pool_name(self.config.project, sandbox_id)
                 self.engine.rename(sandbox_id, name)
-                self.ledger.set_warm(new.slot, name)
+                act.about(self.ledger.set_warm(new.slot, name))
             return True
 
     def claim(self, template: Template, claim: Claim) -> Sandbox | None:
@@ -109,7 +116,16 @@ class Sandboxes(Objects):
                 break
             log.warning("pool member %s is dead at its claim: discarded", sandbox.id)
             self.ledger.unclaim_dead(sandbox.slot, "pool member was dead at its claim")
-            self._later.submit(self.try_remove, sandbox, "pool member was dead at its claim")
+            with acting(POOL):
+                self._later.submit(carried(self.try_remove), sandbox, "pool member was dead at its claim")
+        with self.audit.doing("claim") as act:
+            act.about(sandbox)
+            self._hand_over(sandbox)
+        self._later.submit(self._try_rename, sandbox)
+        log.info("sandbox %s is in use: origin %s, template %s", sandbox.id, sandbox.origin, sandbox.template)
+        return sandbox
+
+    def _hand_over(self, sandbox: Sandbox) -> None:
         try:
             with self.locks.hold(sandbox.slot):  # `mend` may be about to write what the member had before
                 if sandbox.policy.restricts:
@@ -120,9 +136,6 @@ class Sandboxes(Objects):
         except BaseException as error:
             self.try_remove(sandbox, f"claim failed: {error}")
             raise
-        self._later.submit(self._try_rename, sandbox)
-        log.info("sandbox %s is in use: origin %s, template %s", sandbox.id, sandbox.origin, sandbox.template)
-        return sandbox
 
     def mend(self, sandbox: Sandbox) -> bool:
         """Puts the container's name and agent.json right.
@@ -153,7 +166,8 @@ class Sandboxes(Objects):
             if row is None:
                 return False
             log.info("removing sandbox %s (slot %s): %s", row.id or "-", row.slot, row.reason)
-            self._remove_objects(row)
+            with self.audit.doing("remove", row, detail=row.reason):
+                self._remove_objects(row)
             return True
 
     def try_remove(

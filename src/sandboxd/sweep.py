@@ -56,7 +56,8 @@ class Sweeper:
             if self._sandboxes.host.now() - one.created >= grace_s and not self._sandboxes.locks.held(one.slot):
                 log.warning("removing %s %s of slot %s: unknown to the ledger", one.kind, one.ref, one.slot or "-")
                 try:
-                    removers[one.kind](one.ref)
+                    with self._sandboxes.audit.doing("sweep", detail=f"{one.kind} {one.ref}: unknown to the ledger"):
+                        removers[one.kind](one.ref)
                 except SandboxdError as error:
                     log.warning("%s", error)
 

@@ -78,6 +78,21 @@ class Templates:
         With `replaces` the tags name it in place of what they named, whose sandboxes go on. Limits of 0: the base's.
         One build at a time, within the limits of the slice of builds, as long as build_timeout_s and the disk allow.
         """
+        detail = f"on {base}, with the tags {' '.join(tags)}"
+        with self._sandboxes.audit.telling("template-build", template=name, detail=detail):
+            yield from self._build(name, base, context, replaces, memory_mb, cpus, tags, build_id)
+
+    def _build(
+        self,
+        name: str,
+        base: str,
+        context: Path,
+        replaces: bool,
+        memory_mb: int,
+        cpus: float,
+        tags: Sequence[str],
+        build_id: str,
+    ) -> Iterator[bytes]:
         if not replaces:
             self._check_new(name)
         if not self._building.acquire(blocking=False):

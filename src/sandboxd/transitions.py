@@ -24,6 +24,7 @@ class Transitions:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
         self._ledger, self._engine, self._gateway = sandboxes.ledger, sandboxes.engine, sandboxes.gateway
+        self._audit = sandboxes.audit
 
     def pause(self, sandbox: Sandbox) -> Sandbox:
         """Freezes all processes, and gives back what memory the kernel can. One that is paused stays so."""
@@ -35,8 +36,9 @@ class Transitions:
                 raise Conflict(
                     f"sandbox {row.id} is stopped, so there is nothing to freeze. docker-sandbox start {row.id}"
                 )
-            row = self._ledger.set_paused(row.slot)
-            self._enforce(row)
+            with self._audit.doing("pause", row):
+                row = self._ledger.set_paused(row.slot)
+                self._enforce(row)
             return row
 
     def resume(self, sandbox: Sandbox, timeout_s: float | None = SAME) -> Sandbox:
@@ -47,7 +49,7 @@ class Transitions:
         Raises HostFull when there is no room to start one that is stopped.
         """
         place = self._sandboxes.admission.for_claim() if sandbox.state == "stopped" else nullcontext()
-        with place, self._sandboxes.locks.hold(sandbox.slot):
+        with place, self._sandboxes.locks.hold(sandbox.slot), self._audit.doing("resume", sandbox):
             row = self._present(sandbox)
             if row.state == "running":
                 return row
@@ -71,8 +73,9 @@ class Transitions:
             row = self._present(sandbox)
             if row.state == "stopped":
                 return row
-            row = self._ledger.set_stopped(row.slot, reason)
-            self._enforce(row)
+            with self._audit.doing("stop", row, detail=reason):
+                row = self._ledger.set_stopped(row.slot, reason)
+                self._enforce(row)
             return row
 
     def extend(self, sandbox: Sandbox, timeout_s: float | None) -> Sandbox:
@@ -111,10 +114,11 @@ class Transitions:
             row = self._ledger.get(sandbox.slot)
             if row is not None and row.state == "running" and row.ends_at is not None and row.ends_at <= now:
                 log.info("sandbox %s is paused: its timeout is reached", row.id)
-                if row.pause_memory:
-                    self._enforce(self._ledger.set_paused(row.slot))
-                else:
-                    self._enforce(self._ledger.set_stopped(row.slot, "timeout reached; paused without its memory"))
+                with self._audit.doing("pause", row, detail="timeout reached"):
+                    if row.pause_memory:
+                        self._enforce(self._ledger.set_paused(row.slot))
+                    else:
+                        self._enforce(self._ledger.set_stopped(row.slot, "timeout reached; paused without its memory"))
 
     def grow(self, sandbox: Sandbox, disk_mb: int) -> Sandbox:
         """A larger disk: while it is in use where the kernel lets us, else when it is stopped."""
@@ -151,7 +155,9 @@ class Transitions:
         self._sandboxes.unroute(row.id)
         if row.state == "paused" and not container.running:
             log.info("sandbox %s ended with %s while it was paused: it is stopped now", row.id, container.exit)
-            self._ledger.set_stopped(row.slot, "its processes ended while it was paused: was the host restarted?")
+            reason = "its processes ended while it was paused: was the host restarted?"
+            with self._audit.doing("stop", row, detail=reason):
+                self._ledger.set_stopped(row.slot, reason)
         elif row.state == "paused" and not container.paused:
             self._engine.pause(row.id)
             memory.reclaim(container.pid)

@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sandboxd.audit import WATCHDOG, acting
 from sandboxd.errors import EngineDown, NotFound, SandboxdError
 from sandboxd.health import Health
 from sandboxd.records import USED, Sandbox
@@ -109,7 +110,7 @@ class Watchdog:
         log.warning("sandbox %s is stopped: %s", row.id, reason)
         self._over.pop(row.slot, None)
         self._ended.add(row.slot)
-        with suppress(NotFound):  # somebody removed it meanwhile
+        with suppress(NotFound), acting(WATCHDOG):  # somebody removed it meanwhile
             self._transitions.stop(row, reason)
 
     def _measure(self, row: Sandbox) -> Taken:

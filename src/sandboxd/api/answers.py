@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from sandboxd.audit import current
 from sandboxd.errors import SandboxdError
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ def answer_errors(app: FastAPI) -> None:
     """Every answer that is no 2xx has the body {"code": int, "message": str}."""
 
     def answer(code: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+        current().fail(code, message)
         # A request can name what no UTF-8 text can hold ("\\ud800"), and the error with it.
         shown = message.encode(errors="backslashreplace").decode()
         return JSONResponse({"code": code, "message": shown}, code, headers=headers)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sandboxd.api.access import TRUSTED
 from sandboxd.api.answers import run
 from sandboxd.api.services import Services
+from sandboxd.audit import current
 from sandboxd.bodies import Text
 from sandboxd.config import POOL_MAX
 
@@ -49,16 +50,20 @@ def router(services: Services) -> APIRouter:
 
     @made.post("/pool", dependencies=TRUSTED)
     async def pool_change(body: PoolChange) -> Response:
+        current().template, current().detail = body.template, "turned on" if body.enabled else "drained"
         await run(lambda: (pool.enable if body.enabled else pool.drain)(body.template))
         return JSONResponse(asdict(await run(pool.status)))
 
     @made.post("/pool/resize", dependencies=TRUSTED)
     async def pool_resize(body: PoolSize) -> Response:
-        await run(lambda: pool.resize(body.template or sandboxes.config.default_template, body.size))
+        template = body.template or sandboxes.config.default_template
+        current().template, current().detail = template, f"size {body.size}"
+        await run(lambda: pool.resize(template, body.size))
         return JSONResponse(asdict(await run(pool.status)))
 
     @made.post("/cleanup", dependencies=TRUSTED)
     async def cleanup(body: Cleanup) -> Response:
+        current().detail = f"older than {body.olderThan:.0f} s" + ", and what is unknown" * body.unknown
         if body.unknown:
             await run(reconciler.sweep_unknown)
         removed, kept = await run(lambda: reconciler.cleanup(body.olderThan))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sandboxd.api.access import TRUSTED
 from sandboxd.api.answers import rfc3339, run
 from sandboxd.api.services import Services
+from sandboxd.audit import current
 from sandboxd.records import ApiKey
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -33,6 +34,9 @@ def router(services: Services) -> APIRouter:
             made = await run(lambda: keys.create_first(body.name, now))
         else:
             made = await run(lambda: keys.create(body.name, body.maxSandboxes, now))
+        current().detail = (
+            f"key_id={made[0].id} name={body.name}" if made else f"name={body.name}: there was a first key"
+        )
         return {**shown(made[0]), "key": made[1]} if made else {}
 
     @made.get("/keys")

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sandboxd.api.access import TRUSTED
 from sandboxd.api.answers import rfc3339, run
 from sandboxd.api.services import Services
+from sandboxd.audit import current
 from sandboxd.errors import BadRequest, SandboxdError
 from sandboxd.records import MadeTemplate
 
@@ -44,6 +45,7 @@ def router(services: Services) -> APIRouter:
 
     @made.post("/sandboxes/{sandbox_id}/snapshots", status_code=201)
     async def snapshot(sandbox_id: str, body: NewSnapshot) -> dict[str, Any]:
+        current().detail = f"name={body.name}"
         return shown(await run(lambda: templates.snapshot(sandboxes.find(sandbox_id), body.name)))
 
     @made.delete("/templates/{name}", status_code=204)
@@ -64,6 +66,7 @@ def router(services: Services) -> APIRouter:
                 yield json_line({"line": line.decode(errors="replace").rstrip()})
             yield json_line({"template": shown(sandboxes.ledger.templates()[name])})
         except SandboxdError as error:
+            current().fail(error.status, str(error))  # the answer has begun with 200
             yield json_line({"error": str(error)})
         finally:
             context.unlink()

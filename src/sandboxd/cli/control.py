@@ -40,6 +40,11 @@ class ControlPlane:
             content = response.read_all()
         return decoded(content, f"{method} {target}") if content else None
 
+    def text(self, target: str) -> str:
+        """What is answered there, which is no JSON. Raises CliError."""
+        with self._asked("GET", target, None, ANSWER_S) as response:
+            return response.read_all().decode(errors="replace")
+
     def stream(
         self, method: str, target: str, body: dict[str, Any] | None = None, patience_s: float | None = None
     ) -> Iterator[dict[str, Any]]:

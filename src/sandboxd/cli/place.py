@@ -49,6 +49,11 @@ def read_browser(file: str) -> Browser:
     return _from(file, taken, "table [browser]")
 
 
+def audit_log(file: str) -> str:
+    """The path of the audit log. Raises CliError as `read` does."""
+    return _from(file, lambda values: str(values["audit_log"]), "audit_log")
+
+
 def _from(file: str, taken: Callable[[dict[str, Any]], T], what: str) -> T:
     remedy = "This host is not deployed, or only half: run the deploy."
     try:

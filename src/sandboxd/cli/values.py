@@ -37,6 +37,11 @@ def age(text: str) -> float:
     return seconds
 
 
+def since(text: str) -> float | None:
+    """Seconds back from now, None for "all"."""
+    return None if text == "all" else age(text)
+
+
 def size_mb(text: str) -> int:
     """MiB of 512m, 20g or 1t."""
     number, factor = text[:-1], UNITS_MB.get(text[-1:].lower(), 0)

@@ -6,6 +6,7 @@ from fastapi import Request
 
 from sandboxd.api.answers import run
 from sandboxd.api.services import Services
+from sandboxd.audit import Actor, current
 from sandboxd.errors import NotFound, Unauthorised
 from sandboxd.records import ApiKey, Sandbox
 
@@ -23,6 +24,7 @@ def caller(services: Services) -> Callable[[Request], object]:
         key = await run(lambda: services.keys.find(text))
         if key is None:
             raise Unauthorised("Invalid API key")
+        current().actor = Actor("key", key.id, key.name)
         return key
 
     return find
@@ -36,6 +38,7 @@ def own(services: Services, key: ApiKey, sandbox_id: str) -> Sandbox:
     wanted = sandbox_id.partition("-")[0]
     for row in services.sandboxes.ledger.find(wanted) if wanted else []:
         if row.id == wanted and row.owner == key.name:
+            current().about(row)
             return row
     ended = services.sandboxes.ledger.find(wanted, ("removing", "gone")) if wanted else []
     told = services.sandboxes.obituary(wanted) if any(row.owner == key.name for row in ended) else ""

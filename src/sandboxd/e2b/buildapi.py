@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sandboxd.api.answers import rfc3339, run
 from sandboxd.api.services import Services
 from sandboxd.api.templates import NAME, received
+from sandboxd.audit import Actor, current
 from sandboxd.bodies import Text
 from sandboxd.e2b import access
 from sandboxd.e2b.builds import URL_S, Build, Builds
@@ -61,6 +62,7 @@ def router(services: Services) -> APIRouter:
         if name in config.templates:
             raise BadRequest(f"template {name!r} is one of the host's settings. Take another name.")
         build = builds.request(name, key.name, body.memoryMB or 0, float(body.cpuCount or 0), tags)
+        current().template, current().detail = name, f"asked for, with the tags {' '.join(tags)}"
         names = {"names": [name], "aliases": [name], "tags": tags}
         return {"templateID": name, "buildID": build.id, "public": False, **names}
 
@@ -79,6 +81,7 @@ def router(services: Services) -> APIRouter:
         """Without a key: the URL has a signature."""
         if not HASH.fullmatch(digest) or not builds.check(digest, expires, signature):
             raise Unauthorised("the URL of this upload is not, or no longer, valid")
+        current().actor = Actor("upload")
         uploaded = await received(request, config.state_dir)
         await run(lambda: builds.keep(digest, uploaded))
         return Response(status_code=200)
@@ -86,6 +89,7 @@ def router(services: Services) -> APIRouter:
     @made.post("/v2/templates/{name}/builds/{build_id}", status_code=202)
     async def start(name: str, build_id: str, body: NewBuild, key: Key) -> None:
         build = builds.find(name, build_id, key.name)
+        current().template, current().detail = name, "begun"
         steps = parse(body.steps or [])
         known = [*config.templates, *await run(sandboxes.ledger.templates)]
         base = base_of(body, config.default_template, known)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sandboxd.audit import acting, carried, current
 from sandboxd.e2b.steps import Step, dockerfile, step_of
 from sandboxd.errors import BadRequest, Conflict, NotFound, SandboxdError
 from sandboxd.templates import Templates
@@ -84,7 +85,7 @@ class Builds:
                 raise Conflict(f"build '{build.id}' has begun already")
             build.status = "building"
         files = sorted({step.files for step in steps if step.files})
-        threading.Thread(target=self._run, args=(build, base, text, files), name="build", daemon=True).start()
+        threading.Thread(target=carried(self._run), args=(build, base, text, files), name="build", daemon=True).start()
 
     def path(self, digest: str) -> Path:
         return self._files / digest
@@ -108,7 +109,10 @@ class Builds:
 
     def _run(self, build: Build, base: str, text: str, files: list[str]) -> None:
         try:
-            with tempfile.NamedTemporaryFile(dir=self._files.parent, prefix="context-", suffix=".tar") as context:
+            with (
+                acting(current().actor),  # of the request that began it, and may be over by now
+                tempfile.NamedTemporaryFile(dir=self._files.parent, prefix="context-", suffix=".tar") as context,
+            ):
                 self._pack(context, text, files)
                 limits = (build.memory_mb, build.cpus)
                 lines = self._templates.build(

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sandboxd.api.answers import run
 from sandboxd.api.sandboxes import OPEN_ENDED_S
 from sandboxd.api.services import Services
+from sandboxd.audit import carried
 from sandboxd.config import Template
 from sandboxd.e2b import access, wire
 from sandboxd.e2b.create import OLD_TIMEOUT_S
@@ -57,7 +58,8 @@ def router(services: Services, quota: Quota) -> APIRouter:
             sandboxes.check_room()
         with services.templates.copy(parent) as template, ThreadPoolExecutor(body.count, "fork") as several:
             log.info("sandbox %s is forked %d times: its files, not its processes", parent.id, body.count)
-            return list(several.map(lambda _: one(key, template, claim), range(body.count)))
+            copy = carried(lambda _: one(key, template, claim))
+            return list(several.map(copy, range(body.count)))
 
     @made.post("/sandboxes/{sandbox_id}/fork")
     async def handle(sandbox_id: str, key: Key, body: NewFork | None = None) -> Response:

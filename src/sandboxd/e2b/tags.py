@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sandboxd.api.answers import rfc3339, run
 from sandboxd.api.services import Services
+from sandboxd.audit import current
 from sandboxd.bodies import Text
 from sandboxd.e2b import access
 from sandboxd.errors import BadRequest
@@ -48,6 +49,7 @@ def router(services: Services) -> APIRouter:
     @made.post("/templates/tags", status_code=201)
     async def assign(body: NewTags, key: Key) -> dict[str, Any]:
         source, tags = template_name(body.target), checked(body.tags)
+        current().template, current().detail = source, f"given {' '.join(tags)}"
 
         def do() -> str:
             template = changeable(source.partition(":")[0])
@@ -62,6 +64,7 @@ def router(services: Services) -> APIRouter:
     @made.delete("/templates/tags", status_code=204)
     async def remove(body: OldTags, key: Key) -> None:
         name, tags = changeable(template_name(body.name).partition(":")[0]), checked(body.tags)
+        current().template, current().detail = name, f"taken {' '.join(tags)}"
         if DEFAULT_TAG in tags:
             raise BadRequest(f"the tag {DEFAULT_TAG!r} goes with its template: remove that.")
         await run(lambda: ledger.remove_tags(name, tags))

@@ -13,6 +13,7 @@ from sandboxd.api.answers import rfc3339, run
 from sandboxd.api.sandboxes import ENVD_VERSION
 from sandboxd.api.services import Services
 from sandboxd.api.templates import NAME
+from sandboxd.audit import current
 from sandboxd.bodies import Text
 from sandboxd.config import Template
 from sandboxd.e2b import access
@@ -45,6 +46,7 @@ def router(services: Services) -> APIRouter:
         name = asked or f"snapshot-{secrets.token_hex(5)}"
         if not re.fullmatch(NAME, name):
             raise BadRequest(f"name: {name!r}: use lower-case letters, digits and dashes, at most 63.")
+        current().detail = f"name={name}"
         return info(await run(lambda: templates.snapshot(access.own(services, key, sandbox_id), name)))
 
     @made.get("/snapshots")

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandboxd.api.services import Services
+from sandboxd.audit import Actor, current
 from sandboxd.e2b.access import BEARER
 from sandboxd.errors import Unauthorised
 from sandboxd.tokens import volume_token
@@ -41,6 +42,7 @@ def router(services: Services) -> APIRouter:
         secret = given[len(BEARER) :].strip() if given.lower().startswith(BEARER) else ""
         if not hmac.compare_digest(secret.encode(), volume_token(services.sandboxes.key, volume_id).encode()):
             raise Unauthorised("the token is not that of this volume")
+        current().actor = Actor("volume", volume_id)
 
     made = APIRouter(prefix="/volumecontent/{volume_id}", dependencies=[Depends(check)])
     content = Content(services.sandboxes)

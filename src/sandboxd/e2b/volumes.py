@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sandboxd.api.answers import run
 from sandboxd.api.services import Services
+from sandboxd.audit import current
 from sandboxd.bodies import Text
 from sandboxd.e2b import access
 from sandboxd.errors import BadRequest
@@ -53,7 +54,9 @@ def router(services: Services) -> APIRouter:
             size_mb = sandboxes.template(sandboxes.config.default_template).disk_mb
             return volumes.create(key.name, body.name, size_mb, sandboxes.engine.userns_uid())
 
-        return with_token(await run(do))
+        made = await run(do)
+        current().detail = f"volume_id={made.name} name={made.title}"
+        return with_token(made)
 
     @made.get("/volumes")
     async def list_own(key: Key) -> Response:

@@ -47,9 +47,10 @@ def test_all_py_says_why(key: str) -> None:
 
 def test_the_prefix_is_in_every_path(data: dict[str, Any]) -> None:
     settings = load({**data, "project": "acme"})
-    assert (settings.etc, settings.state, settings.opt, settings.lib) == (
+    assert (settings.etc, settings.state, settings.opt, settings.lib, settings.log) == (
         "/etc/acme-sandbox",
         "/var/lib/acme-sandbox",
         "/opt/acme-sandbox",
         "/usr/local/lib/acme-sandbox",
+        "/var/log/acme-sandbox",
     )

@@ -399,6 +399,14 @@ class FakeNft:
             yield {"map": {"name": name, **({"elem": elements} if elements else {})}}
 
 
+# What HAProxy 2.6 answers, cut to the columns that are of interest, with one that is empty.
+STATISTICS = """\
+# pxname,svname,scur,stot,bin,bout,econ,hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_5xx,hrsp_other,type,
+gateway,FRONTEND,3,120,4000,90000,,1,100,2,10,7,0,0,
+sandboxes,BACKEND,2,110,3000,80000,4,1,95,2,9,3,0,1,
+"""
+
+
 class FakeHaproxy:
     """HAProxy's admin socket: one map, one command for a connection."""
 
@@ -437,6 +445,8 @@ class FakeHaproxy:
                 stream.write(self.answer(words) + "\n")
 
     def answer(self, words: list[str]) -> str:
+        if words[:2] == ["show", "stat"]:
+            return STATISTICS
         verb, _, name, *rest = words
         if name != str(self.file):
             return "Unknown map identifier. Please use #<id> or <file>."
@@ -527,6 +537,8 @@ def config_in(directory: Path) -> Config:
         socket=directory / "sandboxd.sock",
         socket_group=OWN_GROUP,
         listen=("127.0.0.1", 0),
+        metrics_listen=None,
+        audit_log=directory / "log" / "audit.log",
         default_template="base",
         default_port=8000,
         create_parallelism=2,

@@ -28,6 +28,7 @@ from sandboxd.disks import Usage
 from sandboxd.doctor.effects import Effects
 from sandboxd.engine import Found
 from sandboxd.front import Front
+from sandboxd.peers import PeerProtocol
 from sandboxd.tokens import agent_token
 from tests.unit.sandboxd.conftest import KEY, World, down, living, services_of, until
 
@@ -75,7 +76,7 @@ class Client:
         self.world = world
         self.app = Front(services(world, effects))
         self.sockets = [open_unix(world.config.socket, world.config.socket_group), open_tcp(world.config.listen)]
-        options = uvicorn.Config(self.app, log_config=None, access_log=False, server_header=False)
+        options = uvicorn.Config(self.app, http=PeerProtocol, log_config=None, access_log=False, server_header=False)
         self.server = Server(options)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(self.sockets)))
         self.thread.start()
@@ -84,10 +85,13 @@ class Client:
             assert time.monotonic() < deadline, "the server does not start"
             time.sleep(0.002)
         self.unix = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(world.config.socket)), base_url="http://sandboxd", trust_env=False
+            transport=httpx.HTTPTransport(uds=str(world.config.socket)),
+            base_url="http://sandboxd",
+            trust_env=False,
+            timeout=30,
         )
         port = self.sockets[1].getsockname()[1]
-        self.tcp = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+        self.tcp = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
 
     def close(self) -> None:
         self.unix.close()

@@ -16,6 +16,8 @@ secrets_dir = "/etc/acme/secrets"
 socket = "/run/acme/sandboxd.sock"
 socket_group = "sandbox"
 listen = "127.0.0.1:8090"
+metrics_listen = "127.0.0.1:9464"
+audit_log = "/var/log/acme/audit.log"
 default_template = "base"
 default_port = 8000
 create_parallelism = 2
@@ -70,6 +72,17 @@ WRONG = [
     ('listen = "127.0.0.1:8090"', 'listen = "8090"', "listen = '8090': must look like"),
     ('listen = "127.0.0.1:8090"', 'listen = "127.0.0.1:0"', "with a port from 1 to 65535"),
     ('listen = "127.0.0.1:8090"', 'listen = "127.0.0.1:65536"', "listen = '127.0.0.1:65536': must look like"),
+    (
+        'metrics_listen = "127.0.0.1:9464"',
+        'metrics_listen = "0.0.0.0:9464"',
+        "metrics_listen = '0.0.0.0:9464': must be like \"127.0.0.1:9464\"",
+    ),
+    (
+        'metrics_listen = "127.0.0.1:9464"',
+        'metrics_listen = "127.0.0.1:0"',
+        "metrics_listen = '127.0.0.1:0': must look like",
+    ),
+    ('audit_log = "/var/log/acme/audit.log"', 'audit_log = ""', "audit_log = '': must be an absolute path"),
     ('default_template = "base"', 'default_template = "b"', "must name one of the templates (base)"),
     ("default_port = 8000", "default_port = 0", "default_port = 0: must be a whole number from 1 to 65535"),
     ("default_port = 8000", "default_port = true", "default_port = True: must be a whole number"),

@@ -133,8 +133,8 @@ def files(directory: Path) -> Iterator[Path]:
 @contextmanager
 def deployed(directory: Path) -> Iterator[Path]:
     """What the deploy leaves for the daemon: its configuration, the key, a gateway that runs. Returns the first."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as other:
+        port, metrics_port = free.getsockname()[1], other.getsockname()[1]
     state = directory / "state"
     state.mkdir()
     (directory / "token_key").write_text("ab" * 32)
@@ -148,6 +148,8 @@ secrets_dir = "{directory}"
 socket = "{directory}/run/s.sock"
 socket_group = "{OWN_GROUP}"
 listen = "127.0.0.1:{port}"
+metrics_listen = "127.0.0.1:{metrics_port}"
+audit_log = "{directory}/log/audit.log"
 default_template = "base"
 default_port = 8000
 create_parallelism = 2

@@ -303,6 +303,7 @@ def test_never_too_many_whatever_happens_at_the_same_time(world: World, monkeypa
 
     def right() -> bool:
         world.pool.discard_outdated()  # as every comparison does: one may have been in the making at the last
+        world.pool.wake()
         images = Counter(row.image_id for row in world.ledger.rows("warm"))
         return images == {"sha256:new5": 2, "sha256:9": 3} and world.pool.status().starting == 0
 

@@ -17,7 +17,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 SKILLS = sorted((ROOT / "files/skills").glob("*/SKILL.md"))
 REFERENCE = ROOT / "docs/cli.md"
-OTHERS = [ROOT / "docs/operate.md", ROOT / "docs/what-it-does-to-your-host.md", ROOT / "examples/calculator/README.md"]
+OTHERS = [
+    *(ROOT / "docs" / name for name in ("operate.md", "observe.md", "what-it-does-to-your-host.md")),
+    ROOT / "examples/calculator/README.md",
+]
 NAME = "docker-sandbox"
 DESCRIPTION_LIMIT = 1024  # characters, of the skill format
 
@@ -89,6 +92,8 @@ VERBS = {
     "logs": verb(1, "--lines", "--follow --events"),
     "stats": verb(0, "", "--once", many=True),
     "doctor": verb(0, "", "--no-probe"),
+    "metrics": verb(0),
+    "audit": verb(0, "--since --id --actor --action"),
 }
 NOUNS = {name.split()[0] for name in VERBS if " " in name}
 # `shell` wants a terminal, which agents have none of; `ca` is for those who set up clients.

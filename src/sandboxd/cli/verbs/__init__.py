@@ -28,7 +28,7 @@ GROUPS = {
         "resize",
         "network",
     ),
-    "watch": ("logs", "stats", "doctor"),
+    "watch": ("logs", "stats", "doctor", "metrics", "audit"),
     "inside": ("exec", "shell", "upload", "download"),
     "files": ("files",),
     "browser": ("browser-test",),

@@ -1,6 +1,6 @@
 """Verbs that look: at one sandbox, at all of them, at the host."""
 
-from sandboxd.cli.values import line_count
+from sandboxd.cli.values import line_count, since
 from sandboxd.cli.verbs import Parser, Verb, id_argument, json_flag
 
 
@@ -25,6 +25,24 @@ def _stats(parser: Parser) -> None:
 def _doctor(parser: Parser) -> None:
     parser.add_argument("--no-probe", action="store_true", help="make no sandbox: only look")
     json_flag(parser)
+
+
+def _metrics(parser: Parser) -> None:
+    pass  # the page is what it is
+
+
+def _audit(parser: Parser) -> None:
+    parser.add_argument(
+        "--since", metavar="AGE", type=since, default=86400.0, help="so far back, or all that is kept (default: 24h)"
+    )
+    parser.add_argument("--id", metavar="ID", default="", help="only of this sandbox, or of those that begin so")
+    parser.add_argument(
+        "--actor", metavar="A", default="", help="only by this name of a key or user, id, or kind such as key or expiry"
+    )
+    parser.add_argument(
+        "--action", metavar="A", action="append", default=[], help="only these, such as kill; may be repeated"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line, for programs")
 
 
 VERBS = {
@@ -63,5 +81,23 @@ service itself does not answer. Nothing is changed.""",
         """\
   docker-sandbox doctor
   docker-sandbox doctor --no-probe --json""",
+    ),
+    "metrics": Verb(
+        "metrics",
+        "Prints what this host measures and counts, in the words of Prometheus.",
+        _metrics,
+        "  docker-sandbox metrics | grep -v '^#'",
+    ),
+    "audit": Verb(
+        "audit",
+        """\
+Shows who did what on this host: who made, paused, changed or removed a sandbox, from where, and how it ended.
+
+For root and the group adm. What the host did by itself is there, too: expiry, cleanup, repairs.""",
+        _audit,
+        """\
+  docker-sandbox audit --since 1h
+  docker-sandbox audit --id 4f1c --since all
+  docker-sandbox audit --actor ci --action create --action claim --json""",
     ),
 }

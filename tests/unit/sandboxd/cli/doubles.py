@@ -192,7 +192,8 @@ class Relay(Server):
 
 def write_place(file: Path, socket_path: Path, gateway: tuple[str, int]) -> Path:
     """As much of the configuration file as the command line reads."""
-    file.write_text(f'socket = "{socket_path}"\n[gateway]\naddress = "{gateway[0]}:{gateway[1]}"\n')
+    audit = f'audit_log = "{file.parent}/log/audit.log"'
+    file.write_text(f'socket = "{socket_path}"\n{audit}\n[gateway]\naddress = "{gateway[0]}:{gateway[1]}"\n')
     return file
 
 

@@ -79,6 +79,8 @@ FLAGS = {
     "logs": {"--lines", "--follow", "--events", "--json"},
     "stats": {"--once", "--json"},
     "doctor": {"--no-probe", "--json"},
+    "metrics": set(),
+    "audit": {"--since", "--id", "--actor", "--action", "--json"},
 }
 NOUNS = ("files", "template", "volume", "key", "pool", "routes")
 

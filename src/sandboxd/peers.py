@@ -1,0 +1,39 @@
+"""Who is at the other end of a Unix socket: uvicorn does not say, so its protocol is taught to ask the kernel."""
+
+import asyncio
+import pwd
+import socket
+import struct
+from functools import lru_cache
+
+from starlette.types import Scope
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+UID = "peer_uid"
+CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+
+
+class PeerProtocol(H11Protocol):
+    """Puts the uid of a Unix socket's peer, as it was when it connected, into the state of each request."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family == socket.AF_UNIX:
+            answer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+            self.app_state = {**self.app_state, UID: CREDENTIALS.unpack(answer)[1]}
+
+
+def uid_of(scope: Scope) -> int | None:
+    """None when it is not known, as of a request that came by TCP."""
+    found = scope.get("state", {}).get(UID)
+    return found if isinstance(found, int) else None
+
+
+@lru_cache(maxsize=256)
+def user_name(uid: int) -> str:
+    """Empty for a uid that has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
