@@ -63,6 +63,7 @@ def test_says_where_it_comes_from(template: str) -> None:
         "etc/project-sandbox/release",
         "etc/project-sandbox/pages/not-found.html",
         "etc/project-sandbox/pages/port-closed.html",
+        "etc/project-sandbox/pages/bad-answer.html",
     }
     scripts = "usr/local/lib/"
     for text in renderings(template).values():
