@@ -20,6 +20,7 @@ from tests.host.machine import Machine, Sandbox
 
 PLAYER = Path(__file__).with_name("player.py")
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 
@@ -63,7 +64,7 @@ class Wire:
         """The next answer, whole. Raises Ended."""
         interim: list[int] = []
         while True:
-            answer = self._head()
+            answer = self.head()
             if answer.status >= 200 or answer.status == 101:
                 answer.interim = interim
                 break
@@ -72,11 +73,11 @@ class Wire:
             return answer
         if answer.all("transfer-encoding"):
             while size := int(self._line(), 16):
-                answer.body += self._exactly(size)
+                answer.body += self.exactly(size)
                 self._line()
             answer.trailers = self._fields()
         elif answer.all("content-length"):
-            answer.body = self._exactly(int(answer.all("content-length")[0]))
+            answer.body = self.exactly(int(answer.all("content-length")[0]))
         else:
             answer.body = self._file.read()
         return answer
@@ -88,7 +89,8 @@ class Wire:
         except ConnectionError:
             return b""
 
-    def _head(self) -> Answer:
+    def head(self) -> Answer:
+        """Status and headers of what comes next. Raises Ended."""
         line = self._line()
         if not line.startswith("HTTP/1."):
             raise Ended(line)
@@ -110,7 +112,8 @@ class Wire:
             raise Ended(repr(line))
         return line.rstrip(b"\r\n").decode("latin-1")
 
-    def _exactly(self, size: int) -> bytes:
+    def exactly(self, size: int) -> bytes:
+        """So many bytes. Raises Ended."""
         try:
             found = self._file.read(size)
         except ConnectionError as error:
@@ -118,6 +121,31 @@ class Wire:
         if len(found) != size:
             raise Ended(f"{len(found)} of {size} bytes: {found[:200]!r}")
         return found
+
+
+class WebSocket:
+    """The client's side of a WebSocket (RFC 6455), frame by frame."""
+
+    def __init__(self, wire: Wire, host: str, path: str = "/socket") -> None:
+        upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+        answer = wire.ask(get(host, path, *upgrade, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="))
+        if answer.status != 101 or answer.all("sec-websocket-accept") != ["s3pPLMBiTxaQ9kYGzzhZRbK+xOo="]:
+            raise Ended(f"{answer}")
+        self._wire = wire
+
+    def send(self, opcode: int, data: bytes = b"") -> None:
+        """One whole frame, masked with zeros."""
+        size = len(data)
+        short = bytes([0x80 | size]) if size < 126 else b"\xfe" + struct.pack(">H", size & 0xFFFF)
+        length = short if size < 65536 else b"\xff" + struct.pack(">Q", size)
+        self._wire.send(bytes([0x80 | opcode]) + length + bytes(4) + data)
+
+    def receive(self) -> tuple[int, bytes]:
+        """The opcode and the data of the next frame."""
+        first, size = self._wire.exactly(2)
+        if size >= 126:
+            size = int.from_bytes(self._wire.exactly(2 if size == 126 else 8), "big")
+        return first & 0x0F, self._wire.exactly(size)
 
 
 @dataclass
@@ -136,12 +164,16 @@ class Http2:
         self._next = 1
         self._wire.send(PREFACE + self._frame(SETTINGS, 0, 0, b""))
 
-    def ask(self, fields: list[tuple[str, str]], body: bytes = b"") -> tuple[str, bytes]:
-        """How it ended (`answered`, `reset`, `goaway` or `closed`), and the body of the answer."""
+    def open(self, fields: list[tuple[str, str]], flags: int = END_HEADERS | END_STREAM) -> int:
+        """Sends the head of a request. Returns the number of its stream."""
         stream, self._next = self._next, self._next + 2
         block = b"".join(self._literal(name, value) for name, value in fields)
-        flags = END_HEADERS | (0 if body else END_STREAM)
         self._wire.send(self._frame(HEADERS, flags, stream, block))
+        return stream
+
+    def ask(self, fields: list[tuple[str, str]], body: bytes = b"") -> tuple[str, bytes]:
+        """How it ended (`answered`, `reset`, `goaway` or `closed`), and the body of the answer."""
+        stream = self.open(fields, END_HEADERS | (0 if body else END_STREAM))
         if body:
             self._wire.send(self._frame(DATA, END_STREAM, stream, body))
         answer = b""
@@ -161,9 +193,9 @@ class Http2:
     def _frames(self) -> Iterator[Frame]:
         while True:
             try:
-                head = self._wire._exactly(9)
+                head = self._wire.exactly(9)
                 size = int.from_bytes(head[:3], "big")
-                yield Frame(head[3], head[4], int.from_bytes(head[5:], "big"), self._wire._exactly(size))
+                yield Frame(head[3], head[4], int.from_bytes(head[5:], "big"), self._wire.exactly(size))
             except Ended:
                 return
 
