@@ -18,6 +18,8 @@ import pytest
 from tests.host.machine import Machine, Sandbox
 from tests.host.wire import Answer, Edge, Ended, Http2, get, plays, steps
 
+pytestmark = pytest.mark.disruptive
+
 # The beginning of a request: whoever takes it for one adds the next head on the connection to it.
 PREFIX = "GET /smuggled HTTP/1.1\r\nX-Prefix: "
 OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

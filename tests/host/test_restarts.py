@@ -1,0 +1,128 @@
+"""Each part of the way in is restarted while twenty clients ask for previews and of the API, without a pause.
+
+Every request is on a new connection, so that what fails is counted and nothing is hidden by a retry of the client.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.host.api import Api, with_key
+from tests.host.machine import Machine, Sandbox, eventually
+from tests.host.wire import Edge, Ended, get, plays
+
+pytestmark = pytest.mark.disruptive
+
+CLIENTS = 20
+PREVIEW, API = "preview", "API"
+
+
+class Load:
+    """Clients that ask all the time. `failed` has what was not answered as it should be: of whom, and what came."""
+
+    def __init__(self, edge: Edge, sandbox: Sandbox, key: str) -> None:
+        self._edge = edge
+        preview, api = edge.host(sandbox), f"api.{edge.domain}"
+        self._kinds = {
+            PREVIEW: (preview, get(preview, "/asked", "Connection: close"), b'"first": "GET /asked HTTP/1.1"'),
+            API: (api, get(api, "/v2/sandboxes", f"X-API-Key: {key}", "Connection: close"), sandbox.id.encode()),
+        }
+        self.failed: list[tuple[str, str]] = []
+        self.answered = {PREVIEW: 0, API: 0}
+        self._lock, self._stopped = threading.Lock(), threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(kind,)) for kind in (PREVIEW, API) * (CLIENTS // 2)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        self.go_on()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def go_on(self) -> None:
+        """Returns when some dozens more of each kind have been answered."""
+        before = dict(self.answered)
+        eventually(lambda: dict(self.answered), lambda now: all(now[k] >= before[k] + 40 for k in now), 60, "answers")
+
+    def _ask(self, kind: str) -> None:
+        while not self._stopped.wait(0.02):
+            name, request, wanted = self._kinds[kind]
+            trouble = ""
+            try:
+                with self._edge.wire(name, timeout=60) as wire:
+                    answer = wire.ask(request)
+                if answer.status != 200 or wanted not in answer.body:
+                    trouble = f"{answer.status} {answer.body[:200]!r}"
+            except (Ended, OSError) as error:
+                trouble = repr(error)
+            with self._lock:
+                if trouble:
+                    self.failed.append((kind, trouble))
+                else:
+                    self.answered[kind] += 1
+
+
+@pytest.fixture(scope="module")
+def sandbox(machine: Machine) -> Iterator[Sandbox]:
+    with machine.sandbox() as sandbox:
+        yield plays(sandbox, "restarts")
+
+
+@pytest.fixture(scope="module")
+def api(machine: Machine) -> Iterator[Api]:
+    with with_key(machine, "restarts") as api:
+        yield api
+
+
+@pytest.fixture
+def load(machine: Machine, api: Api, record_property: Any) -> Iterator[Any]:
+    """A block of load on a sandbox of the key; what failed is in the report."""
+    with api.sandbox() as asked:
+        plays(asked, "asked")
+
+        @contextmanager
+        def loaded() -> Iterator[Load]:
+            with Load(Edge(machine), asked, api.key) as load:
+                yield load
+            record_property("failed", len(load.failed))
+            record_property("answered", sum(load.answered.values()))
+
+        yield loaded
+
+
+def test_nothing_fails_while_sandboxd_is_restarted(machine: Machine, load: Any) -> None:
+    """Previews do not need it, and the API waits for it."""
+    with load() as clients:
+        for _ in range(2):
+            machine.run(f"systemctl restart {machine.unit('sandboxd')}")
+            clients.go_on()
+    assert clients.failed == []
+
+
+def test_nothing_fails_while_the_gateway_is_reloaded(machine: Machine, load: Any) -> None:
+    with load() as clients:
+        for _ in range(2):
+            machine.run("systemctl reload haproxy.service")
+            clients.go_on()
+    assert clients.failed == []
+
+
+@pytest.mark.parametrize("command", ["systemctl restart haproxy.service", "docker restart traefik"])
+def test_a_restart_of_a_proxy_is_short(machine: Machine, load: Any, command: str) -> None:
+    """What was on its way, and what comes before it listens again, fails; afterwards nothing does, with no help."""
+    with load() as clients:
+        machine.run(command)
+        eventually(lambda: len(clients.failed), lambda _: True, 1, "")
+        clients.go_on()
+        settled = len(clients.failed)
+        clients.go_on()
+        assert len(clients.failed) == settled, clients.failed[settled:]
