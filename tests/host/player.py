@@ -8,8 +8,8 @@ the next request on the connection is read. Texts are Latin-1: a character is a 
 * `stream BYTES`: so many bytes of a sequence that does not compress
 
 They take no look at the body. Nor does `/careless`. `/digest` is answered by the length and the SHA-256 of the body,
-`/seen` by what came on each connection, `/socket` by a WebSocket that sends everything back, and all others by what was
-asked.
+`/seen` by the heads that came on each connection, `/socket` by a WebSocket that sends everything back; whatever else by
+what was asked.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ NAME = sys.argv[1] if len(sys.argv) > 1 else ""
 PIECE = 1 << 20
 CLOSE, PING, PONG = 8, 9, 10
 signals: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
-# All that each connection brought, in the order in which they came, without the requests for it.
+# The heads that each connection brought, in the order in which they came, but for those that ask for them.
 seen: list[bytearray] = []
 
 
@@ -76,7 +76,6 @@ async def request(
         body = f"{size} {digest.hexdigest()}".encode()
     elif target != "/careless" and not target.startswith("/play/"):
         body = b"".join([piece async for piece in body_of(reader, names)])
-        log += body
     return first, headers, body
 
 

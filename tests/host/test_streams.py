@@ -128,7 +128,8 @@ def test_a_large_body_arrives_whole_both_ways(stage: Stage) -> None:
     whole_both_ways(stage, 256 * MIB + 77)
 
 
-@pytest.mark.chaos
+@pytest.mark.disruptive
+@pytest.mark.suite("trixie")
 def test_two_gigabytes_arrive_whole_both_ways(stage: Stage) -> None:
     whole_both_ways(stage, 2048 * MIB + 77)
 

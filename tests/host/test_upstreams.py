@@ -113,7 +113,7 @@ def test_nobody_waits_and_nothing_grows_for_what_does_not_end(stage: Stage) -> N
     endless = get(stage.name, steps(("send", head), ("stream", 99_999_999_999)))
     deaf = f"POST {steps(('wait', 60))} HTTP/1.1\r\nHost: {stage.name}\r\nContent-Length: 99999999999\r\n\r\n"
     with ExitStack() as crowd:
-        for number in range(60):
+        for number in range(30):
             wire = crowd.enter_context(stage.edge.wire(stage.name))
             wire.send((endless, deaf, get(stage.name, steps(HALF, ("hold",))))[number % 3])
             if number % 3 == 1:
