@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,8 +29,9 @@ class Load:
     def __init__(self, edge: Edge, sandbox: Sandbox, key: str) -> None:
         self._edge = edge
         preview, api = edge.host(sandbox), f"api.{edge.domain}"
+        post = f"POST /asked HTTP/1.1\r\nHost: {preview}\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"
         self._kinds = {
-            PREVIEW: (preview, get(preview, "/asked", "Connection: close"), b'"first": "GET /asked HTTP/1.1"'),
+            PREVIEW: (preview, post, b'"first": "POST /asked HTTP/1.1"'),
             API: (api, get(api, "/v2/sandboxes", f"X-API-Key: {key}", "Connection: close"), sandbox.id.encode()),
         }
         self.failed: list[tuple[str, str]] = []
@@ -108,12 +110,68 @@ def test_nothing_fails_while_sandboxd_is_restarted(machine: Machine, load: Any) 
     assert clients.failed == []
 
 
+# Asks on a connection, reloads the gateway, waits until a new worker has taken over, and asks on the connection again.
+KEPT = """
+import socket, subprocess, sys, time
+def ask():
+    raw.sendall(f"POST /kept HTTP/1.1\\r\\nHost: {sys.argv[1]}\\r\\nContent-Length: 1\\r\\n\\r\\nx".encode())
+    return raw.recv(65536).split(b"\\r\\n")[0].decode()
+def workers():
+    return subprocess.run(["pgrep", "-n", "-u", "haproxy", "-x", "haproxy"], capture_output=True, text=True).stdout
+with socket.create_connection(("127.0.0.1", 8081), timeout=30) as raw:
+    first, before = ask(), workers()
+    subprocess.run(["systemctl", "reload", "haproxy.service"], check=True)
+    while workers() == before:
+        time.sleep(0.05)
+    print(first, ask(), sep="\\n")
+"""
+
+
+def test_a_connection_that_is_kept_outlives_a_reload(machine: Machine, sandbox: Sandbox) -> None:
+    """Of Traefik's: else a POST that it has just begun to write would fail, and may not be sent again."""
+    name = Edge(machine).host(sandbox)
+    said = machine.run(f"timeout 60 python3 - {name}", stdin=KEPT.encode()).stdout
+    assert said.splitlines() == ["HTTP/1.1 200 OK"] * 2
+
+
 def test_nothing_fails_while_the_gateway_is_reloaded(machine: Machine, load: Any) -> None:
     with load() as clients:
         for _ in range(2):
             machine.run("systemctl reload haproxy.service")
             clients.go_on()
     assert clients.failed == []
+
+
+def test_two_hundred_routes_lead_where_they_should(machine: Machine, sandbox: Sandbox) -> None:
+    """200 names, made in the gateway's own map, with the addresses of two sandboxes in turn: memory for 200 sandboxes is
+    not everywhere.
+    """
+    routes = f"{machine.settings.state}/routes.map"
+    ids = [f"{number:012x}" for number in range(200)]
+    with machine.sandbox() as other:
+        players = {"restarts": sandbox, "other": plays(other, "other")}
+        networks = {who: one.inspect()["NetworkSettings"]["Networks"].values() for who, one in players.items()}
+        addresses = {who: next(iter(found))["IPAddress"] for who, found in networks.items()}
+        edge, names = Edge(machine), dict(zip(ids, ["restarts", "other"] * 100, strict=True))
+
+        def wrong() -> list[str]:
+            added = [f"add map {routes} {key} {addresses[who]}" for key, who in names.items()]
+            for start in range(0, len(added), 50):
+                machine.gateway("; ".join(added[start : start + 50]))
+            hosts = {f"qa-{key}.{edge.domain}": who for key, who in names.items()}
+            with ThreadPoolExecutor(8) as several:
+                answers = several.map(lambda host: edge.ask(host, "/"), hosts)
+                return [
+                    host
+                    for (host, who), answer in zip(hosts.items(), answers, strict=True)
+                    if (answer.status, who) != (200, answer.json().get("who"))
+                ]
+
+        try:
+            eventually(wrong, lambda hosts: hosts == [], 60, "answers of all of them")  # a sweep may take routes away
+        finally:
+            machine.run("docker-sandbox routes sync")
+    assert edge.ask(f"qa-{ids[0]}.{edge.domain}", "/").status == 502
 
 
 @pytest.mark.parametrize("command", ["systemctl restart haproxy.service", "docker restart traefik"])

@@ -18,6 +18,7 @@ from tests.host.wire import BINARY, CLOSE, PING, PONG, TEXT, Edge, WebSocket, ge
 
 MIB = 1 << 20
 QUIET_S = 600
+KNOWN = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 27\r\n\r\n"
 EVENTS = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
 
@@ -68,10 +69,11 @@ def curl(stage: Stage, *options: str) -> str:
 
 
 @pytest.mark.parametrize("protocol", ["--http1.1", "--http2"])
-def test_events_arrive_while_the_stream_goes_on(stage: Stage, protocol: str) -> None:
-    """The server says the second one only when somebody has heard the first."""
-    heard = f"heard-{protocol}"
-    path = steps(("send", f"{EVENTS}data: first\n\n"), ("until", heard), ("send", "data: second\n\n"), ("close",))
+@pytest.mark.parametrize("head", [EVENTS, KNOWN], ids=["events", "length"])
+def test_what_is_said_arrives_while_the_stream_goes_on(stage: Stage, protocol: str, head: str) -> None:
+    """The server says the second line only when somebody has heard the first."""
+    heard = f"heard-{protocol}-{len(head)}"
+    path = steps(("send", f"{head}data: first\n\n"), ("until", heard), ("send", "data: second\n\n"), ("close",))
     ask, base = curl(stage, protocol), f"https://{stage.name}"
     script = f"{ask} {base}{path} | {{ read -r first; echo $first; {ask} {base}/let/{heard} >/dev/null; cat; }}"
     assert stage.sandbox.machine.out(script).split("\n") == ["data: first", "", "data: second"]

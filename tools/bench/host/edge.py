@@ -111,9 +111,7 @@ def router(name: str, address: str) -> str:
     )
 
 
-def load(
-    samples: Samples, parse: Callable[[str], float], name: str, url: str, connections: int, seconds: int
-) -> None:
+def load(samples: Samples, parse: Callable[[str], float], name: str, url: str, connections: int, seconds: int) -> None:
     command = [*WRK, "--connections", str(connections), "--duration", f"{seconds}s", "--header", f"Host: {name}", url]
     report = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     try:
