@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -52,15 +51,14 @@ def stage(machine: Machine) -> Iterator[Stage]:
 
 
 @pytest.fixture(autouse=True)
-def undisturbed(stage: Stage, record_property: Any) -> Iterator[None]:
-    """Whatever a test does to one sandbox."""
+def undisturbed(stage: Stage) -> Iterator[None]:
+    """Whatever a test does to one sandbox. `pytest -rP` shows how long the slowest answers took."""
     health = f"https://api.{stage.edge.domain}/health"
     with Neighbour(stage.machine, stage.other.url()) as neighbour, Neighbour(stage.machine, health) as api:
         yield
         for one in (neighbour, api):
             eventually(lambda one=one: len(one.answers), lambda count: count > 3, 30, "answers")  # type: ignore[misc]
-    record_property("slowest_answer_of_the_neighbour_s", neighbour.slowest_s)
-    record_property("slowest_answer_of_the_api_s", api.slowest_s)
+    print(f"slowest answer of the neighbour {neighbour.slowest_s:.3f} s, of the API {api.slowest_s:.3f} s")
     assert (set(neighbour.answers), set(api.answers)) == ({"well\n"}, {"ok\n"})
 
 
