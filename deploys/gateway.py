@@ -25,7 +25,7 @@ def haproxy() -> None:
     packages("the gateway", ["haproxy"])
     files.directory(name=f"Make {wanted.state}", path=wanted.state, user="root", group="root", mode="711")
     files.file(name="Make the route map", path=routes_map, user="root", group="root", mode="644")
-    for page in ("not-found", "port-closed"):
+    for page in ("not-found", "port-closed", "bad-answer"):
         place(f"etc/project-sandbox/pages/{page}.html", wanted)
     place("etc/haproxy/sandboxes.lua", wanted)
     place("etc/haproxy/haproxy.cfg", wanted, gateway=GATEWAY, api=API, routes_map=routes_map)

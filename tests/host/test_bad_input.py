@@ -10,7 +10,6 @@ import json
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.host.machine import Machine, Sandbox, eventually
+from tests.host.neighbour import Neighbour
 
 pytestmark = pytest.mark.disruptive
 
@@ -26,31 +26,6 @@ AGENT = 49983
 CROWD = 60
 LONG = "a" * 4096
 STREAM = "application/connect+json"
-
-
-class Neighbour:
-    """Asks for a page of another sandbox all the time."""
-
-    def __init__(self, machine: Machine, sandbox: Sandbox) -> None:
-        self._machine, self._url = machine, sandbox.url()
-        self.answers: list[str] = []
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-
-    def __enter__(self) -> Neighbour:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        while not self._stopped.wait(0.05):
-            try:
-                self.answers.append(self._machine.request("GET", self._url).text)
-            except Exception as error:  # the test tells it
-                self.answers.append(repr(error))
 
 
 class Target:
@@ -107,7 +82,7 @@ def target(machine: Machine) -> Iterator[Target]:
         with machine.sandbox() as sandbox, machine.sandbox() as other:
             other.run("echo well >index.html")
             other.serve("python3 -m http.server 8000")
-            with Neighbour(machine, other) as neighbour:
+            with Neighbour(machine, other.url()) as neighbour:
                 yield Target(machine, sandbox, made["key"])
                 eventually(lambda: len(neighbour.answers), lambda count: count > 5, 15, "answers of the neighbour")
             assert set(neighbour.answers) == {"well\n"}

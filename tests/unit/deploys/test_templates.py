@@ -63,6 +63,7 @@ def test_says_where_it_comes_from(template: str) -> None:
         "etc/project-sandbox/release",
         "etc/project-sandbox/pages/not-found.html",
         "etc/project-sandbox/pages/port-closed.html",
+        "etc/project-sandbox/pages/bad-answer.html",
     }
     scripts = "usr/local/lib/"
     for text in renderings(template).values():
@@ -208,6 +209,28 @@ def test_traefik_has_no_docker_provider_and_writes_without_a_limit() -> None:
     assert list(static["providers"]) == ["file"]
     timeouts = static["entryPoints"]["websecure"]["transport"]["respondingTimeouts"]
     assert timeouts["writeTimeout"] == "0s"
+
+
+def test_no_timeout_of_the_gateway_cuts_what_is_quiet_for_ten_minutes() -> None:
+    """`make test-chaos` waits for it; here the numbers, in seconds."""
+    text = one("etc/haproxy/haproxy.cfg", "default")
+    units = {"ms": 0.001, "s": 1, "h": 3600}
+    found = {
+        name: int(n) * units[unit] for name, n, unit in re.findall(r"^    timeout (\S+) (\d+)(ms|s|h)$", text, re.M)
+    }
+    assert all(found[name] > 600 for name in ("client", "server", "tunnel"))
+    static = yaml.safe_load(one("etc/traefik/traefik.yml", "default"))["entryPoints"]["websecure"]["transport"]
+    limits = static["respondingTimeouts"]
+    assert int(limits["readTimeout"][:-1]) > 600 and int(limits["idleTimeout"][:-1]) > 600
+
+
+@pytest.mark.parametrize("backend", ["sandboxes", "sandboxes_page", "special", "special_page"])
+def test_every_backend_of_sandboxes_keeps_previews_and_clients_apart(backend: str) -> None:
+    """tests/host tries these rules; a backend that is added must have them, too."""
+    text = one("etc/haproxy/haproxy.cfg", "default")
+    (rules,) = re.findall(rf"^backend {backend}\n((?:.*\n)*?)(?=^backend |\Z)", text, re.M)
+    for rule in ("replace-header Set-Cookie", "del-header Clear-Site-Data", "set-header Connection close if body"):
+        assert rule in rules
 
 
 @pytest.mark.parametrize("case", SIZES)

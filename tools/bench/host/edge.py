@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ FAST = (
     "exec node -e \"require('net').createServer(s=>{s.setNoDelay();s.on('error',()=>{});"
     "s.on('data',()=>s.write('HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok'))}).listen(8000)\" >/dev/null 2>&1"
 )
-WRK = ("wrk", "--threads", "1", "--connections", "32")
+WRK = ("wrk", "--threads", "1", "--latency")
+BUSY, ALONE = 32, 1
 
 
 def preview(machine: Machine, scale: Scale) -> list[dict[str, Any]]:
@@ -64,12 +66,14 @@ def preview(machine: Machine, scale: Scale) -> list[dict[str, Any]]:
 
 
 def requests(machine: Machine, scale: Scale) -> list[dict[str, Any]]:
-    """Requests per second to one server in a sandbox: as a preview, and by a router of Traefik straight to it."""
+    """Requests per second to one server in a sandbox, and how long one takes where there is no other: as a preview, and
+    by a router of Traefik straight to it.
+    """
     if shutil.which("wrk") is None:
         say("installing Debian's package wrk; remove it with: apt-get purge wrk")
         run("apt-get", "update", "-qq")
         run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "wrk")
-    ours, alone, direct = Samples(), Samples(), Samples()
+    ours, alone, direct, our_time, time_alone = (Samples() for _ in range(5))
     sandbox = machine.create()
     sandbox_id = sandbox["sandboxID"]
     address = machine.expect(200, "GET", f"/sandboxes/{sandbox_id}")["address"]
@@ -81,9 +85,12 @@ def requests(machine: Machine, scale: Scale) -> list[dict[str, Any]]:
         until_answered(lambda: Edge(name), "/")
         machine.wait_for_pool()
         for _ in range(scale.loads):
-            load(ours, f"qa-{sandbox_id}.{machine.domain}", "https://127.0.0.1/", scale.load_s)
-            load(alone, name, "https://127.0.0.1/", scale.load_s)
-            load(direct, address, f"http://{address}:{PORT}/", scale.load_s)
+            preview, edge = f"qa-{sandbox_id}.{machine.domain}", "https://127.0.0.1/"
+            load(ours, parse_wrk, preview, edge, BUSY, scale.load_s)
+            load(alone, parse_wrk, name, edge, BUSY, scale.load_s)
+            load(direct, parse_wrk, address, f"http://{address}:{PORT}/", BUSY, scale.load_s)
+            load(our_time, parse_median, preview, edge, ALONE, scale.load_s)
+            load(time_alone, parse_median, name, edge, ALONE, scale.load_s)
     finally:
         ROUTER.unlink(missing_ok=True)
     machine.kill(sandbox_id)
@@ -91,6 +98,7 @@ def requests(machine: Machine, scale: Scale) -> list[dict[str, Any]]:
     return [
         row(what, ours, alone, "Traefik alone", Goal(ratio=0.7, at_least=True), unit, more_is_better=True),
         row(what, ours, direct, "no proxy, no TLS", None, unit, more_is_better=True),
+        row("one request at a time, median", our_time, time_alone, "Traefik alone", None, "µs"),
     ]
 
 
@@ -103,11 +111,11 @@ def router(name: str, address: str) -> str:
     )
 
 
-def load(samples: Samples, name: str, url: str, seconds: int) -> None:
-    command = [*WRK, "--duration", f"{seconds}s", "--header", f"Host: {name}", url]
+def load(samples: Samples, parse: Callable[[str], float], name: str, url: str, connections: int, seconds: int) -> None:
+    command = [*WRK, "--connections", str(connections), "--duration", f"{seconds}s", "--header", f"Host: {name}", url]
     report = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     try:
-        samples.values.append(parse_wrk(report))
+        samples.values.append(parse(report))
     except Unexpected as error:
         samples.failed += 1
         samples.last_error = f"{url}: {error}"
@@ -120,6 +128,15 @@ def parse_wrk(report: str) -> float:
     if not found or bad:
         raise Unexpected(bad.group() if bad else f"wrk said: {report.strip()[-200:]}")
     return float(found[1])
+
+
+def parse_median(report: str) -> float:
+    """The median time of a request, in microseconds. Raises Unexpected as `parse_wrk` does."""
+    parse_wrk(report)
+    found = re.search(r"^ +50% +([\d.]+)(us|ms)$", report, re.MULTILINE)
+    if not found:
+        raise Unexpected(f"wrk said: {report.strip()[-200:]}")
+    return float(found[1]) * (1000 if found[2] == "ms" else 1)
 
 
 def until_answered(connect: Any, path: str, wanted: tuple[int, ...] = (200,)) -> None:

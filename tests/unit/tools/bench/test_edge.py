@@ -6,11 +6,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tools.bench.host.edge import parse_wrk, router, until_answered
+from tools.bench.host.edge import parse_median, parse_wrk, router, until_answered
 from tools.bench.host.machine import Unexpected
 
 REPORT = """Running 8s test @ https://127.0.0.1/
   1 threads and 32 connections
+  Latency Distribution
+     50%  812.00us
+     75%    1.02ms
   81234 requests in 8.00s, 3.10MB read
 Requests/sec:  10154.25
 Transfer/sec:    396.65KB
@@ -19,6 +22,13 @@ Transfer/sec:    396.65KB
 
 def test_wrk_tells_requests_per_second() -> None:
     assert parse_wrk(REPORT) == 10154.25
+
+
+def test_wrk_tells_the_median_in_either_unit() -> None:
+    assert parse_median(REPORT) == 812
+    assert parse_median(REPORT.replace("812.00us", "  1.25ms")) == 1250
+    with pytest.raises(Unexpected, match="wrk said"):
+        parse_median("Requests/sec:  1.0\n")
 
 
 def test_errors_are_no_requests() -> None:
