@@ -41,7 +41,7 @@ def credentials(wanted: Settings) -> dict[str, str]:
     return found
 
 
-def run_options(state: str, secrets: list[str]) -> list[str]:
+def run_options(wanted: Settings, secrets: list[str]) -> list[str]:
     """`docker run` options. Root of the host's user namespace, since ports below 1024 are bound on the host, but with
     no other capability; secrets come as files, so that `docker inspect` shows none.
     """
@@ -56,9 +56,19 @@ def run_options(state: str, secrets: list[str]) -> list[str]:
         "--runtime",
         "runc",
     ]
+    # What it logs is one line for each request: said here, so that a change of the setting reaches it.
+    options += ["--log-driver", "local", "--log-opt", f"max-size={wanted.docker_log_max_size}"]
+    options += ["--log-opt", f"max-file={wanted.docker_log_max_files}"]
     options += ["--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE", "--security-opt", "no-new-privileges"]
     # Go's collector runs less often: a quarter of the time per request, for some tens of megabytes.
-    options += ["--env", "GOGC=400", "--volume", "/etc/traefik:/etc/traefik:ro", "--volume", f"{state}/acme:/acme"]
+    options += [
+        "--env",
+        "GOGC=400",
+        "--volume",
+        "/etc/traefik:/etc/traefik:ro",
+        "--volume",
+        f"{wanted.state}/acme:/acme",
+    ]
     for name in secrets:
         options += ["--env", f"{name}_FILE={SECRETS}/{name}"]
     return options
@@ -88,7 +98,7 @@ def edge() -> None:
         name="Run Traefik",
         container=CONTAINER,
         image=Tags(wanted).traefik,
-        options=run_options(wanted.state, list(secrets)),
+        options=run_options(wanted, list(secrets)),
         arguments=["--configFile=/etc/traefik/traefik.yml"],
         version=static_version(wanted, secrets),
     )
