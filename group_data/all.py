@@ -115,7 +115,8 @@ sandbox_pids = 1024
 sandbox_disk_mb = 10240
 sandbox_layer_mb = 10240
 
-# "" builds Traefik's image from the pinned wheel in files/images/traefik; or name an image of a registry.
+# "" builds Traefik's image from the pinned wheel in files/images/traefik; or name an image of a registry, of Traefik
+# 3.7.3 or newer.
 traefik_image = ""
 
 # --- Sandboxes -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Who may open the ports of a sandbox: what is given out for it, passwords, tokens and links that expire."""
 
-import math
 import secrets
 from dataclasses import dataclass
 
@@ -47,7 +46,7 @@ def link(config: Config, row: Sandbox, port: int | None, seconds: float, now: fl
         raise Conflict(f"sandbox {row.id} {others}. Links are for `docker-sandbox access {row.id} token`.")
     if port == AGENT_PORT:
         raise BadRequest(f"port: {AGENT_PORT} is the agent's, which has a token of its own.")
-    until = math.ceil(now + seconds)
+    until = int(now + seconds)
     key = read_link_key(config.secrets_dir)
     proof = tokens.link_token(key, row.id, port or config.default_port, until, row.access_round)
     return Link(f"{config.url(row.id, port)}/?{PARAMETER}={proof}", until)
