@@ -42,10 +42,10 @@ def password_lines(found: dict[str, Any]) -> list[str]:
     return [f"user: {found['user']}", f"password: {found['password']}"] if "password" in found else []
 
 
-def link(options: Namespace, control: ControlPlane) -> dict[str, Any]:
-    """The answer for a new link to one port. Raises CliError."""
-    wanted = {"port": options.port, "seconds": DEFAULT_S if options.seconds is None else options.seconds}
-    made: dict[str, Any] = control.post(f"{sandbox_path(options.id)}/link", wanted)
+def link(control: ControlPlane, sandbox_id: str, port: int | None, seconds: float | None) -> dict[str, Any]:
+    """The `url`, and when it `expiresAt`, of a new link to one port. Raises CliError."""
+    wanted = {"port": port, "seconds": DEFAULT_S if seconds is None else seconds}
+    made: dict[str, Any] = control.post(f"{sandbox_path(sandbox_id)}/link", wanted)
     return made
 
 

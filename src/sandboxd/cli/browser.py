@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sandboxd.cli import manage, place, printing, transfer
+from sandboxd.cli import access, manage, place, printing, transfer
 from sandboxd.cli.agent import Agent, AgentError
 from sandboxd.cli.control import ControlPlane, sandbox_path
 from sandboxd.cli.execute import in_foreground
@@ -49,7 +49,7 @@ def run(options: Namespace, config: str) -> int:
             return SIGNALLED + interrupts.received
         agent = Agent(where.gateway, made)
         carry_in(agent, browser, options.script)
-        command = command_line(manage.url_of(target, options.port) + options.path, target["domain"], browser, options)
+        command = command_line(address(control, target, options), target["domain"], browser, options)
         started = Namespace(command=command, cwd="", env=[], timeout=options.timeout, json=False)
         code = in_foreground(control, agent, started, interrupts, stdin=False)
         if interrupts.received is not None:
@@ -57,6 +57,22 @@ def run(options: Namespace, config: str) -> int:
         with suppress(AgentError):  # it ended before it had a directory for results
             transfer.download(agent, f"{RESULT}/.", output)
     return conclude(options, code, output)
+
+
+def address(control: ControlPlane, target: dict[str, Any], options: Namespace) -> str:
+    """What the browser opens: of a sandbox that wants a token, a link for as long as the test may last.
+
+    Raises CliError for one that wants a password, which nobody can look up.
+    """
+    if target["access"] == "basic":
+        raise CliError(
+            f"sandbox {target['sandboxID']} asks for a password, which the browser does not know. Let it in with:"
+            f" docker-sandbox access {target['sandboxID']} token"
+        )
+    if target["access"] == "public":
+        return manage.url_of(target, options.port) + options.path
+    base, _, parameter = access.link(control, target["sandboxID"], options.port, options.timeout)["url"].partition("/?")
+    return f"{base}{options.path}{'&' if '?' in options.path else '?'}{parameter}"
 
 
 @contextmanager

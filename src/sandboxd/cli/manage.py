@@ -51,9 +51,10 @@ def kill(options: Namespace, control: ControlPlane) -> int:
 
 def get_host(options: Namespace, control: ControlPlane) -> int:
     access.check(options)
-    made = (
-        access.link(options, control) if options.private else {"url": url_of(control.sandbox(options.id), options.port)}
-    )
+    if options.private:
+        made = access.link(control, options.id, options.port, options.seconds)
+    else:
+        made = {"url": url_of(control.sandbox(options.id), options.port)}
     printing.show(options, made, lambda: str(made["url"]))
     return OK
 
