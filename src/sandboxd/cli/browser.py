@@ -71,7 +71,8 @@ def address(control: ControlPlane, target: dict[str, Any], options: Namespace) -
         )
     if target["access"] == "public":
         return manage.url_of(target, options.port) + options.path
-    base, _, parameter = access.link(control, target["sandboxID"], options.port, options.timeout)["url"].partition("/?")
+    made = access.link(control, target["sandboxID"], options.port, options.timeout)
+    base, _, parameter = str(made["url"]).partition("/?")
     return f"{base}{options.path}{'&' if '?' in options.path else '?'}{parameter}"
 
 
