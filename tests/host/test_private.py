@@ -98,7 +98,8 @@ def test_a_link_becomes_a_cookie_that_the_application_never_sees(sandbox: Sandbo
     shown = ask(sandbox, url.replace("/?", "/c?x=1&") + "0", cookie=name).json()
     assert shown[":path"] == "/c?x=1" and name.partition("=")[2] not in json.dumps(shown), "a wrong link, a good cookie"
     assert ask(sandbox, cookie=f"{COOKIE}=1.2; {name}").status_code == 403, "one of two would reach the application"
-    assert ask(sandbox, url.replace("/?", "//example.com/?")).headers["location"] == f"{sandbox.url()}//example.com/"
+    elsewhere = ask(sandbox, url.replace("/?", "//example.com/?")).headers["location"]
+    assert elsewhere.startswith(f"{sandbox.url()}/"), "it leads to nobody else"
 
 
 def test_a_link_is_for_one_port_and_for_its_time(machine: Machine, sandbox: Sandbox) -> None:

@@ -39,6 +39,7 @@ def run(options: Namespace, config: str) -> int:
         raise CliError(f"{options.script}: no such file here. It is to be a Python file with a function check(page).")
     control = ControlPlane(where.socket)
     target = control.sandbox(options.id)
+    url = address(control, target, options)
     output = options.output or f"{NAME}-{target['sandboxID']}"
     os.makedirs(output, exist_ok=True)
     for name in (REPORT, TEXT, PICTURE):  # of a test before: they must not be taken for this one's
@@ -49,7 +50,7 @@ def run(options: Namespace, config: str) -> int:
             return SIGNALLED + interrupts.received
         agent = Agent(where.gateway, made)
         carry_in(agent, browser, options.script)
-        command = command_line(address(control, target, options), target["domain"], browser, options)
+        command = command_line(url, target["domain"], browser, options)
         started = Namespace(command=command, cwd="", env=[], timeout=options.timeout, json=False)
         code = in_foreground(control, agent, started, interrupts, stdin=False)
         if interrupts.received is not None:
@@ -70,10 +71,10 @@ def address(control: ControlPlane, target: dict[str, Any], options: Namespace) -
             f" docker-sandbox access {target['sandboxID']} token"
         )
     if target["access"] == "public":
-        return manage.url_of(target, options.port) + options.path
-    made = access.link(control, target["sandboxID"], options.port, options.timeout)
+        return f"{manage.url_of(target, options.port)}{options.path}"
+    made = access.link(control, target["sandboxID"], options.port, options.timeout + SPARE_S)
     base, _, parameter = str(made["url"]).partition("/?")
-    return f"{base}{options.path}{'&' if '?' in options.path else '?'}{parameter}"
+    return f"{base}{options.path}" + ("&" if "?" in options.path else "?") + parameter
 
 
 @contextmanager
