@@ -70,8 +70,11 @@ def build(services: Services) -> FastAPI:
         if sandbox_id not in resuming:
             if (why := failed.pop(sandbox_id, None)) is not None:
                 return PlainTextResponse(html.escape(why), 503)
-            if await run(lambda: sleeper(sandbox_id)) is None:
+            row = await run(lambda: sleeper(sandbox_id))
+            if row is None:
                 return Response(status_code=404)
+            if row.state == "running":  # since the gateway looked
+                return Response(status_code=202)
         if sandbox_id not in resuming:
             begun(sandbox_id).add_done_callback(lambda task: ended(sandbox_id, task))
         return Response(status_code=202)

@@ -8,7 +8,7 @@ import logging
 
 from sandboxd import activity
 from sandboxd.engine import Container
-from sandboxd.errors import SandboxdError
+from sandboxd.errors import EngineDown, SandboxdError
 from sandboxd.records import Sandbox
 from sandboxd.sandboxes import Sandboxes
 from sandboxd.transitions import Transitions
@@ -26,7 +26,10 @@ class Idle:
         self._ledger, self._root = sandboxes.ledger, sandboxes.host.root
 
     def look(self) -> float:
-        """Pauses those that were not used for as long as they say. Returns the seconds until the next look."""
+        """Pauses those that were not used for as long as they say. Returns the seconds until the next look.
+
+        Raises EngineDown when Docker cannot be asked, and HostError when the ledger cannot be read.
+        """
         waits_s, used = [EVERY_S], dict[str, str]()
         now = self._sandboxes.host.now()
         known: list[activity.Process] | None = None
@@ -58,6 +61,8 @@ class Idle:
             return None  # somebody works on it, so it is not idle
         try:
             return self._sandboxes.engine.container(row.id)
+        except EngineDown:
+            raise  # the others would wait as long
         except SandboxdError as error:
             log.debug("whether sandbox %s is idle cannot be seen: %s", row.id, error)
             return None

@@ -234,6 +234,8 @@ class Reconciler:
         """Returns the seconds until it is worth looking again who is not used."""
         try:
             pause_s = self._idle.look()
+        except EngineDown:
+            return EVERY_S  # the comparison says so
         except Exception as error:
             log.exception("pausing who is not used failed")
             self._health.report("idle", f"failed: {error!r}")

@@ -182,3 +182,12 @@ def test_who_sleeps_on_is_not_woken(world: World, gateway: TestClient, paused: P
     for wanted in (row.id, row.id[:5], "000000000000"):
         assert gateway.get(f"/wake/{wanted}").status_code == 404
     assert state(world, row) == "paused"
+
+
+def test_one_that_runs_since_the_gateway_looked_is_not_woken_again(
+    world: World, gateway: TestClient, paused: PAUSED, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = world.transitions.resume(paused())
+    with caplog.at_level("INFO"):
+        assert gateway.get(f"/wake/{row.id}").status_code == 202
+    assert "is resumed" not in caplog.text

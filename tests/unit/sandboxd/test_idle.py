@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from sandboxd.errors import EngineError
+from sandboxd.errors import EngineDown, EngineError
 from sandboxd.idle import EVERY_S, REASON, Idle
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import World, make_world, until
+from tests.unit.sandboxd.conftest import World, down, make_world, until
 from tests.unit.sandboxd.test_reconcile import create, row_of
 
 IDLE_S = 100.0
@@ -178,6 +178,15 @@ def test_a_refusal_of_docker_harms_nobody(used: Used, method: str) -> None:
     used.after(1)
     used.world.reconciler.tick()
     assert used.state == "paused" and used.world.engine.containers[used.sandbox.id].paused
+
+
+def test_without_docker_nothing_is_decided(used: Used) -> None:
+    used.world.engine.fail["container"] = down()
+    with pytest.raises(EngineDown):
+        used.after(IDLE_S)
+    assert used.state == "running"
+    used.after(1)
+    assert used.state == "paused"
 
 
 def test_the_loop_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
