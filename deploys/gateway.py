@@ -7,6 +7,7 @@ from deploys.operations import packages, place, unit, when
 from deploys.preflight import settings
 from deploys.traefik import API, GATEWAY
 
+PAGES = ("not-found", "port-closed", "bad-answer", "private", "password", "waking", "not-woken")
 CONFIG, PROGRAM = "/etc/haproxy/haproxy.cfg", "/etc/haproxy/sandboxes.lua"
 # Unix seconds at which the present worker started: a reload starts a new one, which systemd does not see. Its start is
 # field 22 of proc_pid_stat(5), in ticks since boot; the name before it may hold spaces.
@@ -21,14 +22,23 @@ WORKER_START = (
 def haproxy() -> None:
     """HAProxy with our configuration, checked before it is loaded; a reload keeps the connections that are open."""
     wanted = settings()
-    routes_map = f"{wanted.state}/routes.map"
+    routes_map, secrets = f"{wanted.state}/routes.map", f"{wanted.etc}/secrets"
+    link_key = f"{secrets}/link_key"
     packages("the gateway", ["haproxy"])
     files.directory(name=f"Make {wanted.state}", path=wanted.state, user="root", group="root", mode="711")
     files.file(name="Make the route map", path=routes_map, user="root", group="root", mode="644")
-    for page in ("not-found", "port-closed", "bad-answer"):
+    files.directory(name=f"Make {secrets}", path=secrets, user="root", group="root", mode="700")
+    when(
+        name="Make the key of links",
+        condition=f"[ -s {link_key} ] || echo missing",
+        # A map with one entry: HAProxy reads it before it becomes an unprivileged user.
+        commands=[f'umask 077 && echo "key $(openssl rand -base64 32)" >{link_key}'],
+    )
+    files.file(name="Close the key of links", path=link_key, user="root", group="root", mode="600")
+    for page in PAGES:
         place(f"etc/project-sandbox/pages/{page}.html", wanted)
     place("etc/haproxy/sandboxes.lua", wanted)
-    place("etc/haproxy/haproxy.cfg", wanted, gateway=GATEWAY, api=API, routes_map=routes_map)
+    place("etc/haproxy/haproxy.cfg", wanted, gateway=GATEWAY, api=API, routes_map=routes_map, link_key=link_key)
     when(
         name="Check the configuration",
         condition=f"haproxy -c -q -f {CONFIG} || echo bad",
@@ -38,6 +48,7 @@ def haproxy() -> None:
     # By age, not by what this run changed: an interrupted run is made good by the next. All files are read at load.
     when(
         name="Load the changed configuration",
-        condition=f'started=$({WORKER_START}) && find {CONFIG} {PROGRAM} {wanted.etc}/pages -newermt "@$started"',
+        condition=f"started=$({WORKER_START}) && "
+        f'find {CONFIG} {PROGRAM} {wanted.etc}/pages {link_key} -newermt "@$started"',
         commands=["systemctl reload haproxy.service"],
     )

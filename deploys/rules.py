@@ -56,6 +56,11 @@ def check(settings: Settings) -> None:
     _between("build_memory_mb", settings.build_memory_mb, 256, 16_777_216, "MiB")
     _between("build_cpus", settings.build_cpus, 0.1, 1024, "processors")
     _between("build_timeout_s", settings.build_timeout_s, 10, 86400, "seconds")
+    if settings.idle_pause_after:
+        remedy = "use a number and s, m, h or d, such as '30m', or '' for never"
+        _matches("idle_pause_after", settings.idle_pause_after, DURATION, remedy)
+    _between("failed_tries_per_minute", settings.failed_tries_per_minute, 1, 1_000_000, "tries")
+    _between("api_requests_per_minute", settings.api_requests_per_minute, 0, 100_000_000, "requests; 0 for no limit")
     _matches("cleanup_schedule", settings.cleanup_schedule, SCHEDULE, "use five cron fields, such as '0 * * * *'")
     _matches(
         "cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'"

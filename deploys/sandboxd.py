@@ -73,7 +73,6 @@ def daemon() -> None:
         )
 
     secrets = f"{wanted.etc}/secrets"
-    files.directory(name=f"Make {secrets}", path=secrets, user="root", group="root", mode="700")
     when(
         name="Make the token key",
         condition=f"[ -s {secrets}/token_key ] || echo missing",

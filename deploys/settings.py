@@ -92,6 +92,10 @@ class Settings:
     build_memory_mb: int
     build_cpus: float
     build_timeout_s: int
+    wake_on_visit: bool
+    idle_pause_after: str
+    failed_tries_per_minute: int
+    api_requests_per_minute: int
     cleanup_schedule: str
     cleanup_older_than: str
     metrics_listen: str
@@ -134,6 +138,12 @@ class Settings:
     def networks(self) -> int:
         """How many sandboxes can have a network of their own; `deploys.rules` has checked that there are some."""
         return int(2 ** (self.docker_network_prefix - IPv4Network(self.docker_network_pool).prefixlen))
+
+    @property
+    def idle_pause_s(self) -> int:
+        """0 for never; `deploys.rules` has checked the form."""
+        after = self.idle_pause_after
+        return int(after[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[after[-1]] if after else 0
 
     def on(self, suite: str) -> Settings:
         """The settings on a host of that Debian release: what is left to the host is filled in."""

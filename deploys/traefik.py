@@ -44,6 +44,9 @@ def run_options(wanted: Settings, secrets: list[str]) -> list[str]:
         "--runtime",
         "runc",
     ]
+    # What it logs is one line for each request: said here, so that a change of the setting reaches it.
+    options += ["--log-driver", "local", "--log-opt", f"max-size={wanted.docker_log_max_size}"]
+    options += ["--log-opt", f"max-file={wanted.docker_log_max_files}"]
     options += ["--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE", "--security-opt", "no-new-privileges"]
     # Go's collector runs less often: a quarter of the time per request, for some tens of megabytes.
     options += [

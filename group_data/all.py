@@ -124,7 +124,8 @@ sandbox_pids = 1024
 sandbox_disk_mb = 10240
 sandbox_layer_mb = 10240
 
-# "" builds Traefik's image from the pinned wheel in files/images/traefik; or name an image of a registry.
+# "" builds Traefik's image from the pinned wheel in files/images/traefik; or name an image of a registry, of Traefik
+# 3.7.3 or newer.
 traefik_image = ""
 
 # --- Sandboxes -------------------------------------------------------------------------------------------------------
@@ -153,6 +154,20 @@ disk_reserve_mb = 2048
 build_memory_mb = 2048
 build_cpus = 2.0
 build_timeout_s = 1800
+
+# A visit to the URL of a sandbox that is paused or stopped lets it run again, unless it was made with --no-wake. Holds
+# for sandboxes that docker-sandbox makes from then on; E2B's clients say it themselves (autoResume).
+wake_on_visit = True
+# Pause sandboxes that nobody has used for so long, such as "30m"; "" for never. `init --idle-pause` says it for one. As
+# above, for sandboxes that docker-sandbox makes. Used is: it sends packets, or a command runs that is no server.
+idle_pause_after = ""
+
+# Of wrong tokens, links and passwords for one closed sandbox, from one address (of IPv6: one /64), in one minute; then
+# all that comes from there for that sandbox is refused with 429 until the minute is over.
+failed_tries_per_minute = 60
+# Of requests to https://api.<domain> from one address in one minute, before 429; 0 for no limit. Many behind one
+# address count as one. Visits of sandboxes are not limited: a sandbox has its own limits, and slows nobody but itself.
+api_requests_per_minute = 12000
 
 # The hourly cleanup removes sandboxes that were claimed longer ago than this, except those made with --keep.
 cleanup_schedule = "0 * * * *"

@@ -19,6 +19,8 @@ ACTIONS = {
     "POST /sandboxes/{sandbox_id}/timeout": "extend",
     "POST /sandboxes/{sandbox_id}/refreshes": "extend",
     "PUT /sandboxes/{sandbox_id}/network": "network",
+    "PUT /sandboxes/{sandbox_id}/access": "access",
+    "POST /sandboxes/{sandbox_id}/link": "link",
     "POST /sandboxes/{sandbox_id}/disk": "resize",
     "POST /sandboxes/{sandbox_id}/fork": "fork",
     "POST /sandboxes/{sandbox_id}/snapshots": "snapshot",

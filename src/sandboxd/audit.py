@@ -45,7 +45,7 @@ class Actor:
 NOBODY = Actor("nobody")  # who has no valid key
 DAEMON = Actor("sandboxd")
 GATEWAY, POOL, RECONCILE = Actor("gateway"), Actor("pool"), Actor("reconcile")
-EXPIRY, WATCHDOG = Actor("expiry"), Actor("watchdog")
+EXPIRY, IDLE, WATCHDOG = Actor("expiry"), Actor("idle"), Actor("watchdog")
 
 
 @dataclass

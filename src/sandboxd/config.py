@@ -3,6 +3,7 @@
 An error names the file, the key, the value and the remedy. Nothing here touches anything but that file.
 """
 
+import base64
 import re
 import tomllib
 from collections.abc import Callable
@@ -75,6 +76,8 @@ class Config:
     memory_reserve_mb: int
     disk_reserve_mb: int
     build_timeout_s: int
+    wake_on_visit: bool  # this and the next: of sandboxes that the command line makes, unless it says otherwise
+    idle_pause_s: float | None
     gateway: Gateway
     templates: dict[str, Template]
     wanted: Wanted = Wanted()
@@ -83,9 +86,9 @@ class Config:
     def ledger(self) -> Path:
         return self.state_dir / "ledger.sqlite"
 
-    def url(self, sandbox_id: str) -> str:
-        """Where the sandbox's default port is reached from outside."""
-        return f"https://qa-{sandbox_id}.{self.domain}"
+    def url(self, sandbox_id: str, port: int | None = None) -> str:
+        """Where a port of the sandbox is reached from outside; None is the default port."""
+        return f"https://{port or 'qa'}-{sandbox_id}.{self.domain}"
 
 
 class _Table:
@@ -193,6 +196,8 @@ def load(file: Path) -> Config:
         memory_reserve_mb=top.whole("memory_reserve_mb", 0, DISK_MAX_MB),
         disk_reserve_mb=top.whole("disk_reserve_mb", 0, DISK_MAX_MB),
         build_timeout_s=top.whole("build_timeout_s", 1, 86400),
+        wake_on_visit=top.switch("wake_on_visit"),
+        idle_pause_s=top.whole("idle_pause_s", 0, 1_000_000_000) or None,
         gateway=Gateway(
             gateway.address("address"),
             gateway.path("admin_socket"),
@@ -246,4 +251,20 @@ def read_token_key(secrets_dir: Path) -> bytes:
         raise ConfigError(f"{file}: is not hexadecimal. {remedy}") from error
     if len(key) < 32:
         raise ConfigError(f"{file}: has {len(key)} bytes, 32 or more are needed. {remedy}")
+    return key
+
+
+def read_link_key(secrets_dir: Path) -> bytes:
+    """The key that links are signed with. The gateway reads the same file, as a map with one entry: `key <Base64>`."""
+    file = secrets_dir / "link_key"
+    remedy = "The deploy creates it once: deploy again."
+    try:
+        name, _, text = file.read_text().strip().partition(" ")
+        key = base64.b64decode(text, validate=True)
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}. {remedy}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: is not `key <Base64>`. {remedy}") from error
+    if name != "key" or len(key) < 32:
+        raise ConfigError(f"{file}: is not `key <Base64>` of 32 or more bytes. {remedy}")
     return key

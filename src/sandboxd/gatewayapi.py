@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import html
 import logging
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +23,7 @@ from sandboxd.tokens import agent_token
 
 log = logging.getLogger(__name__)
 
+FAILED_MOST = 1000
 LEAST_S = 60.0  # for which a sandbox runs that a request has resumed: its own timeout may be a second
 OPERATIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 
@@ -30,25 +32,60 @@ def build(services: Services) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     ledger, key = services.sandboxes.ledger, services.sandboxes.key
     resuming: dict[str, asyncio.Task[Sandbox]] = {}
+    failed: dict[str, str] = {}  # why the last wake failed that nobody waited for, until somebody is told
+
+    def sleeper(sandbox_id: str) -> Sandbox | None:
+        """The one of that id, if a request may resume it."""
+        return next((row for row in ledger.find(sandbox_id) if row.id == sandbox_id and row.auto_resume), None)
 
     def resume(sandbox_id: str) -> Sandbox:
-        row = next((row for row in ledger.find(sandbox_id) if row.id == sandbox_id and row.auto_resume), None)
+        row = sleeper(sandbox_id)
         if row is None:
             raise NotFound(f"sandbox '{sandbox_id}' not found")
         timeout_s = None if row.timeout_s is None else max(row.timeout_s, LEAST_S)
         with services.sandboxes.audit.doing("wake", row, by=GATEWAY):
             return services.transitions.resume(row, timeout_s)
 
-    @app.get("/resume/{sandbox_id}")
-    async def wake(sandbox_id: str) -> Response:
-        """Its address, once it answers; requests that come meanwhile wait for the same. 404 when it is gone."""
+    def begun(sandbox_id: str) -> asyncio.Task[Sandbox]:
+        """The one resume of that sandbox that is under way."""
         task = resuming.get(sandbox_id)
         if task is None:
             log.info("sandbox %s is resumed: a request is for it", sandbox_id)
             task = resuming[sandbox_id] = asyncio.create_task(run(lambda: resume(sandbox_id)))
             task.add_done_callback(lambda _: resuming.pop(sandbox_id))
+        return task
+
+    def ended(sandbox_id: str, task: asyncio.Task[Sandbox]) -> None:
+        """For a page that does not wait: the next one tells."""
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            services.reconciler.wake()
+        elif not isinstance(error, NotFound):
+            log.warning("sandbox %s cannot be resumed: %s", sandbox_id, error)
+            if len(failed) >= FAILED_MOST:  # of pages that nobody looked at again
+                failed.clear()
+            failed[sandbox_id] = str(error) if isinstance(error, SandboxdError) else "the log of sandboxd says why."
+
+    @app.get("/wake/{sandbox_id}")
+    async def wake(sandbox_id: str) -> Response:
+        """Begins to resume it, and does not wait. 503 once, in HTML, when that failed before; 404 when it is gone."""
+        if sandbox_id not in resuming:
+            if (why := failed.pop(sandbox_id, None)) is not None:
+                return PlainTextResponse(html.escape(why), 503)
+            row = await run(lambda: sleeper(sandbox_id))
+            if row is None:
+                return Response(status_code=404)
+            if row.state == "running":  # since the gateway looked
+                return Response(status_code=202)
+        if sandbox_id not in resuming:
+            begun(sandbox_id).add_done_callback(lambda task: ended(sandbox_id, task))
+        return Response(status_code=202)
+
+    @app.get("/resume/{sandbox_id}")
+    async def resumed(sandbox_id: str) -> Response:
+        """Its address, once it answers; requests that come meanwhile wait for the same. 404 when it is gone."""
         try:
-            row = await asyncio.shield(task)  # a client that leaves must not end what others wait for
+            row = await asyncio.shield(begun(sandbox_id))  # a client that leaves must not end what others wait for
         except NotFound:
             return Response(status_code=404)
         except SandboxdError as error:

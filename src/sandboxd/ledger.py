@@ -122,10 +122,24 @@ class Ledger(Catalog):
         with self._transaction():
             return self._change(slot, USED, "policy = ?", (to_text(policy),))
 
-    def set_paused(self, slot: str) -> Sandbox:
+    def set_access(self, slot: str, access: str, password_digest: str) -> Sandbox:
+        """Who may open its ports from now on. A new round: nothing that was given out before counts any more."""
+        with self._transaction():
+            changes = "access = ?, password_digest = ?, access_round = access_round + 1"
+            return self._change(slot, USED, changes, (access, password_digest))
+
+    def set_paused(self, slot: str, reason: str = "") -> Sandbox:
         """running -> paused. Time that it is paused does not count: its end is set anew when it is resumed."""
         with self._transaction():
-            return self._move(slot, "paused", "ends_at = NULL")
+            return self._move(slot, "paused", "ends_at = NULL, reason = ?", (reason,))
+
+    def set_active(self, marks: dict[str, str], now: float) -> None:
+        """Traffic or a command was seen in these slots: each with what traffic is seen by."""
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE sandboxes SET active_at = ?, active_mark = ? WHERE slot = ?",
+                [(now, mark, slot) for slot, mark in marks.items()],
+            )
 
     def set_stopped(self, slot: str, reason: str) -> Sandbox:
         """running or paused -> stopped; `reason` says who or what stopped it."""
@@ -136,8 +150,8 @@ class Ledger(Catalog):
         """paused or stopped -> running, to end so long from now; None for never."""
         with self._transaction():
             end = None if timeout_s is None else now + timeout_s
-            changes = "timeout_s = ?, ends_at = ?, reason = ''"
-            return self._move(slot, "running", changes, (timeout_s, end), ("paused", "stopped"))
+            changes = "timeout_s = ?, ends_at = ?, active_at = ?, reason = ''"
+            return self._move(slot, "running", changes, (timeout_s, end, now), ("paused", "stopped"))
 
     def set_end(self, slot: str, timeout_s: float | None, now: float) -> Sandbox:
         """A new end of a running sandbox, counted from now; of one that is not running, for when it is resumed."""
@@ -221,13 +235,19 @@ class Ledger(Catalog):
         (row,) = self._read("SELECT min(ends_at) FROM sandboxes WHERE state = 'running'")
         return None if row[0] is None else float(row[0])
 
+    def restless(self, reason: str) -> list[Sandbox]:
+        """Those that run and are to be paused when nobody uses them, and those that a request wakes from a pause for
+        that reason."""
+        where = "idle_pause_s IS NOT NULL AND (state = 'running' OR auto_resume AND reason = ?)"
+        return self._select(("running", "paused"), where, (reason,))
+
     def routes(self) -> list[Route]:
         """Of every sandbox that runs, or that a request shall resume."""
         rows = self._read(
-            "SELECT id, iif(state = 'running', address, ''), private, shown_host FROM sandboxes"
-            " WHERE state = 'running' OR auto_resume AND state IN ('paused', 'stopped')"
+            "SELECT id, iif(state = 'running', address, ''), shown_host, access, access_round, password_digest"
+            " FROM sandboxes WHERE state = 'running' OR auto_resume AND state IN ('paused', 'stopped')"
         )
-        return [Route(row[0], row[1], bool(row[2]), row[3]) for row in rows]
+        return [Route(*row) for row in rows]
 
     def _claim(self, project: str, slot: str, state: str, claim: Claim, now: float) -> Sandbox:
         container, stamp = claimed_name(project, now), now
@@ -237,13 +257,14 @@ class Ledger(Catalog):
         changes = (
             "container = ?, name = ?, keep = ?, metadata = ?, envs = ?, timeout_s = ?, claimed_at = ?, ends_at = ?,"
             " owner = ?, on_timeout = ?, request = ?,"
-            " pause_memory = ?, auto_resume = ?, private = ?, shown_host = ?, policy = ?"
+            " pause_memory = ?, auto_resume = ?, access = ?, password_digest = ?, shown_host = ?, policy = ?,"
+            " idle_pause_s = ?, active_at = ?"
         )
         texts = json.dumps(claim.metadata), json.dumps(claim.envs)
         times = claim.timeout_s, now, claim.ends_at(now)
-        edge = claim.auto_resume, claim.private, claim.shown_host, to_text(claim.policy)
+        edge = claim.auto_resume, claim.access, claim.password_digest, claim.shown_host, to_text(claim.policy)
         asked = claim.owner, claim.on_timeout, claim.request, claim.pause_memory
-        values = (container, claim.name, int(claim.keep), *texts, *times, *asked, *edge)
+        values = (container, claim.name, int(claim.keep), *texts, *times, *asked, *edge, claim.idle_pause_s, now)
         return self._move(slot, "running", changes, values, (state,))
 
     def _move(

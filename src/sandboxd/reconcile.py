@@ -15,6 +15,7 @@ from sandboxd.audit import EXPIRY, RECONCILE, Actor, acting, carried, current
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, GatewayError, HostError, SandboxdError
 from sandboxd.health import Health
+from sandboxd.idle import Idle
 from sandboxd.nftables import marks
 from sandboxd.pool import Pool
 from sandboxd.records import USED, Sandbox
@@ -37,7 +38,7 @@ class Reconciler:
     ) -> None:
         self._sandboxes, self._transitions, self._pool, self._health = sandboxes, transitions, pool, health
         self._templates = templates
-        self._sweeper = Sweeper(sandboxes, health)
+        self._sweeper, self._idle = Sweeper(sandboxes, health), Idle(sandboxes, transitions)
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self.compared_at, self.compared_s = 0.0, 0.0  # the last whole comparison: when (Unix seconds), and how long
         self._stopped = threading.Event()
@@ -200,7 +201,7 @@ class Reconciler:
         return self._sandboxes.host.now()
 
     def _run(self) -> None:
-        last_tick, next_tick = -RETRY_S, 0.0
+        last_tick, next_tick, next_look = -RETRY_S, 0.0, 0.0
         while not self._stopped.is_set():
             self._wake.clear()
             for slot in list(self._busy):
@@ -216,8 +217,11 @@ class Reconciler:
                 next_tick = last_tick + pause_s
             until_end_s = self._try_expire()
             self._health.report("audit log", self._sandboxes.audit.settle())
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + self._try_idle()
             until_free_s = RETRY_S if self._busy else EVERY_S
-            self._wake.wait(max(0.0, min(next_tick - time.monotonic(), until_end_s, until_free_s)))
+            until_look_s = min(next_tick, next_look) - time.monotonic()
+            self._wake.wait(max(0.0, min(until_look_s, until_end_s, until_free_s)))
 
     def _try_expire(self) -> float:
         """Returns the seconds until the next sandbox ends, or until it is worth trying again."""
@@ -231,6 +235,19 @@ class Reconciler:
             return RETRY_S
         self._health.report("expiry", "")
         return EVERY_S if end is None else end - self._now()
+
+    def _try_idle(self) -> float:
+        """Returns the seconds until it is worth looking again who is not used."""
+        try:
+            pause_s = self._idle.look()
+        except EngineDown:
+            return EVERY_S  # the comparison says so
+        except Exception as error:
+            log.exception("pausing who is not used failed")
+            self._health.report("idle", f"failed: {error!r}")
+            return EVERY_S
+        self._health.report("idle", "")
+        return pause_s
 
     def _watch(self) -> None:
         """Listens for containers that die or start without us. The thread ends with the process: it waits in a read."""

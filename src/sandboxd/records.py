@@ -17,6 +17,7 @@ TRANSITIONS = {
     "gone": (),  # a tombstone, which says for a week why and when
 }
 OPEN = tuple(state for state in TRANSITIONS if state != "gone")
+PUBLIC, TOKEN, BASIC = ACCESS = ("public", "token", "basic")
 USED = ("running", "paused", "stopped")  # somebody's: claimed, and not given back
 
 
@@ -45,10 +46,12 @@ class Claim:
     pause_memory: bool = True  # at its end; else only the files stay
     request: str = ""  # what makes a repetition of the same request known, empty for nothing
     auto_resume: bool = False  # by a request that comes while it is paused or stopped
-    private: bool = False  # its ports, but the agent's, want a token
+    access: str = PUBLIC  # who may open its ports, but the agent's: one of ACCESS
+    password_digest: str = ""  # for `basic`: see tokens.password_digest
     shown_host: str = ""  # the host name that its servers see, with routes.PORT for the port; empty: the one asked for
     policy: Policy = UNRESTRICTED
     mounts: tuple[Mount, ...] = ()  # volumes beside the disk at /code
+    idle_pause_s: float | None = None  # without traffic and commands for so long it is paused; None: it is not
 
     def ends_at(self, now: float) -> float | None:
         return None if self.timeout_s is None else now + self.timeout_s
@@ -86,10 +89,15 @@ class Sandbox:
     request: str
     pause_memory: bool
     auto_resume: bool
-    private: bool
+    access: str
+    access_round: int  # what was given out for an earlier one opens nothing
+    password_digest: str
     shown_host: str
     policy: Policy
     mounts: tuple[Mount, ...]
+    idle_pause_s: float | None
+    active_at: float  # when traffic or a command was seen last
+    active_mark: str  # what traffic is seen by; see `activity`
 
 
 def from_row(row: sqlite3.Row) -> Sandbox:
@@ -122,10 +130,15 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         request=row["request"],
         pause_memory=bool(row["pause_memory"]),
         auto_resume=bool(row["auto_resume"]),
-        private=bool(row["private"]),
+        access=row["access"],
+        access_round=row["access_round"],
+        password_digest=row["password_digest"],
         shown_host=row["shown_host"],
         policy=from_text(row["policy"]),
         mounts=tuple(Mount(**one) for one in json.loads(row["mounts"])),
+        idle_pause_s=row["idle_pause_s"],
+        active_at=row["active_at"],
+        active_mark=row["active_mark"],
     )
 
 

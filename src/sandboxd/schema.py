@@ -136,6 +136,20 @@ MIGRATIONS = (
     );
     CREATE TABLE unused (image TEXT PRIMARY KEY, disk TEXT NOT NULL DEFAULT '');
     """,
+    # Who may open a sandbox's ports: `access` takes the place of `private`. What was given out for one `access_round`
+    # opens nothing in the next. Pauses for want of traffic: after how long, since when there was none, and the counter
+    # of packets by which that is seen.
+    """
+    ALTER TABLE sandboxes ADD COLUMN access TEXT NOT NULL DEFAULT 'public'
+        CHECK (access IN ('public', 'token', 'basic'));
+    UPDATE sandboxes SET access = 'token' WHERE private;
+    ALTER TABLE sandboxes DROP COLUMN private;
+    ALTER TABLE sandboxes ADD COLUMN access_round INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sandboxes ADD COLUMN password_digest TEXT NOT NULL DEFAULT '';
+    ALTER TABLE sandboxes ADD COLUMN idle_pause_s REAL;
+    ALTER TABLE sandboxes ADD COLUMN active_at REAL NOT NULL DEFAULT 0;
+    ALTER TABLE sandboxes ADD COLUMN active_mark TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

@@ -13,14 +13,27 @@ def agent_token(key: bytes, sandbox_id: str) -> str:
     return _token(key, sandbox_id)
 
 
-def traffic_token(key: bytes, sandbox_id: str) -> str:
-    """Opens the other ports of a private sandbox."""
-    return _token(key, f"traffic:{sandbox_id}")
+def traffic_token(key: bytes, sandbox_id: str, access_round: int = 0) -> str:
+    """Opens the other ports of a private sandbox, until its access is changed: each round has another one."""
+    return _token(key, f"traffic:{sandbox_id}" + (f":{access_round}" if access_round else ""))
 
 
 def volume_token(key: bytes, volume_id: str) -> str:
     """Opens the content of a volume. It is as good as the volume, and opens no other."""
     return _token(key, f"volume:{volume_id}")
+
+
+def link_token(link_key: bytes, sandbox_id: str, port: int, until: int, access_round: int) -> str:
+    """What a link to one port of a private sandbox has as its parameter: until when (Unix seconds), and the proof.
+
+    The gateway makes the same proof from what it was asked for; see haproxy.cfg.
+    """
+    return f"{until}.{_token(link_key, f'link:{sandbox_id}:{port}:{until}:{access_round}')}"
+
+
+def password_digest(user: str, password: str) -> str:
+    """What is kept of them. They are random, so a plain digest tells nothing."""
+    return hashlib.sha256(f"{user}:{password}".encode()).hexdigest()
 
 
 def _token(key: bytes, text: str) -> str:

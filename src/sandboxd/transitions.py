@@ -6,6 +6,7 @@ crash, a reboot or somebody with Docker's own command has left otherwise.
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from sandboxd import memory
@@ -119,6 +120,32 @@ class Transitions:
                         self._enforce(self._ledger.set_paused(row.slot))
                     else:
                         self._enforce(self._ledger.set_stopped(row.slot, "timeout reached; paused without its memory"))
+
+    def pause_idle(self, sandbox: Sandbox, reason: str, quiet: Callable[[], bool]) -> bool:
+        """Pauses one that nobody uses, unless it was used since `sandbox` was read. Returns whether it is paused.
+
+        `quiet` says whether it still looks so. It is asked when all is frozen: a request that came in between would
+        not be answered before somebody else came.
+        """
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._ledger.get(sandbox.slot)
+            if row is None or row.state != "running" or row.active_at != sandbox.active_at:
+                return False
+            with self._audit.doing("pause", row, detail=reason):
+                row = self._ledger.set_paused(row.slot, reason)
+                self._enforce(row)
+            if quiet():
+                return True
+            with self._audit.doing("resume", row, detail="it was used meanwhile"):
+                self._enforce(self._ledger.set_resumed(row.slot, row.timeout_s, self._sandboxes.host.now()))
+            return False
+
+    def open_to(self, sandbox: Sandbox, access: str, password_digest: str = "") -> Sandbox:
+        """Who may open its ports from now on; what was given out before opens nothing any more."""
+        with self._sandboxes.locks.hold(sandbox.slot):
+            row = self._ledger.set_access(self._present(sandbox).slot, access, password_digest)
+            self._gateway.update(row.id)
+            return row
 
     def grow(self, sandbox: Sandbox, disk_mb: int) -> Sandbox:
         """A larger disk: while it is in use where the kernel lets us, else when it is stopped."""

@@ -36,7 +36,7 @@ def answers(sandbox: Sandbox) -> None:
 
 
 def test_pause_uses_no_cpu_and_has_no_url_and_resume_goes_on(machine: Machine) -> None:
-    with machine.sandbox() as sandbox:
+    with machine.sandbox("--no-wake") as sandbox:
         url = sandbox.url()
         sandbox.run(COUNT.replace("MARK", f"counts in {sandbox.id}"), "--background")
         pid = machine.out(f"pgrep -f '[c]ounts in {sandbox.id}' | tail -n 1")

@@ -70,7 +70,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"haproxy -c -q .*", []),
     (r"started=.* find /etc/haproxy/haproxy.cfg .*", ["/etc/haproxy/haproxy.cfg"]),
     (r"id -nG \S+ .*", ["no"]),
-    (r"\[ -s \S+/(token_key|metrics_token) \] \|\| echo missing", ["missing"]),
+    (r"\[ -s \S+/(token_key|link_key|metrics_token) \] \|\| echo missing", ["missing"]),
     (r"readlink \S+/venv .*", []),
     (r"sha256sum <\S+ .*", []),
     (r"docker-sandbox routes status .*", []),

@@ -6,7 +6,7 @@ in threads. One module for each kind of request.
 
 from fastapi import FastAPI
 
-from sandboxd.api import doctor, host, keys, sandboxes, templates, volumes, watch
+from sandboxd.api import doctor, host, keys, previews, sandboxes, templates, volumes, watch
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
 from sandboxd.bodies import BodyLimit, DrainedBody
@@ -21,6 +21,7 @@ def build(services: Services) -> FastAPI:
     answer_errors(app)
     app.include_router(host.router(services))
     app.include_router(sandboxes.router(services))
+    app.include_router(previews.router(services))
     app.include_router(templates.router(services))
     app.include_router(watch.router(services))
     app.include_router(doctor.router(services))

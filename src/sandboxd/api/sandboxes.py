@@ -10,13 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from sandboxd.admission import MAX_WAITING
 from sandboxd.api.access import TRUSTED
 from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.previews import Access, told
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB
 from sandboxd.errors import BadRequest, NotFound
 from sandboxd.policy import Policy, parse
-from sandboxd.records import USED, Claim, Sandbox
-from sandboxd.tokens import agent_token
+from sandboxd.previews import new_password
+from sandboxd.records import BASIC, TOKEN, USED, Claim, Sandbox
+from sandboxd.tokens import agent_token, traffic_token
 from sandboxd.transitions import SAME
 
 ENVD_VERSION = "0.6.13"  # what the agent speaks; E2B's clients choose their calls by it
@@ -45,7 +47,10 @@ class NewNetwork(Lists):
 
 
 class NewSandbox(BaseModel):
-    """Body of POST /v2/sandboxes; `keep`, `name` and `cold` are ours. Unknown fields are ignored, as by E2B."""
+    """Body of POST /v2/sandboxes; much is ours. Unknown fields are ignored, as by E2B.
+
+    Without `wake` and `idlePause` the host's settings hold; None is no pause.
+    """
 
     model_config = ConfigDict(strict=True)
     templateID: Text = ""
@@ -59,6 +64,9 @@ class NewSandbox(BaseModel):
     volume: str = Field("", pattern=rf"^({VOLUME_NAME})?$")
     allow_internet_access: bool = True
     network: Lists = Lists()
+    access: Access = "public"
+    wake: bool | None = None
+    idlePause: float | None = Field(None, gt=0, le=OPEN_ENDED_S)
 
 
 class NewTimeout(BaseModel):
@@ -112,6 +120,9 @@ def router(services: Services) -> APIRouter:
             "unlimited": row.ends_at is None,
             "allowInternetAccess": not row.policy.closed,
             "network": {"allowOut": list(row.policy.allow), "denyOut": list(row.policy.deny)},
+            "access": row.access,
+            "wakeOnVisit": row.auto_resume,
+            "idlePause": row.idle_pause_s,
         }
 
     @made.post("/v2/sandboxes")
@@ -122,15 +133,29 @@ def router(services: Services) -> APIRouter:
         envs, metadata = checked_envs(body.envVars or {}), body.metadata or {}
         policy = body.network.policy(body.allow_internet_access)
         disk = body.diskMB, body.volume
-        claim = Claim(body.timeout, body.keep, body.name, metadata, envs, *disk, policy=policy)
+        password = new_password() if body.access == BASIC else None
+        claim = Claim(
+            body.timeout,
+            body.keep,
+            body.name,
+            metadata,
+            envs,
+            *disk,
+            policy=policy,
+            access=body.access,
+            password_digest=password.digest if password else "",
+            auto_resume=config.wake_on_visit if body.wake is None else body.wake,
+            idle_pause_s=body.idlePause if "idlePause" in body.model_fields_set else config.idle_pause_s,
+        )
         row = await run(lambda: pool.obtain(template, claim, body.cold), creates)
         if row.ends_at is not None:
             reconciler.wake()
         values = {
             **brief(row),
             "envdAccessToken": agent_token(sandboxes.key, row.id),
-            "trafficAccessToken": None,
+            "trafficAccessToken": traffic_token(sandboxes.key, row.id) if row.access == TOKEN else None,
             "domain": config.domain,
+            **told(password),
         }
         return JSONResponse(values, 201, headers={ORIGIN_HEADER: row.origin})
 

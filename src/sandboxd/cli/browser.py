@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sandboxd.cli import manage, place, printing, transfer
+from sandboxd.cli import access, manage, place, printing, transfer
 from sandboxd.cli.agent import Agent, AgentError
 from sandboxd.cli.control import ControlPlane, sandbox_path
 from sandboxd.cli.execute import in_foreground
@@ -39,6 +39,7 @@ def run(options: Namespace, config: str) -> int:
         raise CliError(f"{options.script}: no such file here. It is to be a Python file with a function check(page).")
     control = ControlPlane(where.socket)
     target = control.sandbox(options.id)
+    url = address(control, target, options)
     output = options.output or f"{NAME}-{target['sandboxID']}"
     os.makedirs(output, exist_ok=True)
     for name in (REPORT, TEXT, PICTURE):  # of a test before: they must not be taken for this one's
@@ -49,7 +50,7 @@ def run(options: Namespace, config: str) -> int:
             return SIGNALLED + interrupts.received
         agent = Agent(where.gateway, made)
         carry_in(agent, browser, options.script)
-        command = command_line(manage.url_of(target, options.port) + options.path, target["domain"], browser, options)
+        command = command_line(url, target["domain"], browser, options)
         started = Namespace(command=command, cwd="", env=[], timeout=options.timeout, json=False)
         code = in_foreground(control, agent, started, interrupts, stdin=False)
         if interrupts.received is not None:
@@ -57,6 +58,23 @@ def run(options: Namespace, config: str) -> int:
         with suppress(AgentError):  # it ended before it had a directory for results
             transfer.download(agent, f"{RESULT}/.", output)
     return conclude(options, code, output)
+
+
+def address(control: ControlPlane, target: dict[str, Any], options: Namespace) -> str:
+    """What the browser opens: of a sandbox that wants a token, a link for as long as the test may last.
+
+    Raises CliError for one that wants a password, which nobody can look up.
+    """
+    if target["access"] == "basic":
+        raise CliError(
+            f"sandbox {target['sandboxID']} asks for a password, which the browser does not know. Let it in with:"
+            f" docker-sandbox access {target['sandboxID']} token"
+        )
+    if target["access"] == "public":
+        return f"{manage.url_of(target, options.port)}{options.path}"
+    made = access.link(control, target["sandboxID"], options.port, options.timeout + SPARE_S)
+    base, _, parameter = str(made["url"]).partition("/?")
+    return f"{base}{options.path}" + ("&" if "?" in options.path else "?") + parameter
 
 
 @contextmanager

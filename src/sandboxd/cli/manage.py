@@ -5,7 +5,7 @@ from argparse import Namespace
 from typing import Any
 
 from sandboxd import __version__
-from sandboxd.cli import network, place, printing
+from sandboxd.cli import access, network, place, printing
 from sandboxd.cli.control import ControlPlane, sandbox_path
 from sandboxd.cli.exits import FAILED, OK
 from sandboxd.cli.several import each
@@ -30,8 +30,14 @@ def init(options: Namespace, control: ControlPlane) -> int:
         "volume": options.volume,
         "allow_internet_access": network.internet(options),
         "network": network.lists(options),
+        "access": options.access,
+        **({"wake": False} if options.no_wake else {}),
+        **({"idlePause": options.idle_pause} if "idle_pause" in options else {}),
     }
     made = control.post("/v2/sandboxes", wanted)
+    if not options.json:
+        for line in access.password_lines(made):  # beside standard output, which has the id and nothing else
+            printing.say(line)
     printing.show(options, printing.public(made), lambda: made["sandboxID"])
     return OK
 
@@ -44,8 +50,12 @@ def kill(options: Namespace, control: ControlPlane) -> int:
 
 
 def get_host(options: Namespace, control: ControlPlane) -> int:
-    url = url_of(control.sandbox(options.id), options.port)
-    printing.show(options, {"url": url}, lambda: url)
+    access.check(options)
+    if options.private:
+        made = access.link(control, options.id, options.port, options.seconds)
+    else:
+        made = {"url": url_of(control.sandbox(options.id), options.port)}
+    printing.show(options, made, lambda: str(made["url"]))
     return OK
 
 

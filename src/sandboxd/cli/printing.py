@@ -8,7 +8,8 @@ from typing import Any
 
 from sandboxd.cli.verbs import PROGRAM
 
-SECRET = "envdAccessToken"  # opens the agent; transcripts of agents are logs, and secrets stay out of logs
+# They open the agent, and the ports; transcripts of agents are logs, and secrets stay out of logs.
+SECRETS = ("envdAccessToken", "trafficAccessToken")
 
 
 def show(options: Namespace, value: Any, text: Callable[[], str]) -> None:
@@ -22,12 +23,17 @@ def complain(message: str) -> None:
     print(f"{PROGRAM}: error: {message}", file=sys.stderr)
 
 
+def say(message: str) -> None:
+    """What a person is to read, beside the result on standard output."""
+    print(message, file=sys.stderr)
+
+
 def warn(message: str) -> None:
     print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
 
 
 def public(sandbox: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in sandbox.items() if key != SECRET}
+    return {key: value for key, value in sandbox.items() if key not in SECRETS}
 
 
 def visible(text: str) -> str:
@@ -49,11 +55,12 @@ def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
             _age(row, now),
             end(row, now),
             _kept(row),
+            row["access"],
             row["url"],
         )
         for row in rows
     ]
-    return table(("ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "URL"), lines)
+    return table(("ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "ACCESS", "URL"), lines)
 
 
 def sandbox_details(row: dict[str, Any], now: float) -> str:
@@ -73,6 +80,9 @@ def sandbox_details(row: dict[str, Any], now: float) -> str:
         ("ends", end(row, now)),
         ("cleanup", _kept(row)),
         ("network", network(row)),
+        ("access", row["access"]),
+        ("wakes up", "when somebody visits it" if row["wakeOnVisit"] else "by resume or start"),
+        ("pauses", f"when nobody has used it for {span(row['idlePause'])}" if row["idlePause"] else "by pause"),
         *((f"metadata {key}", value) for key, value in sorted(row["metadata"].items())),
     ]
     return fields(lines)

@@ -19,7 +19,7 @@ from sandboxd.e2b.quota import Quota
 from sandboxd.e2b.tags import template_name
 from sandboxd.e2b.volumes import VolumeMount, mounts_of
 from sandboxd.errors import Unsupported
-from sandboxd.records import ApiKey, Claim, Sandbox
+from sandboxd.records import PUBLIC, TOKEN, ApiKey, Claim, Sandbox
 
 TIMEOUT_S, OLD_TIMEOUT_S = 300.0, 15.0  # when the field is absent: of /v2 and of the older form
 
@@ -67,7 +67,7 @@ def router(services: Services, quota: Quota) -> APIRouter:
             request=request,
             pause_memory=body.autoPauseMemory is not False,
             auto_resume=(body.autoResume or AutoResume()).enabled,
-            private=network.private(body.network),
+            access=TOKEN if network.private(body.network) else PUBLIC,
             shown_host=network.shown_host(body.network),
             policy=network.policy_of(body.network, body.allow_internet_access),
             mounts=mounts_of(services, key, body.volumeMounts or []),

@@ -14,7 +14,7 @@ from sandboxd.api.services import Services
 from sandboxd.e2b import access
 from sandboxd.errors import BadRequest, Conflict, Unsupported
 from sandboxd.policy import Policy, parse
-from sandboxd.records import ApiKey, Sandbox
+from sandboxd.records import PUBLIC, ApiKey, Sandbox
 
 HONOURED = ("allowOut", "denyOut")
 AT_CREATE = ("allowPublicTraffic", "maskRequestHost")
@@ -56,7 +56,7 @@ def described(row: Sandbox) -> dict[str, Any]:
     found = {
         "allowOut": list(row.policy.allow),
         "denyOut": list(row.policy.deny),
-        "allowPublicTraffic": not row.private,
+        "allowPublicTraffic": row.access == PUBLIC,
     }
     return found | ({"maskRequestHost": row.shown_host} if row.shown_host else {})
 

@@ -6,7 +6,7 @@ from sandboxd.api.answers import rfc3339
 from sandboxd.api.sandboxes import CLIENT_ID, ENVD_VERSION, OPEN_ENDED_S
 from sandboxd.config import Config
 from sandboxd.e2b import network
-from sandboxd.records import Sandbox
+from sandboxd.records import TOKEN, Sandbox
 from sandboxd.tokens import agent_token, traffic_token
 
 
@@ -18,7 +18,7 @@ def brief(row: Sandbox, config: Config, key: bytes) -> dict[str, Any]:
         "clientID": CLIENT_ID,
         "envdVersion": ENVD_VERSION,
         "envdAccessToken": agent_token(key, row.id),
-        "trafficAccessToken": traffic_token(key, row.id) if row.private else None,
+        "trafficAccessToken": traffic_token(key, row.id, row.access_round) if row.access == TOKEN else None,
         "domain": config.domain,
     }
 

@@ -15,6 +15,7 @@ from tests.unit.deploys.conftest import DOMAIN, KEYS, group_data
 def test_the_defaults_need_only_a_domain(data: dict[str, Any]) -> None:
     settings = load(data)
     assert settings.domain == DOMAIN
+    assert (settings.wake_on_visit, settings.idle_pause_after, settings.idle_pause_s) == (True, "", 0)
     assert (settings.pool_size, settings.cleanup_schedule, settings.cleanup_older_than) == (3, "0 * * * *", "24h")
     base = settings.templates[settings.default_template]
     assert (base.image, base.memory_mb, base.cpus) == ("flourisha-sandbox", 2048, 2.0)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploys.gateway import PAGES
 from group_data.all import templates
 from sandboxd import config
 from sandboxd.cli import place
@@ -61,9 +62,7 @@ def test_says_where_it_comes_from(template: str) -> None:
     uncommented = {
         "etc/docker/daemon.json",
         "etc/project-sandbox/release",
-        "etc/project-sandbox/pages/not-found.html",
-        "etc/project-sandbox/pages/port-closed.html",
-        "etc/project-sandbox/pages/bad-answer.html",
+        *(f"etc/project-sandbox/pages/{page}.html" for page in PAGES),
     }
     scripts = "usr/local/lib/"
     for text in renderings(template).values():
@@ -256,6 +255,51 @@ def test_haproxy_knows_the_default_port_and_the_routes(case: str) -> None:
     assert f"set-var(txn.port) int({settings.get('default_port', 8000)}) if named" in text
     assert f"map_str(/var/lib/{settings.get('project', 'flourisha')}-sandbox/routes.map)" in text
     assert not re.search(r"^\s*maxconn", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_stand_alone_and_run_nothing(page: str) -> None:
+    """In the dark and on a phone, too. A per cent sign of CSS is doubled: HAProxy fills the page in."""
+    text = one(f"etc/project-sandbox/pages/{page}.html", "default")
+    assert "<script" not in text and "http://" not in text and "https://" not in text
+    assert "color-scheme: light dark" in text and '<meta name="viewport"' in text
+    assert re.findall(r"%[^%\[]", text.replace("%%", "")) == []
+    assert ('http-equiv="refresh"' in text) == (page in ("waking", "not-woken"))
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_the_gateway_bounds_guesses_and_the_api(case: str) -> None:
+    text, settings = one("etc/haproxy/haproxy.cfg", case), CASES[case].settings
+    assert f"acl guesses sc0_gpc0_rate(failed_tries) ge {settings.get('failed_tries_per_minute', 60)}" in text
+    requests = settings.get("api_requests_per_minute", 12000)
+    assert (f"sc0_http_req_rate(api_requests) gt {requests}" in text) == bool(requests)
+    assert ("backend api_requests" in text) == bool(requests)
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_the_plain_way_to_a_public_sandbox_has_no_rule_of_the_closed(case: str) -> None:
+    """It costs each request some per cent: rare rules stand in the backends `special*`."""
+    text = one("etc/haproxy/haproxy.cfg", case)
+    frontend = text.partition("frontend gateway")[2].partition("\nbackend ")[0]
+    plain = text.partition("\nbackend sandboxes\n")[2].partition("\nbackend ")[0]
+    for part in (frontend, plain):
+        assert "set-dst" in part or "use_backend special" in part
+        for rare in ("req.cook", "sandbox_link", "hmac", "authorization", "track-sc0", "lua.wake", "lua.resume"):
+            assert rare not in part, rare
+
+
+def test_secrets_are_compared_in_constant_time() -> None:
+    text = one("etc/haproxy/haproxy.cfg", "default")
+    assert text.count("secure_memcmp(txn.digest)") == 2 and text.count("secure_memcmp(txn.proof)") == 4
+    assert "strcmp" not in text
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_wake_and_idle_pause_reach_sandboxd(case: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(one("etc/project-sandbox/config.toml", case))
+    loaded, settings = config.load(tmp_path / "config.toml"), CASES[case].settings
+    assert loaded.wake_on_visit == settings.get("wake_on_visit", True)
+    assert loaded.idle_pause_s == {"": None, "90m": 5400.0}[settings.get("idle_pause_after", "")]
 
 
 def test_apt_lists_what_an_update_at_night_must_leave_alone() -> None:

@@ -546,6 +546,8 @@ def config_in(directory: Path) -> Config:
         memory_reserve_mb=1024,
         disk_reserve_mb=2048,
         build_timeout_s=60,
+        wake_on_visit=True,
+        idle_pause_s=None,
         gateway=GatewayConfig(
             ("127.0.0.1", 8081),
             directory / "admin.sock",

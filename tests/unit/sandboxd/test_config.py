@@ -1,5 +1,7 @@
 """The daemon's configuration: each complaint names file, key, value and remedy."""
 
+import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,8 @@ max_sandboxes = 300
 memory_reserve_mb = 1024
 disk_reserve_mb = 2048
 build_timeout_s = 1800
+wake_on_visit = true
+idle_pause_s = 0
 [gateway]
 address = "127.0.0.1:8081"
 admin_socket = "/run/haproxy/admin.sock"
@@ -58,6 +62,8 @@ def test_a_good_file(file: Path) -> None:
     assert loaded.gateway.address == ("127.0.0.1", 8081) and loaded.max_sandboxes == 300
     assert loaded.ledger == Path("/var/lib/acme/ledger.sqlite")
     assert loaded.url("4f1c0a9be2d7") == "https://qa-4f1c0a9be2d7.example.com"
+    assert loaded.url("4f1c0a9be2d7", 5173) == "https://5173-4f1c0a9be2d7.example.com"
+    assert loaded.wake_on_visit and loaded.idle_pause_s is None
 
 
 WRONG = [
@@ -166,3 +172,25 @@ def test_bytes_that_are_no_text_are_named(file: Path, tmp_path: Path) -> None:
     (tmp_path / "token_key").write_bytes(b"\xff" * 64)
     with pytest.raises(ConfigError, match="not hexadecimal"):
         config.read_token_key(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "No such file"),
+        ("key", "is not `key <Base64>`"),
+        ("key !", "is not `key <Base64>`"),
+        (f"other {base64.b64encode(b'k' * 32).decode()}", "is not `key <Base64>`"),
+        (f"key {base64.b64encode(b'k' * 31).decode()}", "of 32 or more bytes"),
+    ],
+)
+def test_the_key_of_links_is_checked(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "link_key").write_text(content)
+    with pytest.raises(ConfigError, match=rf"link_key: .*{re.escape(said)}.* deploy again"):
+        config.read_link_key(tmp_path)
+
+
+def test_the_key_of_links_is_a_map_with_one_entry(tmp_path: Path) -> None:
+    (tmp_path / "link_key").write_text(f"key {base64.b64encode(b'k' * 32).decode()}\n")
+    assert config.read_link_key(tmp_path) == b"k" * 32

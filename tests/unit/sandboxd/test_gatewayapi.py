@@ -13,7 +13,7 @@ from sandboxd.errors import EngineError
 from sandboxd.gatewayapi import LEAST_S
 from sandboxd.records import Claim, Sandbox
 from sandboxd.tokens import agent_token
-from tests.unit.sandboxd.conftest import KEY, World, services_of
+from tests.unit.sandboxd.conftest import KEY, World, services_of, until
 
 PAUSED = Callable[..., Sandbox]
 
@@ -137,3 +137,57 @@ def test_a_sandbox_is_found_by_the_signature_of_a_url(world: World, gateway: Tes
         ("GET", "/files"),
     ):
         assert gateway.get("/find", headers={"X-Method": method, "X-Target": other}).status_code == 404
+
+
+def test_a_wake_is_begun_and_not_waited_for(
+    world: World, gateway: TestClient, paused: PAUSED, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many pages ask, and who waits for it waits for the same."""
+    row = paused()
+    go, calls = threading.Event(), list[str]()
+    unpause = world.engine.unpause
+
+    def slow(container: str) -> None:
+        calls.append(container)
+        assert go.wait(15)
+        unpause(container)
+
+    monkeypatch.setattr(world.engine, "unpause", slow)
+    with ThreadPoolExecutor(10) as several:
+        assert {answer.status_code for answer in several.map(gateway.get, [f"/wake/{row.id}"] * 10)} == {202}
+        waits = several.submit(gateway.get, f"/resume/{row.id}")
+        go.set()
+        assert waits.result(15).text == row.address
+    assert calls == [row.id] and state(world, row) == "running"
+
+
+def test_a_wake_that_failed_is_told_once_in_html(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    row = paused()
+    world.engine.fail["unpause"] = EngineError("Docker says <no>.")
+    assert gateway.get(f"/wake/{row.id}").status_code == 202
+    until(lambda: "unpause" not in world.engine.fail and not world.sandboxes.locks.held(row.slot), "a failure")
+
+    def told() -> bool:
+        answer = gateway.get(f"/wake/{row.id}")
+        assert (answer.status_code, answer.text) in ((202, ""), (503, "Docker says &lt;no&gt;."))
+        return bool(answer.status_code == 503)
+
+    until(told, "word of it")
+    assert gateway.get(f"/wake/{row.id}").status_code == 202
+    until(lambda: state(world, row) == "running", "a wake")
+
+
+def test_who_sleeps_on_is_not_woken(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    row = paused(auto_resume=False)
+    for wanted in (row.id, row.id[:5], "000000000000"):
+        assert gateway.get(f"/wake/{wanted}").status_code == 404
+    assert state(world, row) == "paused"
+
+
+def test_one_that_runs_since_the_gateway_looked_is_not_woken_again(
+    world: World, gateway: TestClient, paused: PAUSED, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = world.transitions.resume(paused())
+    with caplog.at_level("INFO"):
+        assert gateway.get(f"/wake/{row.id}").status_code == 202
+    assert "is resumed" not in caplog.text

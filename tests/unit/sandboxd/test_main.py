@@ -157,6 +157,8 @@ max_sandboxes = 10
 memory_reserve_mb = 1024
 disk_reserve_mb = 2048
 build_timeout_s = 1800
+wake_on_visit = true
+idle_pause_s = 0
 [gateway]
 address = "127.0.0.1:8081"
 admin_socket = "{directory}/admin.sock"
@@ -234,7 +236,7 @@ def test_it_serves_as_soon_as_it_says_so_and_ends_in_order_at_sigterm(files: Pat
 def test_each_socket_has_its_own(files: Path) -> None:
     """Whoever takes the gateway over has no more than it: neither the command line's requests, nor a key's."""
     with running(files), client_of(files) as ours, client_of(files, "g.sock") as gateway:
-        made = ours.post("/v2/sandboxes", json={"autoResume": True}).json()["sandboxID"]
+        made = ours.post("/v2/sandboxes", json={"wake": False}).json()["sandboxID"]
         assert gateway.get("/find", headers={"X-Access-Token": "x"}).status_code == 404
         assert gateway.get(f"/resume/{made}").status_code == 404
         for path in ("/v2/sandboxes", "/health", "/keys", f"/sandboxes/{made}"):

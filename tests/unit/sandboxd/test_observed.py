@@ -24,7 +24,7 @@ from tests.unit.sandboxd.e2b.conftest import Public
 from tests.unit.sandboxd.test_api import Client
 
 ID = "0123456789ab"
-LOOKS = {"/resume/{sandbox_id}", "/find"}  # all that the gateway asks; the first is recorded by what it does
+LOOKS = {"/resume/{sandbox_id}", "/wake/{sandbox_id}", "/find"}  # all that the gateway asks; a wake is recorded as such
 
 
 def records(world: World) -> list[dict[str, Any]]:

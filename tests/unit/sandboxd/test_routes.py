@@ -10,6 +10,7 @@ from sandboxd.tokens import traffic_token
 KEY = b"k"
 TOKEN = traffic_token(KEY, "a1")
 DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()
+DIGEST_3 = hashlib.sha256(traffic_token(KEY, "a1", 3).encode()).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -17,10 +18,13 @@ DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()
     [
         (Route("a1", "10.0.0.1"), "10.0.0.1"),
         (Route("a1", ""), "asleep"),
-        (Route("a1", "10.0.0.1", private=True), f"10.0.0.1|{DIGEST}"),
-        (Route("a1", "", private=True), f"asleep|{DIGEST}"),
+        (Route("a1", "10.0.0.1", access="token"), f"10.0.0.1|{DIGEST}||0"),
+        (Route("a1", "", access="token"), f"asleep|{DIGEST}||0"),
         (Route("a1", "10.0.0.1", host="localhost:${PORT}"), "10.0.0.1||localhost:*"),
-        (Route("a1", "10.0.0.1", private=True, host="www.example.com"), f"10.0.0.1|{DIGEST}|www.example.com"),
+        (Route("a1", "10.0.0.1", "www.example.com", "token"), f"10.0.0.1|{DIGEST}|www.example.com|0"),
+        (Route("a1", "10.0.0.1", access="token", access_round=3), f"10.0.0.1|{DIGEST_3}||3"),
+        (Route("a1", "", access="basic", access_round=3, password_digest="d1"), "asleep|d1||basic"),
+        (Route("a1", "10.0.0.1", access="public", access_round=3), "10.0.0.1"),
     ],
 )
 def test_values(route: Route, value: str) -> None:

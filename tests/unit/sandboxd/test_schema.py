@@ -140,3 +140,22 @@ def test_a_migration_that_breaks_off_leaves_the_old_ledger(
     ledger = Ledger(first_release)
     assert len(ledger.rows()) == 5
     ledger.close()
+
+
+def test_what_was_private_wants_a_token(directory: Path) -> None:
+    file = directory / "l.sqlite"
+    before = MIGRATIONS[: next(number for number, text in enumerate(MIGRATIONS) if "access_round" in text)]
+    with sqlite3.connect(file) as db:
+        db.executescript(f"{'; '.join(before)}; PRAGMA user_version = {len(before)};")
+        db.execute(
+            "INSERT INTO sandboxes (slot, id, state, origin, template, image_id, memory_mb, cpus, created_at, private)"
+            " VALUES ('a', 'ida', 'paused', 'cold', 'base', 'i', 1, 1, 1, 1),"
+            " ('b', 'idb', 'paused', 'cold', 'base', 'i', 1, 1, 1, 0)"
+        )
+    db.close()
+    ledger = Ledger(file)
+    assert {row.slot: (row.access, row.access_round, row.idle_pause_s) for row in ledger.rows()} == {
+        "a": ("token", 0, None),
+        "b": ("public", 0, None),
+    }
+    ledger.close()

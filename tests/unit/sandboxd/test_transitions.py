@@ -407,3 +407,27 @@ def test_one_whose_processes_end_while_it_is_paused_is_stopped(world: World) -> 
     world.transitions.enforce(sandbox)
     row = row_of(world, sandbox)
     assert row.state == "stopped" and "host restarted" in row.reason
+
+
+def test_who_may_open_it_is_in_its_route_at_once(world: World) -> None:
+    sandbox = create(world)
+    row = world.transitions.open_to(sandbox, "basic", "digest")
+    assert (row.access, row.access_round, row.password_digest) == ("basic", 1, "digest")
+    assert dict(world.haproxy.map)[sandbox.id] == f"{sandbox.address}|digest||basic"
+    world.haproxy.stop()
+    with pytest.raises(GatewayError):
+        world.transitions.open_to(sandbox, "public")
+    assert f"{sandbox.id} {sandbox.address}\n" in world.config.gateway.routes_map.read_text(), "for when it comes up"
+    world.sandboxes.remove(sandbox, "test")
+    with pytest.raises(NotFound):
+        world.transitions.open_to(sandbox, "token")
+
+
+def test_one_that_was_used_meanwhile_is_not_paused(world: World) -> None:
+    sandbox = create(world, Claim(idle_pause_s=10))
+    world.ledger.set_active({sandbox.slot: "mark"}, world.now[0] + 1)
+    assert not world.transitions.pause_idle(sandbox, "idle", lambda: True)
+    assert state(world, sandbox) == ("running", "running")
+    assert world.transitions.pause_idle(row_of(world, sandbox), "idle", lambda: True)
+    assert state(world, sandbox) == ("paused", "paused") and row_of(world, sandbox).reason == "idle"
+    assert not world.transitions.pause_idle(row_of(world, sandbox), "idle", lambda: True), "nothing is left to do"

@@ -41,7 +41,9 @@ def verb(positionals: int, with_value: str = "", switches: str = "", many: bool 
 
 VERBS = {
     "init": verb(
-        0, "--template --timeout --name --env --metadata --disk --volume --network --allow --deny", "--keep --cold"
+        0,
+        "--template --timeout --name --env --metadata --disk --volume --network --allow --deny --access --idle-pause",
+        "--keep --cold --no-wake",
     ),
     "exec": verb(2, "--cwd --env --user --timeout", "--background"),
     "shell": verb(1, "--cwd --env --user", many=True),
@@ -58,7 +60,8 @@ VERBS = {
     "files edit": verb(2, "--old --new", "--all"),
     "browser-test": verb(1, "--port --path --script --output --timeout"),
     "kill": verb(1, many=True),
-    "get-host": verb(1, "--port"),
+    "get-host": verb(1, "--port --for", "--private"),
+    "access": verb(1, "", "--revoke --token", many=True),
     "list": verb(0),
     "info": verb(1),
     "pause": verb(1),

@@ -18,6 +18,7 @@ GROUPS = {
         "init",
         "kill",
         "get-host",
+        "access",
         "list",
         "info",
         "pause",

@@ -2,8 +2,10 @@
 
 from argparse import SUPPRESS
 
-from sandboxd.cli.values import duration, pair, port, size_mb
+from sandboxd.cli.values import duration, limit, pair, port, size_mb
 from sandboxd.cli.verbs import Parser, Verb, id_argument, json_flag
+
+ACCESS = ("public", "token", "basic")
 
 
 def _init(parser: Parser) -> None:
@@ -19,6 +21,17 @@ def _init(parser: Parser) -> None:
     parser.add_argument("--volume", metavar="V", default="", help="a named disk for /code, which survives `kill`")
     parser.add_argument("--cold", action="store_true", help="make a new container even if a warm one waits")
     _network_flags(parser)
+    parser.add_argument("--access", choices=ACCESS, default="public", help="who may open its URLs (default: public)")
+    parser.add_argument(
+        "--no-wake", action="store_true", help="a visit does not resume it when it is paused or stopped"
+    )
+    parser.add_argument(
+        "--idle-pause",
+        metavar="TIME",
+        type=duration,
+        default=SUPPRESS,
+        help="pause it when nobody has used it for 30m; none: never (default: the host's)",
+    )
     json_flag(parser)
 
 
@@ -44,6 +57,18 @@ def _kill(parser: Parser) -> None:
 def _get_host(parser: Parser) -> None:
     id_argument(parser)
     parser.add_argument("--port", metavar="P", type=port, help="a port inside (default: the host's default port)")
+    parser.add_argument("--private", action="store_true", help="a link that opens this port of a private sandbox")
+    parser.add_argument(
+        "--for", dest="seconds", metavar="TIME", type=limit, help="with --private: until it expires (default: 1h)"
+    )
+    json_flag(parser)
+
+
+def _access(parser: Parser) -> None:
+    id_argument(parser)
+    parser.add_argument("mode", metavar="MODE", nargs="?", choices=ACCESS, help="public, token or basic")
+    parser.add_argument("--revoke", action="store_true", help="all links, tokens and passwords so far open nothing")
+    parser.add_argument("--token", action="store_true", help="print the token for programs, and nothing else")
     json_flag(parser)
 
 
@@ -84,14 +109,33 @@ VERBS = {
         """\
   ID=$(docker-sandbox init)
   docker-sandbox init --timeout 15m --name demo --env STAGE=test
-  docker-sandbox init --template playwright --keep""",
+  docker-sandbox init --template playwright --keep
+  docker-sandbox init --access basic --idle-pause 30m""",
     ),
     "kill": Verb("manage", "Removes sandboxes with all that is in them.", _kill, "  docker-sandbox kill 4f1c 9a07"),
     "get-host": Verb(
         "manage",
         "Prints the URL under which a port of the sandbox is reached.",
         _get_host,
-        "  docker-sandbox get-host 4f1c\n  docker-sandbox get-host 4f1c --port 5173",
+        """\
+  docker-sandbox get-host 4f1c
+  docker-sandbox get-host 4f1c --port 5173
+  docker-sandbox get-host 4f1c --private --for 12h""",
+    ),
+    "access": Verb(
+        "access",
+        """\
+Shows who may open the URLs of a sandbox, or changes that at once.
+
+public: whoever knows the URL. token: links of `get-host --private`, and programs that send the token as the header
+e2b-traffic-access-token. basic: a user and a password, printed this once. What was given out before opens nothing any
+more. exec, upload and download work in any case.""",
+        _access,
+        """\
+  docker-sandbox access 4f1c
+  docker-sandbox access 4f1c token
+  docker-sandbox access 4f1c --revoke
+  docker-sandbox access 4f1c --token""",
     ),
     "list": Verb("manage", "Shows the sandboxes in use on this host.", json_flag, "  docker-sandbox list"),
     "info": Verb("manage", "Shows one sandbox.", _info, "  docker-sandbox info 4f1c"),

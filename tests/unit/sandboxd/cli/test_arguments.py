@@ -28,6 +28,9 @@ FLAGS = {
         "--network",
         "--allow",
         "--deny",
+        "--access",
+        "--no-wake",
+        "--idle-pause",
         "--json",
     },
     "exec": {"--cwd", "--env", "--user", "--timeout", "--background", "--json"},
@@ -36,7 +39,8 @@ FLAGS = {
     "download": {"--user"},
     "browser-test": {"--port", "--path", "--script", "--output", "--timeout", "--json"},
     "kill": {"--json"},
-    "get-host": {"--port", "--json"},
+    "get-host": {"--port", "--private", "--for", "--json"},
+    "access": {"--revoke", "--token", "--json"},
     "list": {"--json"},
     "info": {"--json"},
     "pause": {"--json"},
@@ -117,7 +121,8 @@ def test_a_verb_has_these_flags(verb: str) -> None:
 def test_init_parses_all_its_flags() -> None:
     words = (
         "--template big --timeout 15m --keep --name N --env A=1 --env B=x=y --metadata t=42"
-        " --disk 20g --volume data --cold --network none --allow 1.1.1.1 --allow 10.0.0.0/8 --deny 2.2.2.2 --json"
+        " --disk 20g --volume data --cold --network none --allow 1.1.1.1 --allow 10.0.0.0/8 --deny 2.2.2.2"
+        " --access token --no-wake --idle-pause 30m --json"
     )
     parsed = vars(parse(["init", *words.split()]))
     assert parsed == {
@@ -134,6 +139,9 @@ def test_init_parses_all_its_flags() -> None:
         "network": "none",
         "allow": ["1.1.1.1", "10.0.0.0/8"],
         "deny": ["2.2.2.2"],
+        "access": "token",
+        "no_wake": True,
+        "idle_pause": 1800,
         "json": True,
     }
 
@@ -141,7 +149,8 @@ def test_init_parses_all_its_flags() -> None:
 def test_init_without_flags_leaves_the_choice_to_the_host() -> None:
     parsed = parse(["init"])
     assert (parsed.template, parsed.timeout, parsed.name, parsed.env) == ("", None, "", [])
-    assert not (parsed.keep or parsed.cold or parsed.json)
+    assert not (parsed.keep or parsed.cold or parsed.json or parsed.no_wake)
+    assert "idle_pause" not in parsed and parse(["init", "--idle-pause", "none"]).idle_pause is None
 
 
 def test_repeated_flags_do_not_leak_into_the_next_parse() -> None:
@@ -176,6 +185,11 @@ def test_other_verbs() -> None:
     assert parse(["download", "4f1c", "/x", "-"]).target == "-"
     assert parse(["kill", "a", "b"]).ids == ["a", "b"]
     assert parse(["get-host", "a", "--port", "5173"]).port == 5173
+    assert (parse(["get-host", "a", "--private", "--for", "12h"]).seconds, parse(["get-host", "a"]).private) == (
+        43200,
+        False,
+    )
+    assert parse(["access", "a"]).mode is None and parse(["access", "a", "basic", "--revoke"]).mode == "basic"
     assert parse(["pool", "start", "--wait"]).wait
     resize = parse(["pool", "resize", "5", "--template", "large"])
     assert (resize.size, resize.template) == (5, "large") and parse(["pool", "drain"]).template == ""
@@ -202,6 +216,9 @@ def test_other_verbs() -> None:
         ("exec 4f1c", "COMMAND"),
         ("shell 4f1c vi file", "file"),
         ("get-host 4f1c --port 70000", "70000"),
+        ("get-host 4f1c --private --for none", "'none' is no limit"),
+        ("access 4f1c secret", "secret"),
+        ("init --access none", "none"),
         ("kill", "ID"),
         ("pool", "pool: an action is missing. Actions: status, start, drain, resize."),
         ("pool fill", "pool: 'fill' is no action. Actions: status, start, drain, resize."),

@@ -109,6 +109,27 @@ def test_what_was_asked_for_reaches_the_browser(configured: Apart, here: Path, c
     assert control.requests[1].body["timeout"] == 180
 
 
+@pytest.mark.parametrize(("path", "joined"), [("/", "/?"), ("/a?b=c", "/a?b=c&")])
+def test_a_closed_sandbox_lets_it_in_by_a_link(
+    configured: Apart, here: Path, control: ControlPlane, sandbox: dict[str, Any], path: str, joined: str
+) -> None:
+    control.answer(f"GET /sandboxes/{TARGET}", 200, {**sandbox, "sandboxID": TARGET, "url": URL, "access": "token"})
+    control.answer(f"POST /sandboxes/{TARGET}/link", 200, {"url": f"{URL}/?sandbox_link=1.a", "expiresAt": "x"})
+    done = browse(configured, here, "--path", path, "--timeout", "1m", "--json")
+    assert json.loads(done.stdout)["url"] == f"{URL}{joined}sandbox_link=1.a"
+    wanted = next(one.body for one in control.requests if one.target.endswith("/link"))
+    assert wanted == {"port": None, "seconds": 180}
+
+
+def test_nobody_knows_the_password_of_a_sandbox(
+    configured: Apart, here: Path, control: ControlPlane, sandbox: dict[str, Any]
+) -> None:
+    control.answer(f"GET /sandboxes/{TARGET}", 200, {**sandbox, "sandboxID": TARGET, "url": URL, "access": "basic"})
+    done = browse(configured, here)
+    assert done.returncode == 1 and f"docker-sandbox access {TARGET} token" in done.stderr.decode()
+    assert asked(control) == [f"GET /sandboxes/{TARGET}"], "nothing was made for it"
+
+
 def test_without_an_output_the_directory_has_the_whole_id(
     configured: Apart, here: Path, control: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:

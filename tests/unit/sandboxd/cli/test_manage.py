@@ -105,12 +105,12 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
     assert run("init") == (0, f"{ID}\n", "")
     words = (
         "--template big --timeout 2m --keep --name n --env A=1 --env B= --metadata k=v --cold --disk 20g --volume data"
-        " --network none --allow 192.0.2.0/24 --deny 10.0.0.0/8"
+        " --network none --allow 192.0.2.0/24 --deny 10.0.0.0/8 --access token --no-wake --idle-pause 30m"
     )
     assert run("init", *words.split())[0] == 0
     nothing = {"keep": False, "name": "", "envVars": {}, "metadata": {}, "cold": False, "diskMB": 0, "volume": ""}
     network = {"allow_internet_access": True, "network": {"allowOut": [], "denyOut": []}}
-    assert control.requests[0].body == {"templateID": "", "timeout": None, **nothing, **network}
+    assert control.requests[0].body == {"templateID": "", "timeout": None, **nothing, **network, "access": "public"}
     assert control.requests[1].body == {
         "templateID": "big",
         "timeout": 120,
@@ -123,6 +123,9 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
         "volume": "data",
         "allow_internet_access": False,
         "network": {"allowOut": ["192.0.2.0/24"], "denyOut": ["10.0.0.0/8"]},
+        "access": "token",
+        "wake": False,
+        "idlePause": 1800,
     }
 
 
@@ -143,7 +146,7 @@ def test_the_table_of_sandboxes(run: Run, control: ControlPlane, sandbox: dict[s
     control.answer("GET /v2/sandboxes", 200, [sandbox, {**sandbox, "name": "", "keep": True}])
     code, out, _ = run("list")
     head, first, second = out.splitlines()
-    assert code == 0 and head.split() == ["ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "URL"]
+    assert code == 0 and head.split() == ["ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "ACCESS", "URL"]
     assert (
         first.split()[:4] == [ID, "demo", "base", "running"] and " never " in first and first.endswith(sandbox["url"])
     )

@@ -66,7 +66,24 @@ def test_times_of_the_api() -> None:
 
 
 def test_the_token_is_not_public(sandbox: dict[str, Any]) -> None:
-    assert set(sandbox) - set(printing.public(sandbox)) == {"envdAccessToken"}
+    secrets = {"envdAccessToken", "trafficAccessToken"}
+    shown = {**sandbox, **dict.fromkeys(secrets, "x")}
+    assert set(shown) - set(printing.public(shown)) == secrets
+
+
+@pytest.mark.parametrize(
+    ("row", "wakes", "pauses"),
+    [
+        ({"wakeOnVisit": True, "idlePause": None}, "when somebody visits it", "by pause"),
+        ({"wakeOnVisit": False, "idlePause": 1800.0}, "by resume or start", "when nobody has used it for 30m0s"),
+    ],
+)
+def test_who_may_open_it_and_when_it_sleeps(
+    sandbox: dict[str, Any], row: dict[str, Any], wakes: str, pauses: str
+) -> None:
+    details = printing.sandbox_details({**sandbox, "access": "token", **row}, 0.0)
+    values = {name.strip(): value.strip() for name, value in (line.split("  ", 1) for line in details.splitlines())}
+    assert (values["access"], values["wakes up"], values["pauses"]) == ("token", wakes, pauses)
 
 
 def test_times_are_told_from_now(sandbox: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def test_each_verb_says_what_the_sandbox_is_now(used: Cli, before: str, verb: st
     assert used.out(verb, ID[:4]) == f"{ID} is {state}\n"
     values = shown(used, "info", ID)
     assert values["state"] == state and "Token" not in json.dumps(values)
-    assert used.out("list").split()[11] == state
+    assert used.out("list").split()[12] == state
 
 
 def test_json_is_the_sandbox_without_its_token(used: Cli) -> None:

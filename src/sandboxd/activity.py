@@ -1,0 +1,91 @@
+"""Whether somebody uses a sandbox: by what it sends, and by the commands that run in it. Reads /proc.
+
+What it sends, and not what it receives: the host's own broadcasts reach every sandbox, but whoever is talked to
+answers, if only with the kernel's acknowledgement. That holds for a frozen sandbox as well.
+
+A command is a process that the agent started, as long as neither it nor what it started listens on a port. One that
+listens is a server, which waits for visitors: what they do is seen by the packets.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+LOOPBACK = "lo"
+SENT_PACKETS = 9  # of the 16 counters of an interface; see proc_pid_net(5)
+LISTENS = "0A"  # TCP_LISTEN, in the column `st` of /proc/PID/net/tcp
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    parent: int
+    started: int  # ticks since boot
+
+
+def sent_packets(pid: int, root: Path = Path("/")) -> int:
+    """Since the container's start, over all interfaces but loopback. Raises OSError when the process is gone."""
+    lines = (root / f"proc/{pid}/net/dev").read_text().splitlines()[2:]
+    split = (line.partition(":") for line in lines)
+    return sum(int(counters.split()[SENT_PACKETS]) for name, _, counters in split if name.strip() != LOOPBACK)
+
+
+def processes(root: Path = Path("/")) -> list[Process]:
+    """All of the host that live."""
+    found = []
+    for directory in (root / "proc").iterdir():
+        if directory.name.isdecimal():
+            try:
+                text = (directory / "stat").read_text(errors="replace")
+            except OSError:
+                continue  # it has ended meanwhile
+            # The name, in parentheses, may hold spaces and parentheses. See proc_pid_stat(5): fields 3, 4 and 22.
+            state, parent, *rest = text.rpartition(")")[2].split()
+            if state not in "ZX":
+                found.append(Process(int(directory.name), int(parent), int(rest[17])))
+    return found
+
+
+def runs_command(pid: int, known: list[Process], root: Path = Path("/")) -> bool:
+    """Whether a command runs in the container whose first process is `pid`. `known` is from `processes`."""
+    children: dict[int, list[Process]] = {}
+    for one in known:
+        children.setdefault(one.parent, []).append(one)
+    # Beside the agent, orphans that it had started are children of the first process. The agent is the oldest.
+    agent = min(children.get(pid, []), key=lambda one: (one.started, one.pid), default=None)
+    if agent is None:
+        return False
+    listening = _listening(pid, root)
+    return any(not _serves(one, children, listening, root) for one in children.get(agent.pid, []))
+
+
+def _serves(top: Process, children: dict[int, list[Process]], listening: set[str], root: Path) -> bool:
+    """Whether it, or a process below it, listens on a port."""
+    waiting = [top]
+    while waiting:
+        one = waiting.pop()
+        if not listening.isdisjoint(_open_files(one.pid, root)):
+            return True
+        waiting += children.get(one.pid, [])
+    return False
+
+
+def _listening(pid: int, root: Path) -> set[str]:
+    """What /proc/PID/fd shows of the sockets that listen in the network namespace of that process."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (root / f"proc/{pid}/net/{name}").read_text().splitlines()[1:]
+        except OSError:
+            continue  # without IPv6 there is no tcp6
+        found |= {f"socket:[{fields[9]}]" for fields in map(str.split, lines) if fields[3] == LISTENS}
+    return found
+
+
+def _open_files(pid: int, root: Path) -> set[str]:
+    found = set()
+    try:
+        for file in (root / f"proc/{pid}/fd").iterdir():
+            found.add(str(file.readlink()))
+    except OSError:
+        pass  # it has ended, or closed the file, meanwhile
+    return found
