@@ -136,6 +136,10 @@ MIGRATIONS = (
     );
     CREATE TABLE unused (image TEXT PRIMARY KEY, disk TEXT NOT NULL DEFAULT '');
     """,
+    # Keys that show the whole host in the console.
+    """
+    ALTER TABLE keys ADD COLUMN host INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 

@@ -11,6 +11,7 @@ from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.config import POOL_MAX
+from sandboxd.overview import overview
 
 
 class PoolChange(BaseModel):
@@ -42,6 +43,10 @@ def router(services: Services) -> APIRouter:
         troubles = services.health.troubles()
         lines = [f"{source}: {trouble}" for source, trouble in sorted(troubles.items())]
         return PlainTextResponse("\n".join(lines or ["ok"]) + "\n")
+
+    @made.get("/overview", dependencies=TRUSTED)
+    async def figures() -> Response:
+        return JSONResponse(asdict(await run(lambda: overview(sandboxes, services.health, services.effects))))
 
     @made.get("/pool", dependencies=TRUSTED)
     async def pool_status() -> Response:

@@ -1,5 +1,6 @@
 """Requests about sandboxes. Field names are those of E2B's control plane."""
 
+from dataclasses import replace
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -45,7 +46,7 @@ class NewNetwork(Lists):
 
 
 class NewSandbox(BaseModel):
-    """Body of POST /v2/sandboxes; `keep`, `name` and `cold` are ours. Unknown fields are ignored, as by E2B."""
+    """Body of POST /v2/sandboxes; `keep`, `name`, `cold` and `keyID` are ours. Unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True)
     templateID: Text = ""
@@ -59,6 +60,7 @@ class NewSandbox(BaseModel):
     volume: str = Field("", pattern=rf"^({VOLUME_NAME})?$")
     allow_internet_access: bool = True
     network: Lists = Lists()
+    keyID: Text = ""  # of an API key, for which it is made: by its name, and within its limit
 
 
 class NewTimeout(BaseModel):
@@ -123,7 +125,15 @@ def router(services: Services) -> APIRouter:
         policy = body.network.policy(body.allow_internet_access)
         disk = body.diskMB, body.volume
         claim = Claim(body.timeout, body.keep, body.name, metadata, envs, *disk, policy=policy)
-        row = await run(lambda: pool.obtain(template, claim, body.cold), creates)
+
+        def make() -> Sandbox:
+            if not body.keyID:
+                return pool.obtain(template, claim, body.cold)
+            key = services.keys.get(body.keyID)
+            with services.quota.place(key, ""):
+                return pool.obtain(template, replace(claim, owner=key.name), body.cold)
+
+        row = await run(make, creates)
         if row.ends_at is not None:
             reconciler.wake()
         values = {

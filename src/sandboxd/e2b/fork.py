@@ -20,7 +20,6 @@ from sandboxd.api.services import Services
 from sandboxd.config import Template
 from sandboxd.e2b import access, wire
 from sandboxd.e2b.create import OLD_TIMEOUT_S
-from sandboxd.e2b.quota import Quota
 from sandboxd.errors import SandboxdError
 from sandboxd.records import ApiKey, Claim, Sandbox
 
@@ -36,8 +35,9 @@ class NewFork(BaseModel):
     count: int = Field(default=1, ge=1, le=MOST)
 
 
-def router(services: Services, quota: Quota) -> APIRouter:
+def router(services: Services) -> APIRouter:
     made = APIRouter()
+    quota = services.quota
     sandboxes = services.sandboxes
     forks = CapacityLimiter(PARALLEL)
     Key = Annotated[ApiKey, Depends(access.caller(services))]

@@ -34,7 +34,7 @@ def test_ls_shows_no_key(cli: Cli, world: World) -> None:
     shown, values = cli.out("key", "ls"), json.loads(cli.out("key", "ls", "--json"))
     assert key not in shown and key not in json.dumps(values)
     head, line = shown.splitlines()
-    assert head.split()[:3] == ["KEY", "NAME", "AGE"] and line.endswith("0 of 2")
+    assert head.split()[:3] == ["KEY", "NAME", "SEES"] and line.endswith("0 of 2")
     assert line.split()[:2] == [values[0]["keyID"], "ci"]
 
 
