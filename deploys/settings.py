@@ -93,6 +93,7 @@ class Settings:
     build_timeout_s: int
     cleanup_schedule: str
     cleanup_older_than: str
+    console: bool
     sandbox_users: tuple[str, ...]
     skills_users: tuple[str, ...]
     unattended_upgrades: bool

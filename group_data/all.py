@@ -149,6 +149,10 @@ build_timeout_s = 1800
 cleanup_schedule = "0 * * * *"
 cleanup_older_than = "24h"
 
+# Pages for people at https://console.<domain>, for whoever has an API key: what runs, a terminal in it, how full the
+# host is. False: nothing of it is installed, and the name leads nowhere.
+console = True
+
 # Users of the host who may run docker-sandbox (added to group `sandbox`), and those who get the agent skills
 # in ~/.claude/skills.
 sandbox_users: list[str] = []

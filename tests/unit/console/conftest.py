@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -87,7 +86,7 @@ class Browser:
     def get(self, path: str, status: int = 200, **headers: str) -> str:
         answer = self.client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         assert answer.status_code == status, answer.text
-        return answer.text
+        return str(answer.text)
 
     def part(self, path: str, status: int = 200) -> str:
         """What htmx gets."""
@@ -98,7 +97,7 @@ class Browser:
         assert found is not None
         return found[1]
 
-    def send(self, path: str, part: bool = False, **fields: str) -> httpx.Response:
+    def send(self, path: str, part: bool = False, **fields: str) -> Any:
         headers = {"HX-Request": "true"} if part else {}
         return self.client.post(path, data={"token": self.token(), **fields}, headers=headers)
 
