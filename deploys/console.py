@@ -53,7 +53,7 @@ def pages() -> None:
     )
     files.file(name="Close the key of sessions", path=secret, user="root", group="root", mode="600")
     environment(name="Install the console", link=link(wanted), version=digest(PROGRAM.files()), program=PROGRAM)
-    values = {"python": f"{link(wanted)}/bin/python", "user": name, "group": GROUP, "socket": socket(wanted)}
+    values = {"python": f"{link(wanted)}/bin/python", "login": name, "control": GROUP, "socket": socket(wanted)}
     for kind in ("socket", "service"):
         place(f"etc/systemd/system/project-console.{kind}", wanted, **values)
     unit(name="Open the console's socket", unit=f"{wanted.project}-console.socket")
