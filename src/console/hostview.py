@@ -39,14 +39,14 @@ def _sandboxes(overview: dict[str, Any]) -> Figure:
 
 def _memory(overview: dict[str, Any]) -> Figure:
     size, free, reserve = (overview[f"memory_{name}"] for name in ("mb", "available_mb", "reserve_mb"))
-    note = f"of {mebibytes(size)}; new ones are refused below {mebibytes(reserve)}"
-    return Figure("Memory", Meter(f"{mebibytes(free)} available", share(size - free, size - reserve)), note)
+    note = f"available of {mebibytes(size)}; new sandboxes are refused below {mebibytes(reserve)}"
+    return Figure("Memory", Meter(mebibytes(free), share(size - free, size - reserve)), note)
 
 
 def _disk(space: dict[str, Any], reserve_mb: int) -> Figure:
     size, free = space["size_mb"], space["free_mb"]
-    note = f"of {mebibytes(size)} at {space['path']}; new ones are refused below {mebibytes(reserve_mb)}"
-    return Figure("Disk", Meter(f"{mebibytes(free)} free", share(size - free, size - reserve_mb)), note)
+    note = f"free of {mebibytes(size)} at {space['path']}; new sandboxes are refused below {mebibytes(reserve_mb)}"
+    return Figure("Disk", Meter(mebibytes(free), share(size - free, size - reserve_mb)), note)
 
 
 def _load(overview: dict[str, Any]) -> Figure:

@@ -57,7 +57,12 @@ class Looking:
 
     async def events(self, request: Request) -> Response:
         """GET /sandboxes/{id}/events"""
-        viewer, sandbox_id = await self._seen(request)
+        try:
+            viewer, sandbox_id = await self._seen(request)
+        except Refused as refused:
+            if refused.status == 404 and is_part(request):
+                return Response(None, 204)  # the page says already that it has ended
+            raise
         return self.pages.answer(request, "events", viewer, life=await self._life(sandbox_id))
 
     async def log(self, request: Request) -> Response:

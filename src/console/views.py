@@ -9,7 +9,7 @@ from typing import Any
 
 from console.board import Usage
 
-NONE = "-"
+NONE = "—"
 EXTENSIONS = {"900": "15 minutes", "3600": "1 hour", "14400": "4 hours", "43200": "12 hours", "86400": "24 hours"}
 ENDLESS = "none"
 STATES = ("running", "paused", "stopped")  # what can be asked of each is in ACTIONS

@@ -90,6 +90,7 @@
     mine.onopen = () => {
       said.textContent = "";
       open.textContent = "Close terminal";
+      open.classList.remove("primary");
       terminal.focus();
     };
     mine.onmessage = (event) => {
@@ -100,8 +101,12 @@
       if (socket !== mine) return;
       socket = null;
       open.textContent = "Open terminal";
+      open.classList.add("primary");
       said.textContent = reason;
-      terminal.write(`\r\n\x1b[0m\x1b[?1049l\x1b[?25h\x1b[2m[${reason} Press Enter for a new terminal.]\x1b[0m\r\n`);
+      // What a program left behind that could not tidy up: its own screen, a mouse that is asked for, a hidden cursor.
+      const tidy = terminal.buffer.active.type === "alternate" ? "\x1b[?1049l" : "";
+      const words = `[${reason} Press Enter for a new terminal.]`;
+      terminal.write(`${tidy}\x1b[?1000;1002;1003;1006;2004l\x1b[?25h\r\n\x1b[0;2m${words}\x1b[0m\r\n`);
     };
   }
 
