@@ -38,6 +38,16 @@ def test_ls_shows_no_key(cli: Cli, world: World) -> None:
     assert line.split()[:2] == [values[0]["keyID"], "ci"]
 
 
+def test_a_key_may_see_the_whole_host(cli: Cli) -> None:
+    for words in (["ada"], ["root", "--host"]):
+        cli.out("key", "create", *words)
+    assert [(row["name"], row["host"]) for row in json.loads(cli.out("key", "ls", "--json"))] == [
+        ("ada", False),
+        ("root", True),
+    ]
+    assert [line.split()[1:3] for line in cli.out("key", "ls").splitlines()[1:]] == [["ada", "own"], ["root", "host"]]
+
+
 def test_revoke_tries_all(cli: Cli, world: World) -> None:
     made = [json.loads(cli.out("key", "create", "ci", "--json")) for _ in range(2)]
     done = cli.run("key", "revoke", made[0]["keyID"], "nothing", made[1]["keyID"], "--json")
