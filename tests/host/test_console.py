@@ -19,7 +19,7 @@ BEGINNING = '''
 import re
 from playwright.sync_api import Page, expect
 
-URL, KEY, OTHER, TARGET = "https://console.@DOMAIN@", "@KEY@", "@OTHER@", "@TARGET@"
+URL, KEY, OTHER = "https://console.@DOMAIN@", "@KEY@", "@OTHER@"
 EXPECTED = []
 
 
@@ -151,7 +151,7 @@ def check(page: Page) -> None:
     page.screenshot(path="console-host.png", full_page=True)
     page.emulate_media(color_scheme="dark")
     page.screenshot(path="console-host-dark.png", full_page=True)
-""".replace("\\\\\\\\", "\\\\")
+"""
 )
 PLAIN = (
     BEGINNING
@@ -177,7 +177,7 @@ def check(page: Page) -> None:
 ATTACK = (
     BEGINNING
     + '''
-EXPECTED = [r"^request: net::ERR", r"^document: net::ERR_BLOCKED", r"^console: (Framing|WebSocket|Access to fetch|Failed)"]
+EXPECTED = [r"^request: net::ERR", r"^document: net::ERR_BLOCKED", r"^console: (Framing|WebSocket|Access)"]
 TRY = """async ({url, made}) => {
   const sent = {method: "POST", mode: "no-cors", credentials: "include", body: new URLSearchParams({token: "x"})};
   const failed = [];
@@ -234,7 +234,7 @@ def pages(machine: Machine) -> Iterator[Sandbox]:
 
 
 def run(machine: Machine, pages: Sandbox, script: str, text: str) -> None:
-    filled = {"@DOMAIN@": machine.settings.domain, "@KEY@": text, "@OTHER@": pages.id, "@TARGET@": pages.url()}
+    filled = {"@DOMAIN@": machine.settings.domain, "@KEY@": text, "@OTHER@": pages.id}
     for word, value in filled.items():
         script = script.replace(word, value)
     done, saved = browse(pages, script=script, arguments="--timeout 4m")
