@@ -64,8 +64,11 @@ docs: $(READY) ## Make docs/settings.md and docs/e2b-conformance.md; RESULTS=rep
 lock: ## Renew the locked dependencies
 	@$(PYTHON) -m tools.lock
 
+vendor: $(READY) ## Renew what the console's pages use of others, by the versions in src/console/assets/vendored.toml
+	@$(BIN)/python -m tools.vendor
+
 $(READY): requirements/dev.txt
 	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos lint bench docs lock
+.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos lint bench docs lock vendor

@@ -4,6 +4,7 @@ from deploys import (
     base,
     certificates,
     cleanup,
+    console,
     docker,
     gateway,
     images,
@@ -24,6 +25,7 @@ certificates.serve()
 traefik.edge()
 gateway.haproxy()
 sandboxd.daemon()
+console.pages()
 pool.warm()
 cleanup.cron()
 skills.install()

@@ -3,6 +3,7 @@
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
+from deploys import console
 from deploys.operations import packages, place, unit, when
 from deploys.preflight import settings
 from deploys.traefik import API, GATEWAY
@@ -38,7 +39,16 @@ def haproxy() -> None:
     for page in PAGES:
         place(f"etc/project-sandbox/pages/{page}.html", wanted)
     place("etc/haproxy/sandboxes.lua", wanted)
-    place("etc/haproxy/haproxy.cfg", wanted, gateway=GATEWAY, api=API, routes_map=routes_map, link_key=link_key)
+    pages = console.socket(wanted) if wanted.console else ""
+    place(
+        "etc/haproxy/haproxy.cfg",
+        wanted,
+        gateway=GATEWAY,
+        api=API,
+        routes_map=routes_map,
+        link_key=link_key,
+        console=pages,
+    )
     when(
         name="Check the configuration",
         condition=f"haproxy -c -q -f {CONFIG} || echo bad",

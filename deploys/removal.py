@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys import ROOT, facts, images
+from deploys import ROOT, console, facts, images
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
 from deploys.gateway import PROGRAM
 from deploys.operations import when
@@ -22,7 +22,7 @@ OURS = "docker {kind} ls -q {all} --filter label=sandbox.project={project}"
 def unit_names(wanted: Settings) -> list[str]:
     """Our units, in the order in which they are stopped."""
     names = ("container-pool.service", "sandboxd.service", "thaw.service", "build.slice")
-    return [f"{wanted.project}-{name}" for name in names]
+    return [*console.units(wanted), *(f"{wanted.project}-{name}" for name in names)]
 
 
 def paths(wanted: Settings) -> list[str]:
@@ -118,6 +118,8 @@ def _files(wanted: Settings, with_data: bool) -> None:
     if with_data:
         data = f"{wanted.etc} {wanted.state} {wanted.log} /var/log/{wanted.name}-cleanup.log*"
         when(name="Remove data and secrets", condition=f"ls -d {data}", commands=[f"rm -rf {data}"])
+        login = console.user(wanted)
+        when(name=f"Remove the user {login}", condition=f"id -u {login}", commands=[f"userdel {login}"])
         when(name="Remove the group", condition="getent group sandbox", commands=["groupdel sandbox"])
 
 

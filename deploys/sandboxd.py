@@ -2,61 +2,25 @@
 
 from __future__ import annotations
 
-import io
-
-from pyinfra import host
-from pyinfra.api import FileUploadCommand, deploy, operation
+from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
-from deploys import ROOT, facts
-from deploys.images import Tags, archive, digest
-from deploys.operations import Commands, place, unit, when
+from deploys import ROOT
+from deploys.environments import Program, environment
+from deploys.images import Tags, digest
+from deploys.operations import place, unit, when
 from deploys.preflight import settings
 from deploys.settings import Settings
 from deploys.traefik import API, GATEWAY
 
 GROUP = "sandbox"
-LOCK = "requirements/sandboxd.txt"
+PROGRAM = Program("sandboxd", "requirements/sandboxd.txt", "sandboxd.api")
 BROWSER_SCRIPTS = sorted((ROOT / "files/browser-test").glob("*.py"))
-
-
-def code() -> dict[str, tuple[bytes, bool]]:
-    """The package `sandboxd` and the lock file of what it needs."""
-    sources = {
-        str(path.relative_to(ROOT)): (path.read_bytes(), False) for path in (ROOT / "src/sandboxd").rglob("*.py")
-    }
-    return sources | {LOCK: ((ROOT / LOCK).read_bytes(), False)}
 
 
 def browser_template(wanted: Settings) -> str:
     """The name of the first template that has a browser, "" when there is none."""
     return next((name for name, template in wanted.templates.items() if template.context == "playwright"), "")
-
-
-@operation()
-def environment(link: str, version: str) -> Commands:
-    """A virtual environment with sandboxd in it at `<link>s/<version>`, to which `link` points once it is complete.
-
-    The one before is kept until the next, so that a failed upgrade leaves the old version running.
-    """
-    path = f"{link}s/{version}"
-    if host.get_fact(facts.Output, command_line=f"readlink {link} && {link}/bin/python -c 'import sandboxd'") == path:
-        return
-    upload = f"{path}.tar"
-    yield f"rm -rf {path} && mkdir -p {path}"
-    yield FileUploadCommand(io.BytesIO(archive(code())), upload, remote_temp_filename=host.get_temp_filename(upload))
-    yield f"python3 -m venv {path}"
-    yield f"tar -xf {upload} -C {path} && rm {upload}"
-    python = f"{path}/bin/python"
-    pip = f"{python} -m pip install --quiet --no-cache-dir --disable-pip-version-check"
-    yield f"{pip} --require-hashes --requirement {path}/{LOCK}"
-    site = f"$({python} -c 'import site; print(site.getsitepackages()[0])')"
-    yield f'mv {path}/src/sandboxd "{site}" && {python} -m compileall -q "{site}/sandboxd"'
-    yield f'{python} -c "import sandboxd.api"'
-    yield (
-        f"previous=$(readlink {link} || true); ln -sfn {path} {link}; "
-        f"for old in {link}s/*; do case $old in {path}|$previous) ;; *) rm -rf $old ;; esac; done"
-    )
 
 
 @deploy("sandboxd")
@@ -105,7 +69,7 @@ def daemon() -> None:
         dest = f"{wanted.lib}/browser-test/{script.name}"
         files.put(name=f"Write {dest}", src=str(script), dest=dest, user="root", group="root", mode="644")
     link = f"{wanted.opt}/venv"
-    environment(name="Install sandboxd", link=link, version=digest(code()))
+    environment(name="Install sandboxd", link=link, version=digest(PROGRAM.files()), program=PROGRAM)
     place("usr/local/bin/docker-sandbox", wanted, mode="755", python=f"{link}/bin/python")
     files.link(name="Link docker-sandbox-cli.sh", path="/usr/local/bin/docker-sandbox-cli.sh", target="docker-sandbox")
     place("usr/share/bash-completion/completions/docker-sandbox", wanted)

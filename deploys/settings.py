@@ -99,6 +99,7 @@ class Settings:
     cleanup_schedule: str
     cleanup_older_than: str
     metrics_listen: str
+    console: bool
     sandbox_users: tuple[str, ...]
     skills_users: tuple[str, ...]
     unattended_upgrades: bool

@@ -177,6 +177,10 @@ cleanup_older_than = "24h"
 # From elsewhere they are at https://api.<domain>/metrics, with a secret: docs/observe.md.
 metrics_listen = "127.0.0.1:9464"
 
+# Pages for people at https://console.<domain>, for whoever has an API key: what runs, a terminal in it, how full the
+# host is. False: nothing of it is installed, and the name leads nowhere.
+console = True
+
 # Users of the host who may run docker-sandbox (added to group `sandbox`), and those who get the agent skills
 # in ~/.claude/skills.
 sandbox_users: list[str] = []

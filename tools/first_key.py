@@ -1,4 +1,7 @@
-"""Make the first API key of each host that never had one, and show it, this once: `python -m tools.first_key`."""
+"""Make the first API key of each host that never had one, show it, this once, and name the console's address.
+
+`python -m tools.first_key`
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ def main() -> int:
                 key = remote.out(f"docker-sandbox key create {NAME} --first 2>/dev/null")
                 if key:
                     print(message(target.name, remote.settings.domain, key))
+                if remote.settings.console:
+                    print(console(target.name, remote.settings.domain))
     except (HostError, RemoteError, SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -30,6 +35,13 @@ def message(host: str, domain: str, key: str) -> str:
         f"\nPrograms use {host} by E2B's API with this key, which is not shown again:\n\n"
         f"  export E2B_DOMAIN={domain} E2B_API_KEY={key}\n\n"
         "More keys: docker-sandbox key create NAME. What to know: docs/migrate-from-e2b.md"
+    )
+
+
+def console(host: str, domain: str) -> str:
+    return (
+        f"\nThe console of {host}: https://console.{domain}\n"
+        "Any key signs in and shows its own sandboxes. For the whole host: docker-sandbox key create NAME --host"
     )
 
 

@@ -68,21 +68,21 @@ class Catalog(TemplateTable):
 
     def add_key(self, key: ApiKey, digest: str, once: str = "") -> bool:
         """Whether it was added: with `once` only while that setting was never set, and this sets it."""
-        values = (key.id, key.name, digest, key.max_sandboxes, key.created_at)
+        values = (key.id, key.name, digest, key.max_sandboxes, key.created_at, key.host)
         with self._transaction():
             statement = "INSERT OR IGNORE INTO settings (key, value) VALUES (?, 'made')"
             if once and self._db.execute(statement, (once,)).rowcount == 0:
                 return False
             self._db.execute(
-                "INSERT INTO keys (id, name, digest, max_sandboxes, created_at) VALUES (?, ?, ?, ?, ?)", values
+                "INSERT INTO keys (id, name, digest, max_sandboxes, created_at, host) VALUES (?, ?, ?, ?, ?, ?)", values
             )
             return True
 
     def keys(self, digest: str = "") -> list[ApiKey]:
         """All keys, oldest first; or the one with that digest."""
-        columns = "SELECT id, name, max_sandboxes, created_at FROM keys"
+        columns = "SELECT id, name, max_sandboxes, created_at, host FROM keys"
         rows = self._read(f"{columns} WHERE digest = ? OR ? = '' ORDER BY created_at, id", (digest, digest))
-        return [ApiKey(**dict(row)) for row in rows]
+        return [ApiKey(**{**dict(row), "host": bool(row["host"])}) for row in rows]
 
     def remove_key(self, key_id: str) -> None:
         with self._transaction():

@@ -5,6 +5,7 @@ import re
 import secrets
 
 from sandboxd.catalog import Catalog
+from sandboxd.errors import NotFound
 from sandboxd.records import ApiKey
 
 PREFIX = "e2b_"  # E2B's clients refuse keys of another form
@@ -16,15 +17,15 @@ class Keys:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def create(self, name: str, max_sandboxes: int, now: float) -> tuple[ApiKey, str]:
+    def create(self, name: str, max_sandboxes: int, now: float, host: bool = False) -> tuple[ApiKey, str]:
         """Returns the key's record, and the key itself, which nobody can find out later."""
-        made, text = new_key(name, max_sandboxes, now)
+        made, text = new_key(name, max_sandboxes, now, host)
         self._catalog.add_key(made, digest(text))
         return made, text
 
-    def create_first(self, name: str, now: float) -> tuple[ApiKey, str] | None:
+    def create_first(self, name: str, now: float, host: bool = False) -> tuple[ApiKey, str] | None:
         """The same, unless this host has had a first key, whatever has become of it: then None."""
-        made, text = new_key(name, 0, now)
+        made, text = new_key(name, 0, now, host)
         return (made, text) if self._catalog.add_key(made, digest(text), once=FIRST) else None
 
     def find(self, text: str) -> ApiKey | None:
@@ -32,6 +33,13 @@ class Keys:
         if not KEY.fullmatch(text):
             return None
         return next(iter(self._catalog.keys(digest(text))), None)
+
+    def get(self, key_id: str) -> ApiKey:
+        """Raises NotFound, as for a key that was revoked."""
+        for key in self.all():
+            if key.id == key_id:
+                return key
+        raise NotFound(f"key {key_id!r} not found. Those there are: docker-sandbox key ls")
 
     def all(self) -> list[ApiKey]:
         return self._catalog.keys()
@@ -41,8 +49,8 @@ class Keys:
         self._catalog.remove_key(key_id)
 
 
-def new_key(name: str, max_sandboxes: int, now: float) -> tuple[ApiKey, str]:
-    return ApiKey(secrets.token_hex(4), name, max_sandboxes, now), PREFIX + secrets.token_hex(20)
+def new_key(name: str, max_sandboxes: int, now: float, host: bool) -> tuple[ApiKey, str]:
+    return ApiKey(secrets.token_hex(4), name, max_sandboxes, now, host), PREFIX + secrets.token_hex(20)
 
 
 def digest(text: str) -> str:

@@ -166,6 +166,7 @@ class ApiKey:
     name: str
     max_sandboxes: int  # in use at a time by this name; 0: as many as the host has room for
     created_at: float
+    host: bool = False  # in the console: the whole host, and not only the sandboxes of its name
 
 
 @dataclass(frozen=True)

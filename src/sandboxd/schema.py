@@ -150,6 +150,10 @@ MIGRATIONS = (
     ALTER TABLE sandboxes ADD COLUMN active_at REAL NOT NULL DEFAULT 0;
     ALTER TABLE sandboxes ADD COLUMN active_mark TEXT NOT NULL DEFAULT '';
     """,
+    # Keys that show the whole host in the console.
+    """
+    ALTER TABLE keys ADD COLUMN host INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 

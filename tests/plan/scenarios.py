@@ -99,6 +99,7 @@ MINIMAL = {
     "docker_runtime": "runc",
     "docker_userns_remap": False,
     "pool_size": 0,
+    "console": False,
     "skills_users": [],
     "sysctls": {},
     "unattended_upgrades": False,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from deploys.images import archive
-from deploys.sandboxd import code
+from deploys.sandboxd import PROGRAM
 from tests.plan.conftest import MakePlan
 from tests.plan.golden import render
 from tests.plan.process import planned
@@ -205,7 +205,7 @@ def test_new_code_restarts_sandboxd(tmp_path: Path) -> None:
     link = "/opt/flourisha-sandbox/venv/"
     inside = [path.removeprefix(link) for path in watched if path.startswith(link)]
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
-    (tmp_path / "code.tar").write_bytes(archive(code()))
+    (tmp_path / "code.tar").write_bytes(archive(PROGRAM.files()))
     subprocess.run(["tar", "-xf", "code.tar"], cwd=tmp_path, check=True)
     hour_ago = time.time() - 3600
     assert [path for path in inside if (tmp_path / path).stat().st_mtime > hour_ago] != [], inside

@@ -12,6 +12,7 @@ from sandboxd.api.services import Services
 from sandboxd.audit import current
 from sandboxd.bodies import Text
 from sandboxd.config import POOL_MAX
+from sandboxd.overview import overview
 
 
 class PoolChange(BaseModel):
@@ -43,6 +44,10 @@ def router(services: Services) -> APIRouter:
         troubles = services.health.troubles()
         lines = [f"{source}: {trouble}" for source, trouble in sorted(troubles.items())]
         return PlainTextResponse("\n".join(lines or ["ok"]) + "\n")
+
+    @made.get("/overview", dependencies=TRUSTED)
+    async def figures() -> Response:
+        return JSONResponse(asdict(await run(lambda: overview(sandboxes, services.health, services.effects))))
 
     @made.get("/pool", dependencies=TRUSTED)
     async def pool_status() -> Response:

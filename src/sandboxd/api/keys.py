@@ -10,6 +10,8 @@ from sandboxd.api.access import TRUSTED
 from sandboxd.api.answers import rfc3339, run
 from sandboxd.api.services import Services
 from sandboxd.audit import current
+from sandboxd.bodies import Text
+from sandboxd.errors import Unauthorised
 from sandboxd.records import ApiKey
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -20,6 +22,12 @@ class NewKey(BaseModel):
     name: str = Field(pattern=NAME)
     maxSandboxes: int = Field(0, ge=0, le=1_000_000)
     first: bool = False  # only if this host has never had a first key
+    host: bool = False
+
+
+class GivenKey(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    key: Text
 
 
 def router(services: Services) -> APIRouter:
@@ -31,9 +39,9 @@ def router(services: Services) -> APIRouter:
         """The only answer that has the key itself."""
         now = sandboxes.host.now()
         if body.first:
-            made = await run(lambda: keys.create_first(body.name, now))
+            made = await run(lambda: keys.create_first(body.name, now, body.host))
         else:
-            made = await run(lambda: keys.create(body.name, body.maxSandboxes, now))
+            made = await run(lambda: keys.create(body.name, body.maxSandboxes, now, body.host))
         current().detail = (
             f"key_id={made[0].id} name={body.name}" if made else f"name={body.name}: there was a first key"
         )
@@ -44,6 +52,18 @@ def router(services: Services) -> APIRouter:
         found = await run(keys.all)
         used = await run(lambda: {name: sandboxes.ledger.count_of(name) for name in {key.name for key in found}})
         return [{**shown(key), "sandboxes": used[key.name]} for key in found]
+
+    @made.post("/keys/find")
+    async def find(body: GivenKey) -> dict[str, Any]:
+        """Whose key it is, for a client that lets people in by their keys, as the console does."""
+        key = await run(lambda: keys.find(body.key))
+        if key is None:
+            raise Unauthorised("Invalid API key")
+        return shown(key)
+
+    @made.get("/keys/{key_id}")
+    async def detail(key_id: str) -> dict[str, Any]:
+        return shown(await run(lambda: keys.get(key_id)))
 
     @made.delete("/keys/{key_id}", status_code=204)
     async def revoke(key_id: str) -> None:
@@ -59,4 +79,5 @@ def shown(key: ApiKey) -> dict[str, Any]:
         "name": key.name,
         "maxSandboxes": key.max_sandboxes,
         "createdAt": rfc3339(key.created_at),
+        "host": key.host,
     }

@@ -1,5 +1,6 @@
 """Requests about sandboxes. Field names are those of E2B's control plane."""
 
+from dataclasses import replace
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -67,6 +68,7 @@ class NewSandbox(BaseModel):
     access: Access = "public"
     wake: bool | None = None
     idlePause: float | None = Field(None, gt=0, le=OPEN_ENDED_S)
+    keyID: Text = ""  # of an API key, for which it is made: by its name, and within its limit
 
 
 class NewTimeout(BaseModel):
@@ -147,7 +149,15 @@ def router(services: Services) -> APIRouter:
             auto_resume=config.wake_on_visit if body.wake is None else body.wake,
             idle_pause_s=body.idlePause if "idlePause" in body.model_fields_set else config.idle_pause_s,
         )
-        row = await run(lambda: pool.obtain(template, claim, body.cold), creates)
+
+        def make() -> Sandbox:
+            if not body.keyID:
+                return pool.obtain(template, claim, body.cold)
+            key = services.keys.get(body.keyID)
+            with services.quota.place(key, ""):
+                return pool.obtain(template, replace(claim, owner=key.name), body.cold)
+
+        row = await run(make, creates)
         if row.ends_at is not None:
             reconciler.wake()
         values = {

@@ -17,7 +17,7 @@ def run(options: Namespace, config: str) -> int:
 
 def create(options: Namespace, control: ControlPlane) -> int:
     """The key alone on standard output, so that it can be piped; that it is shown once, on standard error."""
-    asked = {"name": options.name, "maxSandboxes": options.max_sandboxes, "first": options.first}
+    asked = {"name": options.name, "maxSandboxes": options.max_sandboxes, "first": options.first, "host": options.host}
     made = control.post("/keys", asked)
     printing.show(options, made, lambda: made.get("key", ""))
     if made and not options.json:
@@ -34,13 +34,14 @@ def list_all(options: Namespace, control: ControlPlane) -> int:
         (
             row["keyID"],
             row["name"],
+            "host" if row["host"] else "own",
             printing.span(now - printing.seconds(row["createdAt"])),
             f"{row['sandboxes']} of {row['maxSandboxes'] or 'any number'}",
         )
         for row in rows
     ]
     empty = "no keys; make one with: docker-sandbox key create NAME"
-    head = ("KEY", "NAME", "AGE", "SANDBOXES OF THE NAME")
+    head = ("KEY", "NAME", "SEES", "AGE", "SANDBOXES OF THE NAME")
     printing.show(options, rows, lambda: printing.table(head, lines) if lines else empty)
     return OK
 

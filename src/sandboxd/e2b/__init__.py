@@ -23,7 +23,6 @@ from sandboxd.e2b import (
     volumecontent,
     volumes,
 )
-from sandboxd.e2b.quota import Quota
 
 __all__ = ["build"]
 
@@ -33,9 +32,7 @@ def build(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(DrainedBody)  # outermost: whoever refuses
     answer_errors(app)
-    quota = Quota(services)
-    app.include_router(create.router(services, quota))
-    app.include_router(fork.router(services, quota))
-    for module in (host, lists, looks, lifecycle, network, buildapi, tags, templates, volumes, volumecontent):
+    sandboxes = (create, fork, lists, looks, lifecycle, network)
+    for module in (*sandboxes, host, buildapi, tags, templates, volumes, volumecontent):
         app.include_router(module.router(services))
     return app

@@ -15,7 +15,6 @@ from sandboxd.api.sandboxes import OPEN_ENDED_S, ORIGIN_HEADER, checked_envs
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.e2b import access, network, wire
-from sandboxd.e2b.quota import Quota
 from sandboxd.e2b.tags import template_name
 from sandboxd.e2b.volumes import VolumeMount, mounts_of
 from sandboxd.errors import Unsupported
@@ -47,8 +46,9 @@ class NewSandbox(BaseModel):
     volumeMounts: list[VolumeMount] | None = None
 
 
-def router(services: Services, quota: Quota) -> APIRouter:
+def router(services: Services) -> APIRouter:
     made = APIRouter()
+    quota = services.quota
     sandboxes, pool = services.sandboxes, services.pool
     key_of = access.caller(services)
     creates = CapacityLimiter(MAX_WAITING + 2 * sandboxes.config.create_parallelism)

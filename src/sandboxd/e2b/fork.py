@@ -21,7 +21,6 @@ from sandboxd.audit import carried
 from sandboxd.config import Template
 from sandboxd.e2b import access, wire
 from sandboxd.e2b.create import OLD_TIMEOUT_S
-from sandboxd.e2b.quota import Quota
 from sandboxd.errors import SandboxdError
 from sandboxd.records import ApiKey, Claim, Sandbox
 
@@ -37,8 +36,9 @@ class NewFork(BaseModel):
     count: int = Field(default=1, ge=1, le=MOST)
 
 
-def router(services: Services, quota: Quota) -> APIRouter:
+def router(services: Services) -> APIRouter:
     made = APIRouter()
+    quota = services.quota
     sandboxes = services.sandboxes
     forks = CapacityLimiter(PARALLEL)
     Key = Annotated[ApiKey, Depends(access.caller(services))]

@@ -64,6 +64,7 @@ ACCEPTED: list[tuple[str, Any, Any]] = [
     ("sandbox_users", "ada,grace", ("ada", "grace")),
     ("skills_users", [], ()),
     ("unattended_upgrades", False, False),
+    ("console", "no", False),
     ("sysctls", {}, {}),
     ("sysctls", {"vm.swappiness": 10}, {"vm.swappiness": 10}),
 ]
@@ -159,6 +160,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("sandbox_users", ["Ada"], "login names"),
     ("skills_users", ["root", "a b"], "login names"),
     ("unattended_upgrades", "sometimes", "use True or False"),
+    ("console", "sometimes", "use True or False"),
     ("sysctls", {"vm.swappiness": "10"}, "whole numbers"),
     ("sysctls", {"vm.swappiness": True}, "whole numbers"),
     ("sysctls", {"vm.swappiness; reboot": 1}, "names such as 'vm.swappiness'"),

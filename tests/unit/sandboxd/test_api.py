@@ -601,3 +601,31 @@ def test_a_policy_that_is_none(client: Direct, body: dict[str, Any], said: str) 
     answer = client.unix.put(f"/sandboxes/{found}/network", json=body)
     assert answer.status_code == 400 and said in answer.json()["message"]
     assert client.unix.put("/sandboxes/ffffffffffff/network", json={}).status_code == 404
+
+
+def test_whose_key_it_is(served: Client) -> None:
+    made = served.unix.post("/keys", json={"name": "ada", "host": True}).json()
+    shown = {name: value for name, value in made.items() if name != "key"}
+    assert shown["host"] is True
+    assert served.unix.post("/keys/find", json={"key": made["key"]}).json() == shown
+    assert served.unix.get(f"/keys/{made['keyID']}").json() == shown
+    for text in ("", "e2b_", made["key"][:-1], "\x00", "x" * 10_000):
+        answer = served.unix.post("/keys/find", json={"key": text})
+        assert (answer.status_code, answer.json()["message"]) == (401, "Invalid API key")
+    served.unix.delete(f"/keys/{made['keyID']}")
+    assert served.unix.get(f"/keys/{made['keyID']}").status_code == 404
+    assert served.unix.post("/keys/find", json={"key": made["key"]}).status_code == 401
+    assert served.tcp.get(f"/keys/{made['keyID']}").status_code in (401, 404), "only the Unix socket's"
+
+
+def test_a_sandbox_that_is_made_for_a_key(served: Client) -> None:
+    """As that key itself would make it: of its name, and within its limit."""
+    key = served.unix.post("/keys", json={"name": "ada", "maxSandboxes": 1}).json()
+    made = served.create(keyID=key["keyID"])
+    assert served.unix.get(f"/sandboxes/{made['sandboxID']}").json()["owner"] == "ada"
+    refused = served.unix.post("/v2/sandboxes", json={"keyID": key["keyID"]})
+    assert refused.status_code == 429 and "may have 1 sandboxes" in refused.json()["message"]
+    by_itself = served.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers={"X-API-Key": key["key"]})
+    assert by_itself.status_code == 429, "one limit for both ways"
+    assert served.unix.post("/v2/sandboxes", json={"keyID": "nothing"}).status_code == 404
+    assert served.create()["sandboxID"], "nobody's limit"

@@ -80,7 +80,7 @@ VERBS = {
     "volume rm": verb(1, many=True),
     "volume export": verb(2),
     "volume import": verb(2, "--size", "--force"),
-    "key create": verb(1, "--max-sandboxes", "--first"),
+    "key create": verb(1, "--max-sandboxes", "--host --first"),
     "key ls": verb(0),
     "key revoke": verb(1, many=True),
     "pool status": verb(0),

@@ -8,6 +8,9 @@ def _create(parser: Parser) -> None:
     parser.add_argument(
         "--max-sandboxes", metavar="N", type=int, default=0, help="in use at a time by this name (default: no limit)"
     )
+    parser.add_argument(
+        "--host", action="store_true", help="in the console it shows the whole host: all sandboxes, pools, health"
+    )
     parser.add_argument("--first", action="store_true", help="do nothing if this host has had a first key already")
     json_flag(parser)
 
@@ -26,6 +29,7 @@ VERBS = {
                 "Makes a key and prints it, this once.",
                 _create,
                 "  docker-sandbox key create ci --max-sandboxes 20\n"
+                "  docker-sandbox key create ada --host\n"
                 "  export E2B_API_KEY=$(docker-sandbox key create me)",
             ),
             "ls": Verb("keys", "Shows the keys, without what opens anything.", json_flag, "  docker-sandbox key ls"),

@@ -63,7 +63,7 @@ FLAGS = {
     "volume rm": {"--json"},
     "volume export": set(),
     "volume import": {"--size", "--force"},
-    "key create": {"--max-sandboxes", "--first", "--json"},
+    "key create": {"--max-sandboxes", "--host", "--first", "--json"},
     "key ls": {"--json"},
     "key revoke": {"--json"},
     "pool status": {"--json"},

@@ -34,8 +34,17 @@ def test_ls_shows_no_key(cli: Cli, world: World) -> None:
     shown, values = cli.out("key", "ls"), json.loads(cli.out("key", "ls", "--json"))
     assert key not in shown and key not in json.dumps(values)
     head, line = shown.splitlines()
-    assert head.split()[:3] == ["KEY", "NAME", "AGE"] and line.endswith("0 of 2")
+    assert head.split()[:3] == ["KEY", "NAME", "SEES"] and line.endswith("0 of 2")
     assert line.split()[:2] == [values[0]["keyID"], "ci"]
+
+
+def test_a_key_may_see_the_whole_host(cli: Cli) -> None:
+    for words in (["ada"], ["root", "--host"]):
+        cli.out("key", "create", *words)
+    listed = json.loads(cli.out("key", "ls", "--json"))  # both are of the same moment here: their order is any
+    assert {row["name"]: row["host"] for row in listed} == {"ada": False, "root": True}
+    shown = [line.split()[1:3] for line in cli.out("key", "ls").splitlines()[1:]]
+    assert sorted(shown) == [["ada", "own"], ["root", "host"]]
 
 
 def test_revoke_tries_all(cli: Cli, world: World) -> None:

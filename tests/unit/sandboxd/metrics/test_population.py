@@ -21,7 +21,7 @@ def test_sandboxes_by_state_and_template(observed: Observed) -> None:
         (("state", "running"), ("template", "other")): 1,
     }
     assert found[("state", "warm"), ("template", "base")] == 0, "what may be is there with a zero"
-    assert observed.value("sandbox_routes") == 2 and observed.value("sandbox_instances_limit") == 100
+    assert observed.value("sandbox_routes") == 3 and observed.value("sandbox_instances_limit") == 100
 
 
 def test_pools_and_their_claims(observed: Observed) -> None:

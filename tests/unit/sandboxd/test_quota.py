@@ -4,16 +4,16 @@ import threading
 
 import pytest
 
-from sandboxd.e2b.quota import Quota
 from sandboxd.errors import QuotaReached
-from tests.unit.sandboxd.conftest import World, services_of
+from sandboxd.quota import Quota
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.e2b.conftest import Public
 
 
 def test_one_that_is_being_made_counts_once(world: World) -> None:
     """It is in the ledger before its request ends: the second request has to wait to know whether there is room."""
     small = Public(world, "small", max_sandboxes=2)
-    quota, (key,) = Quota(services_of(world)), world.ledger.keys()
+    quota, (key,) = Quota(world.ledger), world.ledger.keys()
     entered = threading.Event()
 
     def second() -> None:
@@ -31,7 +31,7 @@ def test_one_that_is_being_made_counts_once(world: World) -> None:
 
 def test_one_too_many(world: World) -> None:
     small = Public(world, "small", max_sandboxes=1)
-    quota, (key,) = Quota(services_of(world)), world.ledger.keys()
+    quota, (key,) = Quota(world.ledger), world.ledger.keys()
     refused: list[str] = []
 
     def second() -> None:

@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sandboxd.api.services import Services
 from sandboxd.errors import Conflict, NotFound, QuotaReached
+from sandboxd.ledger import Ledger
 from sandboxd.records import USED, ApiKey, Sandbox
 
 
 class Quota:
     """How many sandboxes a key's name may have, those that are being made included; and one at a time per request."""
 
-    def __init__(self, services: Services) -> None:
-        self._ledger = services.sandboxes.ledger
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._making: Counter[str] = Counter()
         self._requests: set[tuple[str, str]] = set()
         self._changed = threading.Condition()
