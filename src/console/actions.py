@@ -37,7 +37,7 @@ class Actions:
         """POST /sandboxes/{id}/{action}"""
         viewer, found = await self._form(request)
         row = await self.viewers.sandbox(viewer, request.path_params["sandbox_id"])
-        done = await self._do(row["sandboxID"], request.path_params["action"], found)
+        done = await self._do(viewer, row["sandboxID"], request.path_params["action"], found)
         self.board.forget()
         log.info("key %s (%s): %s %s", viewer.session.key, viewer.name, request.path_params["action"], row["sandboxID"])
         if not is_part(request):
@@ -46,19 +46,19 @@ class Actions:
         said = f"{row['name'] or row['sandboxID']} is {done}."
         return self.pages.answer(request, "said", viewer, headers={"HX-Trigger": "changed"}, said=said, good=True)
 
-    async def _do(self, sandbox_id: str, action: str, found: dict[str, str]) -> str:
+    async def _do(self, viewer: Viewer, sandbox_id: str, action: str, found: dict[str, str]) -> str:
         """Returns what it is now. Raises Refused."""
         path = f"/sandboxes/{sandbox_id}"
         if action == "kill":
-            await self.daemon.delete(path)
+            await self.daemon.delete(path, viewer.asking)
         elif action == "extend":
             timeout_s = timeout_of(found)
-            await self.daemon.post(f"{path}/timeout", {"timeout": timeout_s})
+            await self.daemon.post(f"{path}/timeout", {"timeout": timeout_s}, viewer.asking)
             return "to end in " + views.EXTENSIONS[found["timeout"]] if timeout_s else "without an end"
         elif action in ("resume", "start"):
-            await self.daemon.post(f"{path}/{action}", {})
+            await self.daemon.post(f"{path}/{action}", {}, viewer.asking)
         elif action in views.VERBS:
-            await self.daemon.post(f"{path}/{action}")
+            await self.daemon.post(f"{path}/{action}", None, viewer.asking)
         else:
             raise Refused(404, f"Nothing can be done that is called {action[:40]!r}.")
         return views.VERBS[action][1]
@@ -78,7 +78,7 @@ class Actions:
         """POST /new"""
         viewer, found = await self._form(request)
         try:
-            made = await self.daemon.post("/v2/sandboxes", wanted(found) | {"keyID": viewer.session.key})
+            made = await self.daemon.post("/v2/sandboxes", wanted(found) | {"keyID": viewer.session.key}, viewer.asking)
         except Refused as refused:
             return await self._new(request, viewer, found, refused.message, refused.status)
         self.board.forget()

@@ -1,7 +1,7 @@
 """Client of sandboxd's Unix socket. A refusal keeps its status and its words, so that the page can show them."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,18 +23,21 @@ class Daemon:
         await self._http.aclose()
 
     async def get(self, path: str) -> Any:
-        return await self._ask("GET", path, None, ANSWER_S)
+        return await self._ask("GET", path, None, {}, ANSWER_S)
 
-    async def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        return await self._ask("POST", path, body, MAKING_S)
+    async def post(self, path: str, body: dict[str, Any] | None, asking: Mapping[str, str]) -> Any:
+        """`asking` is what the audit log is to say of who asked, as headers: `viewer.asking`."""
+        return await self._ask("POST", path, body, asking, MAKING_S)
 
-    async def delete(self, path: str) -> None:
-        await self._ask("DELETE", path, None, MAKING_S)
+    async def delete(self, path: str, asking: Mapping[str, str]) -> None:
+        await self._ask("DELETE", path, None, asking, MAKING_S)
 
-    async def _ask(self, method: str, path: str, body: dict[str, Any] | None, wait_s: float) -> Any:
+    async def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None, asking: Mapping[str, str], wait_s: float
+    ) -> Any:
         """The JSON of the answer, None if there is none. Raises Refused."""
         try:
-            answer = await self._http.request(method, path, json=body, timeout=wait_s)
+            answer = await self._http.request(method, path, json=body, headers=asking, timeout=wait_s)
         except httpx.HTTPError as error:
             raise Refused(503, GONE, 5) from error
         if answer.is_success:

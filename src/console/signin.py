@@ -12,7 +12,7 @@ from console.errors import Refused, SignedOut
 from console.rendering import Pages
 from console.sessions import LIFE_S, Sessions, set_cookie
 from console.throttle import Throttle
-from console.viewer import Viewers
+from console.viewer import Viewers, address_of, asking
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class SignIn:
         try:
             self.throttle.check(address)
             found = await forms.fields(request)
-            key = await self._key(found.get("key", "").strip())
+            key = await self._key(found.get("key", "").strip(), address)
         except Refused as refused:
             if refused.status == 401:
                 await self.throttle.failed(address)
@@ -62,22 +62,17 @@ class SignIn:
         headers = {"Set-Cookie": set_cookie("", 0), "Clear-Site-Data": '"cache", "storage"'}
         return RedirectResponse("/sign-in", 303, headers)
 
-    async def _key(self, text: str) -> dict[str, str]:
+    async def _key(self, text: str, address: str) -> dict[str, str]:
         """Raises Refused; with 401 for what is no key."""
         if not text:
             raise Refused(400, "Give the key: e2b_ and 40 more characters.")
         if len(text) > MAX_KEY or not text.isprintable():
             raise Refused(401, WRONG)
         try:
-            key: dict[str, str] = await self.daemon.post("/keys/find", {"key": text})
+            key: dict[str, str] = await self.daemon.post("/keys/find", {"key": text}, asking(address))
         except Refused as refused:
             raise Refused(401, WRONG) if refused.status in (400, 401) else refused from None
         return key
 
     def _page(self, request: Request, trouble: str, status: int, headers: dict[str, str] | None = None) -> Response:
         return self.pages.answer(request, "sign-in", None, status, headers, trouble=trouble)
-
-
-def address_of(request: Request) -> str:
-    """Of the client. Traefik drops what others say and writes it down itself; the gateway adds nothing."""
-    return request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()[:64]

@@ -1,6 +1,6 @@
 """Who looks at a page: the key behind the session, and what it may see. Asked of sandboxd at every request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -21,9 +21,14 @@ class Viewer:
     session: Session
     name: str
     host: bool
+    address: str = ""
 
     def sees(self, row: dict[str, Any]) -> bool:
         return self.host or (bool(self.name) and row["owner"] == self.name)
+
+    @property
+    def asking(self) -> dict[str, str]:
+        return asking(self.address, f"{self.session.key} {self.name}")
 
 
 class Viewers:
@@ -35,7 +40,7 @@ class Viewers:
         session = self._sessions.read(cookie_of(connection))
         if session is None:
             raise SignedOut
-        return await self.look(session)
+        return replace(await self.look(session), address=address_of(connection))
 
     async def look(self, session: Session) -> Viewer:
         """The viewer of a session as it is now. Raises as `of` does."""
@@ -69,6 +74,16 @@ class Viewers:
         if not viewer.sees(row):
             raise unknown
         return row
+
+
+def asking(address: str, key: str = "") -> dict[str, str]:
+    """Headers by which sandboxd's audit log knows for whom the console asks; `key` is `<id> <name>`."""
+    return {"X-Forwarded-For": address} | ({"X-On-Behalf-Of": key} if key else {})
+
+
+def address_of(connection: HTTPConnection) -> str:
+    """Of the client. Traefik drops what others say and writes it down itself; the gateway adds nothing."""
+    return connection.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()[:64]
 
 
 def cookie_of(connection: HTTPConnection) -> str:

@@ -48,10 +48,17 @@ class Request(Act):
 class Observed:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._figures, self._audit = sandboxes.figures, sandboxes.audit
+        self._console = f"{sandboxes.config.project}-console"  # the Unix user of the console
 
     async def serve(self, api: str, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets `app`, which the figures call `api`, answer a request."""
-        act = Request(asking(scope), address=address_of(scope), scope=scope)
+        actor = asking(scope)
+        if actor.kind == "user" and actor.name == self._console:
+            actor = behind(scope) or actor
+            address = forwarded(scope)
+        else:
+            address = address_of(scope)
+        act = Request(actor, address=address, scope=scope)
         status = 0
 
         async def watched(message: Message) -> None:
@@ -96,12 +103,24 @@ def asking(scope: Scope) -> Actor:
     return Actor("user") if uid is None else Actor("user", str(uid), user_name(uid))
 
 
+def behind(scope: Scope) -> Actor | None:
+    """The key for which the console asks; None at a sign-in. Of others this is not believed."""
+    key_id, _, name = said(scope, b"x-on-behalf-of").partition(" ")
+    return Actor("key", key_id, name) if key_id else None
+
+
 def address_of(scope: Scope) -> str:
     """What Traefik says of the client, or else who is connected; empty for a Unix socket."""
     if unix_socket(scope) is not None:
         return ""
-    forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    if forwarded:
-        return b", ".join(forwarded)[:200].decode("ascii", errors="replace")
     client = scope.get("client")
-    return str(client[0]) if client else ""
+    return forwarded(scope) or (str(client[0]) if client else "")
+
+
+def forwarded(scope: Scope) -> str:
+    return said(scope, b"x-forwarded-for")
+
+
+def said(scope: Scope, header: bytes) -> str:
+    values = [value for name, value in scope["headers"] if name == header]
+    return b", ".join(values)[:200].decode("ascii", errors="replace")

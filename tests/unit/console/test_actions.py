@@ -1,5 +1,7 @@
 """What a page's buttons do, as forms and for htmx; refusals in sandboxd's own words."""
 
+import json
+
 import pytest
 
 from tests.unit.console.conftest import Console
@@ -52,6 +54,21 @@ def test_nothing_else_can_be_done(console: Console, path: str) -> None:
     before = console.world.sandboxes.find(made)
     assert browser.send(f"/sandboxes/{made}{path}", timeout="5").status_code in (400, 404, 405)
     assert console.world.sandboxes.find(made) == before
+
+
+def test_the_audit_log_has_the_key(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandboxd.observed.user_name", lambda uid: f"{console.world.config.project}-console")
+    browser = console.browser("ada")
+    browser.send("/new", template="base", timeout="none")
+    (row,) = console.world.ledger.rows("running")
+    browser.send(f"/sandboxes/{row.id}/extend", timeout="3600")
+    browser.send(f"/sandboxes/{row.id}/pause")
+    browser.send(f"/sandboxes/{row.id}/kill")
+    told = [json.loads(line) for line in console.world.config.audit_log.read_text().splitlines()]
+    assert [one["action"] for one in told] == ["sign-in", "create", "extend", "pause", "kill"]
+    assert {one["address"] for one in told} == {"203.0.113.7"}
+    for one in told[1:]:
+        assert one["actor"] == {"kind": "key", "id": browser.key.id, "name": "ada"}
 
 
 def test_a_kill_asks_first(console: Console) -> None:

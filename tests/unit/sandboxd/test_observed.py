@@ -146,6 +146,20 @@ def test_the_whole_life_of_a_sandbox_by_the_command_line(served: Client, world: 
     assert "secret" not in world.config.audit_log.read_text()
 
 
+def test_the_console_says_for_whom(served: Client, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody else is believed."""
+    headers = {"X-On-Behalf-Of": "1a2b3c4d team", "X-Forwarded-For": "203.0.113.7"}
+    served.unix.post("/v2/sandboxes", json={}, headers=headers)
+    monkeypatch.setattr("sandboxd.observed.user_name", lambda uid: f"{world.config.project}-console")
+    served.unix.post("/v2/sandboxes", json={}, headers=headers)
+    served.unix.post("/keys/find", json={"key": "wrong"}, headers={"X-Forwarded-For": "203.0.113.8"})
+    user, key, signing = records(world)
+    assert (user["actor"]["kind"], user["address"]) == ("user", "")
+    assert (key["actor"], key["address"]) == ({"kind": "key", "id": "1a2b3c4d", "name": "team"}, "203.0.113.7")
+    assert (signing["actor"]["kind"], signing["action"], signing["status"]) == ("user", "sign-in", 401)
+    assert signing["address"] == "203.0.113.8"
+
+
 def test_a_claim_is_told_from_a_create(served: Client, world: World) -> None:
     world.pool.enable()
     assert world.sandboxes.create_member(world.config.templates["base"], lambda: True)
