@@ -56,6 +56,7 @@ class Wanted:
     runtime: str = "crun"
     userns_remap: bool = True
     tls_mode: str = "internal"
+    console: bool = True
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ LOOKS = (
     Check("images", engine.images, ("engine",)),
     Check("gateway", edge.gateway, ("unit-haproxy",)),
     Check("routes", edge.routes, ("gateway",)),
+    Check("console", edge.console, ("gateway",)),
     Check("traefik", edge.traefik),
     Check("certificate", edge.certificate, ("traefik",)),
     Check("certificate-life", edge.certificate_life, ("traefik",)),

@@ -4,7 +4,7 @@ import secrets
 
 from sandboxd.doctor import acme
 from sandboxd.doctor.certificates import DAY_S, served
-from sandboxd.doctor.findings import DEPLOY, Verdict, fail, ok, warn
+from sandboxd.doctor.findings import DEPLOY, Verdict, fail, ok, skip, warn
 from sandboxd.doctor.readers import Readers
 from sandboxd.errors import GatewayError, SandboxdError
 
@@ -40,6 +40,21 @@ def routes(readers: Readers) -> Verdict:
     differing = {"missing": status.missing, "stale": status.stale}
     seen = "; ".join(f"{word}: {', '.join(ids)}" for word, ids in differing.items() if ids)
     return fail(status.gateway or seen, "docker-sandbox routes sync")
+
+
+def console(readers: Readers) -> Verdict:
+    """Who has not signed in is led to the sign-in."""
+    if not readers.config.wanted.console:
+        return skip("switched off: the setting console")
+    unit = f"{readers.config.project}-console"
+    remedy = f"systemctl restart {unit}.socket {unit}.service; journalctl -u {unit} -n 50"
+    host, port = readers.config.gateway.address
+    name = f"console.{readers.config.domain}"
+    try:
+        answer = readers.effects.fetch((host, port), name, False)
+    except OSError as error:
+        return fail(f"{host}:{port} does not answer for {name}: {error}", remedy)
+    return ok(f"https://{name}") if answer.status == 303 else fail(f"{name} answers {answer.status}", remedy)
 
 
 def traefik(readers: Readers) -> Verdict:

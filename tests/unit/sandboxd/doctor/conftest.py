@@ -16,6 +16,7 @@ from tests.unit.sandboxd.conftest import START, World
 
 DAY_S = 86400
 ADDRESS = "203.0.113.7"
+SIGN_IN = Answer(303, b"")
 NOT_FOUND = Answer(502, b'{"sandboxId":"x","message":"The sandbox was not found","code":502}')
 CERTIFICATE = """\
 subject=CN=*.example.com
@@ -72,6 +73,7 @@ class FakeHost:
     )
     served: dict[str, bytes | OSError] = field(default_factory=lambda: {"127.0.0.1": b"der", ADDRESS: b"der"})
     answers: dict[bool, Answer | OSError] = field(default_factory=lambda: {False: NOT_FOUND, True: NOT_FOUND})
+    console: Answer | OSError = SIGN_IN
     free: int = 100 * 1024**3
     inodes_free: int = 900
     commands: list[str] = field(default_factory=list)
@@ -96,7 +98,7 @@ class FakeHost:
 
     def fetch(self, address: tuple[str, int], host: str, tls: bool) -> Answer:
         self.hosts.append(host)
-        found = self.answers[tls]
+        found = self.console if host.startswith("console.") else self.answers[tls]
         if isinstance(found, OSError):
             raise found
         return found

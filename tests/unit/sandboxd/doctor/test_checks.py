@@ -52,7 +52,7 @@ def test_a_stopped_gateway_is_one_failure(readers: Readers, world: World, host: 
     host.outputs = {"systemctl show haproxy": Output(0, UNIT.replace("=active", "=inactive")), **host.outputs}
     findings = listed(readers)
     assert levels(findings, "fail") == {"unit-haproxy"}
-    assert levels(findings, "blocked") == {"gateway", "routes", "health"}
+    assert levels(findings, "blocked") == {"gateway", "routes", "console", "health"}
 
 
 def test_every_warning_and_failure_has_a_remedy_of_one_line(readers: Readers, world: World, host: FakeHost) -> None:

@@ -11,7 +11,7 @@ from tests.unit.sandboxd.conftest import START, World, down
 from tests.unit.sandboxd.doctor.conftest import CERTIFICATE, DAY_S, FakeHost, Look
 from tests.unit.sandboxd.doctor.test_engine import check, with_wanted
 
-ALL = (edge.gateway, edge.routes, edge.traefik, edge.certificate, edge.certificate_life)
+ALL = (edge.gateway, edge.routes, edge.console, edge.traefik, edge.certificate, edge.certificate_life)
 
 
 @pytest.mark.parametrize("look", ALL)
@@ -46,6 +46,14 @@ def test_routes_that_are_out_of_step(readers: Readers, world: World) -> None:
     assert edge.routes(readers).seen.startswith("1 routes")
     world.haproxy.map = [("stale", "10.0.0.1")]
     check(edge.routes(readers), "fail", f"missing: {row.id}; stale: stale", "docker-sandbox routes sync")
+
+
+def test_the_console(readers: Readers, host: FakeHost) -> None:
+    host.console = Answer(503, b"")
+    check(edge.console(readers), "fail", "console.example.com answers 503", "systemctl restart acme-console.socket")
+    host.console = ConnectionResetError("reset")
+    check(edge.console(readers), "fail", "does not answer for console.example.com: reset", "journalctl -u acme-console")
+    assert edge.console(with_wanted(readers, console=False)).level == "skip"
 
 
 def traefik_container(running: bool) -> Container:
