@@ -3,6 +3,7 @@
 Protocol: https://connectrpc.com/docs/protocol. A message of a stream is an envelope: flags, length, JSON.
 """
 
+import asyncio
 import base64
 import binascii
 import json
@@ -21,7 +22,8 @@ FLAG_END = 0x02
 CONNECT_S, ANSWER_S = 10.0, 20.0
 KEEPALIVE_S = 20  # the agent says so often that it is still there
 SILENCE_S = 60.0
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
 HANG_UP_S = 3.0
 
 Events = AsyncIterator[dict[str, Any]]
@@ -36,6 +38,7 @@ class Agent:
             "Host": f"{PORT}-{sandbox['sandboxID']}.{sandbox['domain']}",
             "X-Access-Token": sandbox["envdAccessToken"],
             "Connect-Protocol-Version": "1",
+            "Accept-Encoding": "identity",
             "Authorization": "Basic " + base64.b64encode(f"{user}:".encode()).decode(),
         }
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
@@ -57,9 +60,9 @@ class Agent:
                 "POST", "/process.Process/Start", content=content, headers=headers, timeout=timeout
             ) as answer:
                 if answer.status_code != 200:
-                    raise refused(answer.status_code, await answer.aread())
+                    raise refused(answer.status_code, await beginning(answer, ANSWER_S))
                 yield events(answer.aiter_raw())
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             raise broken(error) from error
 
     async def type(self, pid: int, keys: bytes) -> None:
@@ -76,11 +79,26 @@ class Agent:
 
     async def _call(self, method: str, message: dict[str, Any], wait_s: float = ANSWER_S) -> None:
         try:
-            answer = await self._http.post(f"/process.Process/{method}", json=message, timeout=wait_s)
-        except httpx.HTTPError as error:
+            async with (
+                asyncio.timeout(wait_s),
+                self._http.stream("POST", f"/process.Process/{method}", json=message, timeout=wait_s) as answer,
+            ):
+                said = await beginning(answer, wait_s)
+        except (httpx.HTTPError, TimeoutError) as error:
             raise broken(error) from error
         if answer.status_code != 200:
-            raise refused(answer.status_code, answer.content)
+            raise refused(answer.status_code, said)
+
+
+async def beginning(answer: httpx.Response, wait_s: float) -> bytes:
+    """As much of an answer as can be one of the agent's, as it was sent. Raises TimeoutError."""
+    said = b""
+    async with asyncio.timeout(wait_s):
+        async for piece in answer.aiter_raw():
+            said += piece
+            if len(said) > MAX_ANSWER_BYTES:
+                break
+    return said[:MAX_ANSWER_BYTES]
 
 
 def pty(size: tuple[int, int]) -> dict[str, Any]:
@@ -141,7 +159,7 @@ def refused(status: int, content: bytes) -> AgentError:
     return AgentError(message)
 
 
-def broken(error: httpx.HTTPError) -> AgentError:
+def broken(error: httpx.HTTPError | TimeoutError) -> AgentError:
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return AgentError("the gateway of the host does not answer")
     return AgentError("the connection to the sandbox broke")

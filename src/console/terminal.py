@@ -7,6 +7,7 @@ messages, and at the end one JSON {"ended"} with a sentence for the person. What
 import asyncio
 import json
 import logging
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -18,13 +19,14 @@ from console.viewer import Viewer, Viewers
 
 log = logging.getLogger(__name__)
 
-MOST = 50  # at a time, of all viewers
+MOST, MOST_OF_A_KEY = 50, 20  # at a time
+START_S = 20.0  # for the program to be there
 CHECK_S = 10.0  # how long after its key was revoked somebody may still type
 PENDING_BYTES = 256 * 1024
 PROCESS: dict[str, Any] = {"cmd": "/bin/bash", "args": ["-l"], "envs": {"TERM": "xterm-256color"}}
 USERS = ("user", "root")
 SIDES = range(1, 1000)  # columns, and rows
-FULL = f"{MOST} terminals are open already. Close some."
+FULL = f"{MOST_OF_A_KEY} terminals of yours, or {MOST} of all, are open already. Close some."
 SIGNED_OUT = "You were signed out."
 NOT_RUNNING = "The sandbox is {state}: there is nothing to open a terminal in."
 
@@ -34,7 +36,7 @@ class Terminals:
 
     def __init__(self, gateway: tuple[str, int], viewers: Viewers, check_s: float = CHECK_S) -> None:
         self._gateway, self._viewers, self._check_s = gateway, viewers, check_s
-        self._open = 0
+        self._open: Counter[str] = Counter()  # by key
 
     async def serve(self, socket: WebSocket) -> None:
         """Guard has looked at the origin. What cannot be opened is said on the terminal, so that somebody reads it."""
@@ -44,13 +46,13 @@ class Terminals:
             await socket.close(1008)  # not accepted yet: this is a 403
             return
         await socket.accept()
-        ended = FULL
-        if self._open < MOST:
-            self._open += 1
+        ended, key = FULL, viewer.session.key
+        if self._open.total() < MOST and self._open[key] < MOST_OF_A_KEY:
+            self._open[key] += 1
             try:
                 ended = await self._run(socket, viewer)
             finally:
-                self._open -= 1
+                self._open[key] -= 1
         with suppress(WebSocketDisconnect, RuntimeError):  # who has gone needs no sentence
             await socket.send_json({"ended": ended})
             await socket.close()
@@ -92,8 +94,8 @@ class Session:
         """Raises AgentError."""
         try:
             async with self._agent.start(PROCESS, size) as found:
-                first = await anext(found)
-                self._pid = pid_of(first)
+                async with asyncio.timeout(START_S):
+                    self._pid = pid_of(await anext(found))
                 tasks = [
                     asyncio.create_task(work)
                     for work in (self._show(found), self._listen(), self._type(), self._watch())

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -87,9 +86,5 @@ def address_of(connection: HTTPConnection) -> str:
 
 
 def cookie_of(connection: HTTPConnection) -> str:
-    """Ours, "" if there is none. Of several headers or garbage in one, nothing is believed."""
-    try:
-        found = SimpleCookie(connection.headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """Ours, "" if there is none. What else is in the header may be any preview's, and of any form."""
+    return connection.cookies.get(COOKIE, "")

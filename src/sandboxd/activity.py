@@ -7,11 +7,15 @@ A command is a process that the agent started, as long as neither it nor what it
 listens is a server, which waits for visitors: what they do is seen by the packets.
 """
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 LOOPBACK = "lo"
 SENT_PACKETS = 9  # of the 16 counters of an interface; see proc_pid_net(5)
+MOST_FILES = 256  # that are looked at; a socket that listens is one of the first that a server opens
 LISTENS = "0A"  # TCP_LISTEN, in the column `st` of /proc/PID/net/tcp
 
 
@@ -55,6 +59,8 @@ def runs_command(pid: int, known: list[Process], root: Path = Path("/")) -> bool
     if agent is None:
         return False
     listening = _listening(pid, root)
+    if not listening:
+        return bool(children.get(agent.pid))
     return any(not _serves(one, children, listening, root) for one in children.get(agent.pid, []))
 
 
@@ -63,7 +69,7 @@ def _serves(top: Process, children: dict[int, list[Process]], listening: set[str
     waiting = [top]
     while waiting:
         one = waiting.pop()
-        if not listening.isdisjoint(_open_files(one.pid, root)):
+        if any(file in listening for file in _open_files(one.pid, root)):
             return True
         waiting += children.get(one.pid, [])
     return False
@@ -81,11 +87,11 @@ def _listening(pid: int, root: Path) -> set[str]:
     return found
 
 
-def _open_files(pid: int, root: Path) -> set[str]:
-    found = set()
+def _open_files(pid: int, root: Path) -> Iterator[str]:
+    """Of a process no more than MOST_FILES: a sandbox may open millions, and has whoever looks wait."""
     try:
-        for file in (root / f"proc/{pid}/fd").iterdir():
-            found.add(str(file.readlink()))
+        with os.scandir(root / f"proc/{pid}/fd") as entries:
+            for entry in islice(entries, MOST_FILES):
+                yield os.readlink(entry.path)
     except OSError:
         pass  # it has ended, or closed the file, meanwhile
-    return found

@@ -211,6 +211,7 @@ def load(file: Path) -> Config:
             runtime=wanted.text("runtime"),
             userns_remap=wanted.switch("userns_remap"),
             tls_mode=wanted.text("tls_mode", r"internal|files|acme", "must be internal, files or acme"),
+            console=wanted.switch("console"),
         ),
     )
     top.pass_over("browser")  # the command line's

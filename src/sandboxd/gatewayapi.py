@@ -8,22 +8,26 @@ import hashlib
 import hmac
 import html
 import logging
+from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
-from fastapi import FastAPI, Header, Response
+from fastapi import Depends, FastAPI, Header, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from sandboxd import AGENT_PORT
 from sandboxd.api.answers import run
 from sandboxd.api.services import Services
-from sandboxd.audit import GATEWAY
+from sandboxd.audit import GATEWAY, brief
 from sandboxd.errors import NotFound, SandboxdError
-from sandboxd.records import Sandbox
+from sandboxd.records import PUBLIC, Sandbox
 from sandboxd.tokens import agent_token
 
 log = logging.getLogger(__name__)
 
 FAILED_MOST = 1000
+MOST_FIELDS = 20  # of the URL of a file
+UNTOLD = "the log of sandboxd says why."
 LEAST_S = 60.0  # for which a sandbox runs that a request has resumed: its own timeout may be a second
 OPERATIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 
@@ -64,17 +68,25 @@ def build(services: Services) -> FastAPI:
             log.warning("sandbox %s cannot be resumed: %s", sandbox_id, error)
             if len(failed) >= FAILED_MOST:  # of pages that nobody looked at again
                 failed.clear()
-            failed[sandbox_id] = str(error) if isinstance(error, SandboxdError) else "the log of sandboxd says why."
+            failed[sandbox_id] = brief(str(error)) if isinstance(error, SandboxdError) else UNTOLD
+
+    def stranger(row: Sandbox, shown: Shown, port: int) -> bool:
+        """The gateway has closed all ports of a private sandbox but its agent's, which has a token of its own."""
+        return row.access != PUBLIC and port == AGENT_PORT and not shown.opens(agent_token(key, row.id))
 
     @app.get("/wake/{sandbox_id}")
-    async def wake(sandbox_id: str) -> Response:
+    async def wake(
+        sandbox_id: str, shown: Annotated[Shown, Depends(shown)], x_port: Annotated[int, Header()] = 0
+    ) -> Response:
         """Begins to resume it, and does not wait. 503 once, in HTML, when that failed before; 404 when it is gone."""
+        row = await run(lambda: sleeper(sandbox_id))
+        if row is None:
+            return Response(status_code=404)
+        if stranger(row, shown, x_port):
+            return Response(status_code=401)
         if sandbox_id not in resuming:
             if (why := failed.pop(sandbox_id, None)) is not None:
                 return PlainTextResponse(html.escape(why), 503)
-            row = await run(lambda: sleeper(sandbox_id))
-            if row is None:
-                return Response(status_code=404)
             if row.state == "running":  # since the gateway looked
                 return Response(status_code=202)
         if sandbox_id not in resuming:
@@ -82,49 +94,82 @@ def build(services: Services) -> FastAPI:
         return Response(status_code=202)
 
     @app.get("/resume/{sandbox_id}")
-    async def resumed(sandbox_id: str) -> Response:
+    async def resumed(
+        sandbox_id: str, shown: Annotated[Shown, Depends(shown)], x_port: Annotated[int, Header()] = 0
+    ) -> Response:
         """Its address, once it answers; requests that come meanwhile wait for the same. 404 when it is gone."""
+        found = await run(lambda: sleeper(sandbox_id))
+        if found is not None and stranger(found, shown, x_port):
+            return Response(status_code=401)
         try:
             row = await asyncio.shield(begun(sandbox_id))  # a client that leaves must not end what others wait for
         except NotFound:
             return Response(status_code=404)
         except SandboxdError as error:
             log.warning("sandbox %s cannot be resumed: %s", sandbox_id, error)
-            message = f"The sandbox could not be resumed: {error}"
+            message = f"The sandbox could not be resumed: {brief(str(error))}"
             return JSONResponse({"sandboxId": sandbox_id, "message": message, "code": 503}, 503)
         services.reconciler.wake()
         return PlainTextResponse(row.address)
 
     @app.get("/find")
-    async def find(
-        x_method: Annotated[str, Header()] = "",
-        x_target: Annotated[str, Header()] = "",
-        x_access_token: Annotated[str, Header()] = "",
-    ) -> Response:
+    async def find(shown: Annotated[Shown, Depends(shown)]) -> Response:
         """The id of the sandbox whose token, or whose signature of a file's URL, the request has. 404 for none."""
-        ids = [route.id for route in await run(ledger.routes)]
-        for sandbox_id in ids:
-            token = agent_token(key, sandbox_id)
-            if x_access_token:
-                right = hmac.compare_digest(token.encode(), x_access_token.encode())
-            else:
-                right = signed(x_method, x_target, token)
-            if right:
-                return PlainTextResponse(sandbox_id)
-        return Response(status_code=404)
+
+        def look() -> str | None:
+            return next((route.id for route in ledger.routes() if shown.opens(agent_token(key, route.id))), None)
+
+        found = await run(look)
+        return PlainTextResponse(found) if found else Response(status_code=404)
 
     return app
 
 
-def signed(method: str, target: str, token: str) -> bool:
-    """Whether the URL of a file was signed with that token. The agent looks at the signature again, and at its end."""
-    parts = urlsplit(target)
-    query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    given = query.get("signature", "")
-    if parts.path != "/files" or not given or method not in OPERATIONS:
-        return False
-    words = [query.get("path", ""), OPERATIONS[method], query.get("username", ""), token]
-    words += [query["signature_expiration"]] if "signature_expiration" in query else []
-    raw = ":".join(words).encode(errors="surrogateescape")
-    right = "v1_" + base64.b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=")
-    return hmac.compare_digest(right.encode(), given.encode(errors="surrogateescape"))
+@dataclass(frozen=True)
+class Shown:
+    """What a request to an agent has with it: a token, or a signature in its URL."""
+
+    token: str
+    signature: "Signature | None"
+
+    def opens(self, token: str) -> bool:
+        if self.token:
+            return hmac.compare_digest(token.encode(), self.token.encode())
+        return self.signature is not None and self.signature.fits(token)
+
+
+def shown(
+    x_method: Annotated[str, Header()] = "",
+    x_target: Annotated[str, Header()] = "",
+    x_access_token: Annotated[str, Header()] = "",
+) -> Shown:
+    return Shown(x_access_token, None if x_access_token else Signature.of(x_method, x_target))
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Of the URL of a file. The agent looks at it again, and at its end."""
+
+    given: bytes
+    before: str  # what was signed before the token, and after it
+    after: str
+
+    @classmethod
+    def of(cls, method: str, target: str) -> "Signature | None":
+        """None for what is no signed URL. A stranger may have written it."""
+        parts = urlsplit(target)
+        try:
+            fields = parse_qs(parts.query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+        except ValueError:
+            return None
+        query = {name: values[-1] for name, values in fields.items()}
+        if parts.path != "/files" or not query.get("signature") or method not in OPERATIONS:
+            return None
+        before = f"{query.get('path', '')}:{OPERATIONS[method]}:{query.get('username', '')}:"
+        after = f":{query['signature_expiration']}" if "signature_expiration" in query else ""
+        return cls(query["signature"].encode(errors="surrogateescape"), before, after)
+
+    def fits(self, token: str) -> bool:
+        raw = f"{self.before}{token}{self.after}".encode(errors="surrogateescape")
+        right = "v1_" + base64.b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=")
+        return hmac.compare_digest(right.encode(), self.given)

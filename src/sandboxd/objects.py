@@ -117,7 +117,7 @@ class Objects:
         lines = self.engine.logs(sandbox_id, LOG_LINES).strip() or "(it logged nothing)"
         raise NotReady(
             f"sandbox {sandbox_id} {state}, but its agent does not answer on port {AGENT_PORT}."
-            f" Its last log lines:\n{lines}"
+            f"\nIts last log lines:\n{lines}"
         )
 
     def inspect(self, sandbox_id: str) -> Container:

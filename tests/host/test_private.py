@@ -98,6 +98,7 @@ def test_a_link_becomes_a_cookie_that_the_application_never_sees(sandbox: Sandbo
     shown = ask(sandbox, url.replace("/?", "/c?x=1&") + "0", cookie=name).json()
     assert shown[":path"] == "/c?x=1" and name.partition("=")[2] not in json.dumps(shown), "a wrong link, a good cookie"
     assert ask(sandbox, cookie=f"{COOKIE}=1.2; {name}").status_code == 403, "one of two would reach the application"
+    assert ask(sandbox, url.replace("/?", "/?x=1;")).headers["location"] == f"{sandbox.url()}/?x=1"
     elsewhere = ask(sandbox, url.replace("/?", "//example.com/?")).headers["location"]
     assert elsewhere.startswith(f"{sandbox.url()}/"), "it leads to nobody else"
 
@@ -188,6 +189,40 @@ def test_who_may_not_open_it_does_not_wake_it(machine: Machine, sandbox: Sandbox
     assert machine.info(sandbox.id)["state"] == "paused"
     opens = {TOKEN: token(sandbox)} if mode == "token" else {"Authorization": basic(access(sandbox, "basic"))}
     assert ask(sandbox, **opens).status_code == 200
+
+
+def test_pages_of_others_do_not_borrow_what_a_browser_keeps(machine: Machine, sandbox: Sandbox) -> None:
+    """To a browser all previews are one site: it sends cookie and password with what any of their pages asks for."""
+    domain = machine.settings.domain
+    access(sandbox, "token")
+    name = cookie_of(ask(sandbox, link(sandbox)))
+    own = (sandbox.url(), f"https://5173-{sandbox.id}.{domain}", f"{sandbox.url()}:8443")
+    foreign = (
+        f"https://qa-{'0' * 12}.{domain}",
+        f"https://console.{domain}",
+        f"https://qa-{sandbox.id}.evil.test",
+        "null",
+    )
+    for origin in own:
+        assert ask(sandbox, cookie=name, Origin=origin).status_code == 200, origin
+    for origin in foreign:
+        assert ask(sandbox, cookie=name, Origin=origin).status_code == 403, origin
+        assert ask(sandbox, Origin=origin, **{TOKEN: token(sandbox)}).status_code == 200, "a token is no browser's"
+    assert ask(sandbox, cookie=name, Origin="null", Sec_Fetch_Site="same-origin").status_code == 200
+    password = basic(access(sandbox, "basic"))
+    assert ask(sandbox, Authorization=password, Origin=own[1]).status_code == 200
+    assert ask(sandbox, Authorization=password, Origin=foreign[0]).status_code == 403
+
+
+def test_the_agents_port_wakes_a_private_one_by_its_token(machine: Machine, sandbox: Sandbox) -> None:
+    access(sandbox, "token")
+    machine.run(f"docker-sandbox pause {sandbox.id}")
+    url = f"{sandbox.url(49983)}/health"
+    refused = ask(sandbox, url)
+    assert refused.status_code == 401 and "token" in refused.json()["message"]
+    assert ask(sandbox, url, **BROWSER).status_code == 401
+    assert machine.info(sandbox.id)["state"] == "paused"
+    assert ask(sandbox, url, X_Access_Token=sandbox.token()).status_code == 204
 
 
 def test_a_websocket_passes_with_the_cookie_only(machine: Machine) -> None:

@@ -125,3 +125,11 @@ def test_while_sandboxd_is_away_nobody_is_signed_out(console: Console) -> None:
     later.cookies.set(COOKIE, browser.cookie())
     answer = later.get("/")
     assert answer.status_code == 503 and "does not answer" in answer.text and "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("other", ["a=b c", 'a={"x":1}', "a=Tue Jan 5", "=", ";;"])
+def test_a_cookie_of_a_preview_locks_nobody_out(console: Console, other: str) -> None:
+    """Any page below the domain can set one for all of it."""
+    browser, fresh = console.browser(), console.start()
+    answer = fresh.get("/", headers={"Cookie": f"{other}; {COOKIE}={browser.cookie()}; {other}"})
+    assert answer.status_code == 200

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -182,8 +182,9 @@ def test_one_that_does_not_run(console: Console, browser: Browser) -> None:
         assert screen.until_ended() == terminal.NOT_RUNNING.format(state="paused")
 
 
-def test_there_is_an_end_to_how_many(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "MOST", 1)
+@pytest.mark.parametrize("limit", ["MOST", "MOST_OF_A_KEY"])
+def test_there_is_an_end_to_how_many(browser: Browser, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, limit, 1)
     with opened(browser) as first:
         first.type("echo $((6*7))\r")
         first.until("42")
@@ -246,5 +247,39 @@ def test_whatever_listens_in_the_agents_place(console: Console, monkeypatch: pyt
     monkeypatch.setattr(terminal, "Agent", lambda gateway, row, user: Agent(address, row, user))
     with opened(console.browser("ada")) as screen:
         assert screen.until_ended().endswith(".")
+    liar.join(DEADLINE_S)
+    liar.listener.close()
+
+
+class Dripping(Liar):
+    """Says a byte now and then, and never a whole event."""
+
+    def __init__(self) -> None:
+        super().__init__(b"")
+        self.enough = threading.Event()
+
+    def run(self) -> None:
+        connection, _ = self.listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(HEAD + b"5\r\n\x00\x00\x0f\x00\x00\r\n")
+            while not self.enough.wait(0.05):
+                connection.sendall(b"1\r\nx\r\n")
+
+
+def test_one_that_drips_holds_no_terminal(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    console.sandbox("ada")
+    liar = Dripping()
+    liar.start()
+    from console.agent import Agent
+
+    address = liar.listener.getsockname()
+    monkeypatch.setattr(terminal, "START_S", 0.3)
+    monkeypatch.setattr(terminal, "Agent", lambda gateway, row, user: Agent(address, row, user))
+    try:
+        with opened(console.browser("ada")) as screen:
+            assert screen.until_ended() == "The connection to the sandbox broke."
+    finally:
+        liar.enough.set()
     liar.join(DEADLINE_S)
     liar.listener.close()

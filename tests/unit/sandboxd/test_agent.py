@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -49,6 +49,29 @@ def test_a_closed_port_is_no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(agent, "AGENT_PORT", server.getsockname()[1])
     assert not agent.alive("127.0.0.1")
+
+
+def test_one_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and the answer never."""
+    monkeypatch.setattr(agent, "PROBE_TIMEOUT_S", 0.2)
+    enough, answers = threading.Event(), list[bool]()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(agent, "AGENT_PORT", server.getsockname()[1])
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                while not enough.wait(0.1):
+                    connection.sendall(b"H")
+
+        dripping = threading.Thread(target=drip)
+        asking = threading.Thread(target=lambda: answers.append(agent.alive("127.0.0.1")), daemon=True)
+        dripping.start()
+        asking.start()
+        asking.join(30)
+        enough.set()
+        dripping.join(30)
+    assert answers == [False]
 
 
 def test_one_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ group = "haproxy"
 [wanted]
 runtime = "crun"
 userns_remap = true
+console = true
 tls_mode = "internal"
 [templates.base]
 image = "acme-sandbox:1"

@@ -8,10 +8,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from envd.auth import file_signature
-from sandboxd import gatewayapi
+from sandboxd import AGENT_PORT, gatewayapi
 from sandboxd.errors import EngineError
-from sandboxd.gatewayapi import LEAST_S
-from sandboxd.records import Claim, Sandbox
+from sandboxd.gatewayapi import LEAST_S, Signature
+from sandboxd.records import TOKEN, Claim, Sandbox
 from sandboxd.tokens import agent_token
 from tests.unit.sandboxd.conftest import KEY, World, services_of, until
 
@@ -112,12 +112,48 @@ def test_a_failure_says_why_and_can_be_tried_again(world: World, gateway: TestCl
     assert gateway.get(f"/resume/{row.id}").text == row.address
 
 
+def test_strangers_see_no_log_of_a_sandbox(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    row = paused()
+    world.engine.fail["unpause"] = EngineError("It does not answer.\nIts last log lines:\nsecret")
+    assert "secret" not in gateway.get(f"/resume/{row.id}").text
+
+
 def test_a_sandbox_is_found_by_its_token(world: World, gateway: TestClient, paused: PAUSED) -> None:
     rows = [paused(), world.sandboxes.create(world.sandboxes.template("base"), Claim())]
     for row in rows:
         assert gateway.get("/find", headers={"X-Access-Token": agent_token(KEY, row.id)}).text == row.id
     for token in ("", "wrong", agent_token(KEY, "000000000000")):
         assert gateway.get("/find", headers={"X-Access-Token": token}).status_code == 404
+
+
+@pytest.mark.parametrize("verb", ["wake", "resume"])
+def test_the_agent_of_a_private_one_is_woken_by_its_token(
+    world: World, gateway: TestClient, paused: PAUSED, verb: str
+) -> None:
+    """The gateway has closed the other ports, and not that one."""
+    row = world.transitions.open_to(paused(), TOKEN)
+    agents = {"X-Port": str(AGENT_PORT), "X-Method": "GET", "X-Target": "/health"}
+    for headers in (agents, agents | {"X-Access-Token": "wrong"}, agents | {"X-Target": "/files?signature=v1_x"}):
+        assert gateway.get(f"/{verb}/{row.id}", headers=headers).status_code == 401
+    assert world.ledger.find(row.id)[0].state == "paused"
+    right = agents | {"X-Access-Token": agent_token(KEY, row.id)}
+    assert gateway.get(f"/{verb}/{row.id}", headers=right).status_code in (200, 202)
+    until(lambda: world.ledger.find(row.id)[0].state == "running", "it runs")
+
+
+@pytest.mark.parametrize("port", ["8000", ""])
+def test_who_comes_to_another_port_was_let_in_by_the_gateway(
+    world: World, gateway: TestClient, paused: PAUSED, port: str
+) -> None:
+    row = world.transitions.open_to(paused(), TOKEN)
+    assert gateway.get(f"/resume/{row.id}", headers={"X-Port": port} if port else {}).status_code == 200
+
+
+def test_what_strangers_sign_costs_little(world: World, gateway: TestClient, paused: PAUSED) -> None:
+    paused()
+    target = "/files?signature=x" + "&a" * 7000
+    assert gateway.get("/find", headers={"X-Method": "GET", "X-Target": target}).status_code == 404
+    assert Signature.of("GET", target) is None
 
 
 @pytest.mark.parametrize("query", ["", "&username=root", "&signature_expiration=2000000000"])

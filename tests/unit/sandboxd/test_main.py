@@ -168,6 +168,7 @@ group = "{OWN_GROUP}"
 [wanted]
 runtime = "crun"
 userns_remap = true
+console = true
 tls_mode = "internal"
 [templates.base]
 image = "base:1"
