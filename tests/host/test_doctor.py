@@ -94,7 +94,7 @@ def test_what_is_broken_is_named_and_nothing_else(machine: Machine) -> None:
     assert "systemctl restart haproxy.service" in findings["unit-haproxy"]["remedy"]
     assert tag in findings["images"]["seen"] and "deploy again" in findings["images"]["remedy"]
     assert "systemctl restart cron.service" in findings["unit-cron"]["remedy"]
-    assert names(findings, "blocked") == {"gateway", "routes", "cleanup", "health", *PROBE}
+    assert names(findings, "blocked") == {"gateway", "routes", "console", "cleanup", "health", *PROBE}
     assert people.stdout.count("\nfail  ") + people.stdout.startswith("fail  ") == 3
     assert "probe-made (needs images)" in people.stdout.splitlines()[-1]
     machine.run("docker-sandbox routes sync")

@@ -266,7 +266,7 @@ def test_the_api_takes_so_many_requests_from_one_address(machine: Machine) -> No
         " http://127.0.0.1:8081/health"
     )
     assert " 200 " in machine.out(ask_api % address).splitlines()[0]
-    machine.gateway(f"set table api_requests key {address} data.http_req_rate {limit * 3}")
+    machine.gateway(f"set table api_requests key ::ffff:{address} data.http_req_rate {limit * 3}")
     refused = machine.out(ask_api % address)
     assert " 429 " in refused.splitlines()[0] and "retry-after: 10" in refused.lower()
     assert json.loads(refused.rpartition("\n")[2])["code"] == 429

@@ -136,6 +136,7 @@ def test_two_gigabytes_arrive_whole_both_ways(stage: Stage) -> None:
     whole_both_ways(stage, 2048 * MIB + 77)
 
 
+@pytest.mark.disruptive
 @pytest.mark.chaos
 def test_nothing_is_cut_because_it_is_quiet(stage: Stage) -> None:
     """Ten minutes without a byte: events, a WebSocket, an answer that takes so long, and a body that stops half-way."""

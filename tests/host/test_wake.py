@@ -103,6 +103,7 @@ def test_the_page_waits_for_nobody(machine: Machine) -> None:
         assert shown == 200
 
 
+@pytest.mark.disruptive
 def test_who_is_not_used_is_paused_and_who_is_used_is_not(machine: Machine) -> None:
     """All say the same time, and the one that is paused was made last: of the others it would have come earlier."""
     options = "--idle-pause 8s"
@@ -134,6 +135,7 @@ def test_the_time_that_nobody_used_it_survives_a_restart(machine: Machine) -> No
         becomes(sandbox, "paused", ASLEEP_S)
 
 
+@pytest.mark.disruptive
 def test_something_on_an_open_connection_wakes_it(machine: Machine) -> None:
     """What the gateway sees no request in."""
     with machine.sandbox("--idle-pause 3s") as sandbox:
