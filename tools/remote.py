@@ -12,6 +12,7 @@ import shlex
 import ssl
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +39,7 @@ class Remote:
         self.ssh_config = Path(self._directory.name) / "config"
         self.ssh_config.write_text(target.ssh_config(f"{self._directory.name}/%C"))
         self._ca: Path | None = None
+        self._asking = threading.Lock()
         self._settings: Settings | None = None
 
     def __enter__(self) -> Self:
@@ -91,12 +93,17 @@ class Remote:
         wanted = self.settings
         if wanted.tls_mode == "files" or (wanted.tls_mode == "acme" and wanted.acme_server == "production"):
             return None
-        if self._ca is None:
-            served = f"openssl s_client -connect 127.0.0.1:443 -servername api.{wanted.domain} -showcerts 2>/dev/null"
-            read = "docker-sandbox ca" if wanted.tls_mode == "internal" else served
-            self._ca = Path(self._directory.name) / "ca.pem"
-            self._ca.write_text(re.findall(PEM, self.out(read), re.DOTALL)[-1])
-        return self._ca
+        with self._asking:  # tests ask from several threads
+            return self._ca or self._read_authority()
+
+    def _read_authority(self) -> Path:
+        wanted = self.settings
+        served = f"openssl s_client -connect 127.0.0.1:443 -servername api.{wanted.domain} -showcerts 2>/dev/null"
+        found = self.out("docker-sandbox ca" if wanted.tls_mode == "internal" else served)
+        file = Path(self._directory.name) / "ca.pem"
+        file.write_text(re.findall(PEM, found, re.DOTALL)[-1])
+        self._ca = file
+        return file
 
     def trust(self) -> ssl.SSLContext:
         """What checks the host's certificate."""

@@ -164,7 +164,7 @@ def test_the_first_key_is_shown_once(machine: Machine) -> None:
         for _ in range(2)
     )
     assert bool(re.search(r"E2B_API_KEY=e2b_[0-9a-f]{40}$", first, re.MULTILINE)) is not had_one
-    assert second == ""
+    assert "e2b_" not in second
 
 
 @pytest.mark.parametrize(("client", "feature"), CASES)

@@ -74,9 +74,9 @@ def test_damage_is_mended_and_nothing_else_is_touched(machine: Machine) -> None:
             "Base | Start cron",
             f"Images | Build {image}",
             "Images | Remove what builds that failed have left",
+            f"Gateway | Make {wanted.etc}/secrets",
             "Gateway | Write /etc/haproxy/haproxy.cfg",
             "Gateway | Load the changed configuration",
-            f"sandboxd | Make {wanted.etc}/secrets",
             "sandboxd | Close the token key",
             "sandboxd | Bring the routes in step with the ledger",
         ]
