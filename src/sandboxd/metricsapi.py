@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from sandboxd.api.access import TRUSTED
+from sandboxd.api.access import TRUSTED, bearer
 from sandboxd.api.answers import answer_errors, run
 from sandboxd.api.services import Services
-from sandboxd.e2b.access import BEARER
 from sandboxd.errors import Forbidden, Unauthorised
 from sandboxd.metrics import Metrics
 
@@ -40,8 +39,7 @@ def public(services: Services, metrics: Metrics) -> APIRouter:
     file = services.sandboxes.config.secrets_dir / TOKEN
 
     def check(request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        secret = given[len(BEARER) :].strip() if given.lower().startswith(BEARER) else ""
+        secret = bearer(request)
         try:
             right = file.read_text().strip()
         except OSError as error:

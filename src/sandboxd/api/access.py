@@ -21,4 +21,10 @@ def unix_socket(scope: Scope) -> str | None:
     return str(server[0]) if server is not None and server[1] is None else None
 
 
+def bearer(request: Request) -> str:
+    """The secret of `Authorization: Bearer`, empty without one."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
 TRUSTED = [Depends(authorise)]

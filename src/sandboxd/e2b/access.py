@@ -4,23 +4,19 @@ from collections.abc import Callable
 
 from fastapi import Request
 
+from sandboxd.api.access import bearer
 from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.audit import Actor, current
 from sandboxd.errors import NotFound, Unauthorised
 from sandboxd.records import ApiKey, Sandbox
 
-BEARER = "bearer "
-
 
 def caller(services: Services) -> Callable[[Request], object]:
     """A dependency: the key of the request. Raises Unauthorised."""
 
     async def find(request: Request) -> ApiKey:
-        text = request.headers.get("x-api-key", "")
-        authorization = request.headers.get("authorization", "")
-        if not text and authorization.lower().startswith(BEARER):  # the command line of E2B, and old clients
-            text = authorization[len(BEARER) :].strip()
+        text = request.headers.get("x-api-key") or bearer(request)  # the command line of E2B, and old clients
         key = await run(lambda: services.keys.find(text))
         if key is None:
             raise Unauthorised("Invalid API key")

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from sandboxd.api.access import bearer
 from sandboxd.api.services import Services
 from sandboxd.audit import Actor, current
-from sandboxd.e2b.access import BEARER
 from sandboxd.errors import Unauthorised
 from sandboxd.tokens import volume_token
 from sandboxd.volumefiles import DIRECTORY_MODE, FILE_MODE, MOST_DEPTH, OWNER
@@ -38,8 +38,7 @@ Given = Annotated[dict[str, Any], Depends(new_entry)]
 
 def router(services: Services) -> APIRouter:
     def check(request: Request, volume_id: str) -> None:
-        given = request.headers.get("authorization", "")
-        secret = given[len(BEARER) :].strip() if given.lower().startswith(BEARER) else ""
+        secret = bearer(request)
         if not hmac.compare_digest(secret.encode(), volume_token(services.sandboxes.key, volume_id).encode()):
             raise Unauthorised("the token is not that of this volume")
         current().actor = Actor("volume", volume_id)
