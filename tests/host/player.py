@@ -6,8 +6,9 @@ the next request on the connection is read. Texts are Latin-1: a character is a 
 * `send TEXT`; `repeat TEXT COUNT`; `wait SECONDS`; `until NAME`, which a request of `/let/NAME` ends; `hold`, until the
   other side goes; `close`; `reset`
 * `stream BYTES`: so many bytes of a sequence that does not compress
+* `take`: the body is read. Without this step, they take no look at it.
 
-They take no look at the body. Nor does `/careless`. `/digest` is answered by the length and the SHA-256 of the body,
+Nor does `/careless`. `/digest` is answered by the length and the SHA-256 of the body,
 `/seen` by the heads that came on each connection, `/socket` by a WebSocket that sends everything back; whatever else by
 what was asked.
 """
@@ -79,7 +80,9 @@ async def request(
     return first, headers, body
 
 
-async def play(steps: list[list[Any]], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+async def play(
+    steps: list[list[Any]], headers: list[list[str]], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> bool:
     """Does the steps. Whether the connection goes on."""
     for step, *arguments in steps:
         if step == "send":
@@ -96,6 +99,9 @@ async def play(steps: list[list[Any]], reader: asyncio.StreamReader, writer: asy
             for piece in pieces(arguments[0]):
                 writer.write(piece)
                 await writer.drain()
+        elif step == "take":
+            async for _ in body_of(reader, {name.lower(): value for name, value in headers}):
+                pass
         elif step == "hold":
             await reader.read()
         elif step == "reset":
@@ -138,7 +144,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             first, headers, body = await request(reader, writer, log)
             method, target = first.split()[:2]
             if target.startswith("/play/"):
-                if not await play(json.loads(base64.urlsafe_b64decode(target.split("/")[2])), reader, writer):
+                wanted = json.loads(base64.urlsafe_b64decode(target.split("/")[2]))
+                if not await play(wanted, headers, reader, writer):
                     break
                 continue
             if target == "/socket":

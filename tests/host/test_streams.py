@@ -61,6 +61,21 @@ def test_a_websocket_brings_every_frame_back(stage: Stage) -> None:
         assert wire.rest() == b""
 
 
+def test_an_answer_that_begins_before_the_body_was_read_comes_whole(stage: Stage) -> None:
+    """To HTTP/1.1 clients, too: it is there that Traefik gives such answers up, unless it has the whole body first."""
+    head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    path = steps(("send", f"{head}5\r\nfirst\r\n"), ("take",), ("wait", 0.002), ("send", "6\r\nsecond\r\n0\r\n\r\n"))
+    body = "x" * 20_000
+
+    def client(_: int) -> list[bytes]:
+        with stage.edge.wire(stage.name) as wire:
+            request = get(stage.name, path, f"Content-Length: {len(body)}", method="POST") + body
+            return [wire.ask(request, "POST").body for _ in range(25)]
+
+    with ThreadPoolExecutor(8) as clients:
+        assert {answer for answers in clients.map(client, range(8)) for answer in answers} == {b"firstsecond"}
+
+
 def curl(stage: Stage, *options: str) -> str:
     """A command line that asks on the host itself: Debian's curl speaks HTTP/2."""
     settings = stage.sandbox.machine.settings
