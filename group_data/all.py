@@ -165,8 +165,9 @@ idle_pause_after = ""
 # Of wrong tokens, links and passwords for one closed sandbox, from one address (of IPv6: one /64), in one minute; then
 # all that comes from there for that sandbox is refused with 429 until the minute is over.
 failed_tries_per_minute = 60
-# Of requests to https://api.<domain> from one address in one minute, before 429; 0 for no limit. Many behind one
-# address count as one. Visits of sandboxes are not limited: a sandbox has its own limits, and slows nobody but itself.
+# Of requests to https://api.<domain>, and of what is sent to the console, from one address in one minute, before 429; 0
+# for no limit. Many behind one address count as one. Visits of sandboxes are not limited: a sandbox has its own limits,
+# and slows nobody but itself.
 api_requests_per_minute = 12000
 
 # The hourly cleanup removes sandboxes that were claimed longer ago than this, except those made with --keep.

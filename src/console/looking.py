@@ -72,8 +72,8 @@ class Looking:
 
     async def log_text(self, request: Request) -> Response:
         """GET /sandboxes/{id}/log.txt"""
-        _, sandbox_id = await self._seen(request)
-        return await self.logs.text(sandbox_id)
+        viewer, sandbox_id = await self._seen(request)
+        return await self.logs.text(viewer, sandbox_id)
 
     async def host(self, request: Request) -> Response:
         """GET /host"""

@@ -7,7 +7,6 @@ messages, and at the end one JSON {"ended"} with a sentence for the person. What
 import asyncio
 import json
 import logging
-from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from console.agent import Agent, output
 from console.errors import AgentError, Refused, SignedOut
+from console.places import Places
 from console.viewer import Viewer, Viewers
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Terminals:
 
     def __init__(self, gateway: tuple[str, int], viewers: Viewers, check_s: float = CHECK_S) -> None:
         self._gateway, self._viewers, self._check_s = gateway, viewers, check_s
-        self._open: Counter[str] = Counter()  # by key
+        self._places = Places(MOST, MOST_OF_A_KEY)
 
     async def serve(self, socket: WebSocket) -> None:
         """Guard has looked at the origin. What cannot be opened is said on the terminal, so that somebody reads it."""
@@ -47,12 +47,9 @@ class Terminals:
             return
         await socket.accept()
         ended, key = FULL, viewer.session.key
-        if self._open.total() < MOST and self._open[key] < MOST_OF_A_KEY:
-            self._open[key] += 1
-            try:
+        if self._places.free(key):
+            with self._places.taken(key):
                 ended = await self._run(socket, viewer)
-            finally:
-                self._open[key] -= 1
         with suppress(WebSocketDisconnect, RuntimeError):  # who has gone needs no sentence
             await socket.send_json({"ended": ended})
             await socket.close()

@@ -1,7 +1,8 @@
 """Whether somebody uses a sandbox: by what it sends, and by the commands that run in it. Reads /proc.
 
 What it sends, and not what it receives: the host's own broadcasts reach every sandbox, but whoever is talked to
-answers, if only with the kernel's acknowledgement. That holds for a frozen sandbox as well.
+answers, if only with the kernel's acknowledgement. That holds for a frozen sandbox as well. Its own keepalives do not
+count: its kernel sends them for as long as a connection is open, whether the sandbox is frozen or not.
 
 A command is a process that the agent started, as long as neither it nor what it started listens on a port. One that
 listens is a server, which waits for visitors: what they do is seen by the packets.
@@ -27,10 +28,22 @@ class Process:
 
 
 def sent_packets(pid: int, root: Path = Path("/")) -> int:
-    """Since the container's start, over all interfaces but loopback. Raises OSError when the process is gone."""
+    """Since the container's start, over all interfaces but loopback, without keepalives.
+
+    Raises OSError when the process is gone.
+    """
     lines = (root / f"proc/{pid}/net/dev").read_text().splitlines()[2:]
     split = (line.partition(":") for line in lines)
-    return sum(int(counters.split()[SENT_PACKETS]) for name, _, counters in split if name.strip() != LOOPBACK)
+    sent = sum(int(counters.split()[SENT_PACKETS]) for name, _, counters in split if name.strip() != LOOPBACK)
+    return sent - _keepalives(pid, root)
+
+
+def _keepalives(pid: int, root: Path) -> int:
+    """How many it has sent, as /proc/PID/net/netstat says in pairs of lines: names, and their values."""
+    lines = [line.split() for line in (root / f"proc/{pid}/net/netstat").read_text().splitlines()]
+    pairs = zip(lines[::2], lines[1::2], strict=False)
+    counters = dict(pair for names, values in pairs for pair in zip(names, values, strict=True))
+    return int(counters["TCPKeepAlive"])
 
 
 def processes(root: Path = Path("/")) -> list[Process]:

@@ -13,20 +13,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar
 
 from sandboxd.auditlog import AuditLog
 from sandboxd.errors import SandboxdError
 from sandboxd.records import Sandbox
+from sandboxd.times import rfc3339
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 TEXT = 200  # characters of what a record says in words
 NAME = 128  # ... and of a name or an address
-# Whoever is refused more often than that in so many seconds gets one record for the rest: no disk is filled so.
+# Whoever is refused more often than that in so many seconds gets one record for the rest: no disk is filled so. Those
+# without a key are told apart by their addresses, the first so many; all others count as one.
 OFTEN, WINDOW_S = 20, 60.0
+MOST_ADDRESSES = 50
 # The same for what is done by the thousand.
 MANY = ("volume-content",)
 MADE = ("create", "claim")
@@ -158,7 +160,8 @@ class Audit:
         refused = act.status >= 400
         if refused or act.action in MANY:
             self._summarise(now)
-            if not self._refusals.admit((act.actor, "refused" if refused else act.action), now):
+            whence = act.address[:NAME] if act.actor == NOBODY else ""
+            if not self._refusals.admit(Counted(act.actor, "refused" if refused else act.action, whence), now):
                 return
         self._write(now, act)
 
@@ -168,14 +171,15 @@ class Audit:
         return self.log.trouble
 
     def _summarise(self, now: float) -> None:
-        for (actor, what), count in self._refusals.ended(now):
+        for one, count in self._refusals.ended(now):
             detail = f"{count} more within {WINDOW_S:.0f} s, left out here"
-            self._write(now, Act(actor, what, detail=detail, status=429 if what == "refused" else 200))
+            status = 429 if one.what == "refused" else 200
+            self._write(now, Act(one.actor, one.what, one.address, detail=detail, status=status))
 
     def _write(self, now: float, act: Act) -> None:
         refused = act.status >= 400
         record = {
-            "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": rfc3339(now),
             "actor": {"kind": act.actor.kind, "id": act.actor.id[:NAME], "name": act.actor.name[:NAME]},
             "address": act.address[:NAME],
             "action": act.action,
@@ -190,28 +194,44 @@ class Audit:
         self.log.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Who did what so often; `address` only where it tells actors apart."""
+
+    actor: Actor
+    what: str
+    address: str = ""
+
+
 class Often:
     """How often each did something in the present window. Safe to use from several threads."""
 
     def __init__(self, most: int, window_s: float) -> None:
         self._most, self._window_s = most, window_s
         self._began = 0.0
-        self._seen: Counter[tuple[Actor, str]] = Counter()
+        self._seen: Counter[Counted] = Counter()
+        self._addresses: set[str] = set()
         self._lock = threading.Lock()
 
-    def admit(self, who: tuple[Actor, str], now: float) -> bool:
+    def admit(self, who: Counted, now: float) -> bool:
         with self._lock:
             if not self._seen:
                 self._began = now
+            if who.address not in self._addresses:
+                if len(self._addresses) < MOST_ADDRESSES:
+                    self._addresses.add(who.address)
+                else:
+                    who = Counted(who.actor, who.what)
             self._seen[who] += 1
             return self._seen[who] <= self._most
 
-    def ended(self, now: float) -> list[tuple[tuple[Actor, str], int]]:
+    def ended(self, now: float) -> list[tuple[Counted, int]]:
         """Who was not admitted, and how often, once the window is over: once only."""
         with self._lock:
             if 0 <= now - self._began < self._window_s:
                 return []
             seen, self._seen = self._seen, Counter()
+            self._addresses = set()
         return [(who, count - self._most) for who, count in seen.items() if count > self._most]
 
 

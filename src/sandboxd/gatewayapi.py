@@ -1,5 +1,5 @@
-"""What the gateway asks, on a socket of its own that has nothing else: to resume the sandbox that a request is for, and
-which one a request is for that does not name it.
+"""What the gateway asks, on a socket of its own that has nothing else: to resume the sandbox that a request is for,
+which one a request is for that does not name it, and to bring a new worker's routes up to date.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from fastapi import Depends, FastAPI, Header, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from sandboxd import AGENT_PORT
-from sandboxd.api.answers import run
+from sandboxd.api.answers import run, threads_of
 from sandboxd.api.services import Services
 from sandboxd.audit import GATEWAY, brief
 from sandboxd.errors import NotFound, SandboxdError
@@ -40,7 +40,8 @@ def build(services: Services) -> FastAPI:
 
     def sleeper(sandbox_id: str) -> Sandbox | None:
         """The one of that id, if a request may resume it."""
-        return next((row for row in ledger.find(sandbox_id) if row.id == sandbox_id and row.auto_resume), None)
+        row = ledger.of_id(sandbox_id)
+        return row if row is not None and row.auto_resume else None
 
     def resume(sandbox_id: str) -> Sandbox:
         row = sleeper(sandbox_id)
@@ -50,13 +51,13 @@ def build(services: Services) -> FastAPI:
         with services.sandboxes.audit.doing("wake", row, by=GATEWAY):
             return services.transitions.resume(row, timeout_s)
 
-    def begun(sandbox_id: str) -> asyncio.Task[Sandbox]:
+    def begun(row: Sandbox) -> asyncio.Task[Sandbox]:
         """The one resume of that sandbox that is under way."""
-        task = resuming.get(sandbox_id)
+        task = resuming.get(row.id)
         if task is None:
-            log.info("sandbox %s is resumed: a request is for it", sandbox_id)
-            task = resuming[sandbox_id] = asyncio.create_task(run(lambda: resume(sandbox_id)))
-            task.add_done_callback(lambda _: resuming.pop(sandbox_id))
+            log.info("sandbox %s is resumed: a request is for it", row.id)
+            task = resuming[row.id] = asyncio.create_task(run(lambda: resume(row.id), threads_of(row.owner)))
+            task.add_done_callback(lambda _: resuming.pop(row.id))
         return task
 
     def ended(sandbox_id: str, task: asyncio.Task[Sandbox]) -> None:
@@ -90,7 +91,7 @@ def build(services: Services) -> FastAPI:
             if row.state == "running":  # since the gateway looked
                 return Response(status_code=202)
         if sandbox_id not in resuming:
-            begun(sandbox_id).add_done_callback(lambda task: ended(sandbox_id, task))
+            begun(row).add_done_callback(lambda task: ended(sandbox_id, task))
         return Response(status_code=202)
 
     @app.get("/resume/{sandbox_id}")
@@ -99,11 +100,13 @@ def build(services: Services) -> FastAPI:
     ) -> Response:
         """Its address, once it answers; requests that come meanwhile wait for the same. 404 when it is gone."""
         found = await run(lambda: sleeper(sandbox_id))
-        if found is not None and stranger(found, shown, x_port):
+        if found is None:
+            return Response(status_code=404)
+        if stranger(found, shown, x_port):
             return Response(status_code=401)
         try:
-            row = await asyncio.shield(begun(sandbox_id))  # a client that leaves must not end what others wait for
-        except NotFound:
+            row = await asyncio.shield(begun(found))  # a client that leaves must not end what others wait for
+        except NotFound:  # meanwhile
             return Response(status_code=404)
         except SandboxdError as error:
             log.warning("sandbox %s cannot be resumed: %s", sandbox_id, error)
@@ -111,6 +114,15 @@ def build(services: Services) -> FastAPI:
             return JSONResponse({"sandboxId": sandbox_id, "message": message, "code": 503}, 503)
         services.reconciler.wake()
         return PlainTextResponse(row.address)
+
+    @app.get("/started")
+    async def started() -> Response:
+        """A new worker of the gateway has taken over: routes that were made while it started went to the old one."""
+        try:
+            await run(services.sandboxes.gateway.sync)
+        except SandboxdError as error:  # the reconciler comes again
+            log.warning("the routes of a new worker of the gateway are not in step yet: %s", error)
+        return Response(status_code=204)
 
     @app.get("/find")
     async def find(shown: Annotated[Shown, Depends(shown)]) -> Response:

@@ -216,6 +216,10 @@ class Ledger(Catalog):
         """Sandboxes in these states whose id begins with `prefix`."""
         return self._select(states, "substr(id, 1, ?) = ?", (len(prefix), prefix))
 
+    def of_id(self, sandbox_id: str, states: tuple[str, ...] = USED) -> Sandbox | None:
+        """The sandbox of that whole id, if it is in one of these states."""
+        return next(iter(self._select(states, "id = ?", (sandbox_id,))), None)
+
     def count_of(self, owner: str) -> int:
         """How many sandboxes a key's name has in use."""
         statement = f"SELECT count(*) FROM sandboxes WHERE owner = ? AND state IN ({', '.join('?' * len(USED))})"

@@ -258,19 +258,25 @@ def test_who_guesses_is_refused_for_a_while(machine: Machine, sandbox: Sandbox) 
         assert ask(other, **{TOKEN: token(other)}).status_code == 502, "let in: nobody listens"
 
 
-def test_the_api_takes_so_many_requests_from_one_address(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    ("name", "asked", "status"), [("api", "/health", 200), ("console", "/sign-in --data key=x", 403)]
+)
+def test_the_control_plane_takes_so_many_requests_from_one_address(
+    machine: Machine, name: str, asked: str, status: int
+) -> None:
     """The counter of an address that nobody has is set, which spares a minute of requests."""
     limit, address = machine.settings.api_requests_per_minute, "192.0.2.77"
-    ask_api = (
-        f"curl -sS -i --header 'Host: api.{machine.settings.domain}' --header 'X-Forwarded-For: 192.0.2.1, %s'"
-        " http://127.0.0.1:8081/health"
+    ask = (
+        f"curl -sS -i --header 'Host: {name}.{machine.settings.domain}' --header 'X-Forwarded-For: 192.0.2.1, %s'"
+        f" http://127.0.0.1:8081{asked}"
     )
-    assert " 200 " in machine.out(ask_api % address).splitlines()[0]
+    machine.gateway(f"clear table api_requests key ::ffff:{address}")
+    assert f" {status} " in machine.out(ask % address).splitlines()[0]
     machine.gateway(f"set table api_requests key ::ffff:{address} data.http_req_rate {limit * 3}")
-    refused = machine.out(ask_api % address)
+    refused = machine.out(ask % address)
     assert " 429 " in refused.splitlines()[0] and "retry-after: 10" in refused.lower()
     assert json.loads(refused.rpartition("\n")[2])["code"] == 429
-    assert " 200 " in machine.out(ask_api % "192.0.2.78").splitlines()[0], "another address has its own"
+    assert f" {status} " in machine.out(ask % "192.0.2.78").splitlines()[0], "another address has its own"
 
 
 def test_the_key_of_links_is_roots_and_in_no_other_file(machine: Machine) -> None:

@@ -137,7 +137,7 @@ def test_the_time_that_nobody_used_it_survives_a_restart(machine: Machine) -> No
 
 @pytest.mark.disruptive
 def test_something_on_an_open_connection_wakes_it(machine: Machine) -> None:
-    """What the gateway sees no request in."""
+    """What the gateway sees no request in. That its own kernel says each second that it is there does not count."""
     with machine.sandbox("--idle-pause 3s") as sandbox:
         sandbox.run("cat >echo.py", stdin=SERVER.encode())
         sandbox.serve("python3 echo.py")

@@ -11,11 +11,15 @@ from typing import Self
 
 from tests.host.machine import Machine
 
-# Answers each handshake, and from then on sends back what comes: frames are not looked at.
+# Answers each handshake, and from then on sends back what comes: frames are not looked at. Its kernel asks each second
+# whether the other side is still there.
 SERVER = """
-import base64, hashlib, socketserver
+import base64, hashlib, socket, socketserver
 class Echo(socketserver.StreamRequestHandler):
     def handle(self):
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+            self.request.setsockopt(socket.IPPROTO_TCP, option, 1)
         headers = {}
         self.rfile.readline()
         while line := self.rfile.readline().decode().strip():

@@ -1,10 +1,10 @@
-"""What every answer has in common: threads for the work, times, and the body of an error."""
+"""What every answer has in common: threads for the work, and the body of an error."""
 
 import logging
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
@@ -19,15 +19,22 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHOWN_CHARACTERS = 200
+THREADS_OF_A_KEY = 16  # at a time
+
+_threads: WeakValueDictionary[str, CapacityLimiter] = WeakValueDictionary()
 
 
 async def run(work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
-    """Does blocking work in a thread."""
+    """Does blocking work in a thread: of those of the key that asks, or else of those that all others share."""
+    actor = current().actor
+    if limiter is None and actor.kind == "key":
+        limiter = threads_of(actor.name)
     return await to_thread.run_sync(work, limiter=limiter)
 
 
-def rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def threads_of(owner: str) -> CapacityLimiter:
+    """Of a key's name. What its sandboxes are long about, such as a start, keeps nobody else waiting."""
+    return _threads.setdefault(owner, CapacityLimiter(THREADS_OF_A_KEY))
 
 
 def shortened(text: str) -> str:

@@ -7,12 +7,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandboxd.api.access import TRUSTED
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.audit import current
 from sandboxd.bodies import Text
 from sandboxd.errors import Unauthorised
 from sandboxd.records import ApiKey
+from sandboxd.times import rfc3339
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 

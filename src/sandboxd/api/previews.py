@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sandboxd import previews
 from sandboxd.api.access import TRUSTED
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.records import BASIC, TOKEN, Sandbox
+from sandboxd.times import rfc3339
 from sandboxd.tokens import traffic_token
 
 Access = Literal["public", "token", "basic"]

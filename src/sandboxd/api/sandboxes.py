@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sandboxd.admission import MAX_WAITING
 from sandboxd.api.access import TRUSTED
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.previews import Access, told
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
@@ -19,6 +19,7 @@ from sandboxd.errors import BadRequest, NotFound
 from sandboxd.policy import Policy, parse
 from sandboxd.previews import new_password
 from sandboxd.records import BASIC, TOKEN, USED, Claim, Sandbox
+from sandboxd.times import rfc3339
 from sandboxd.tokens import agent_token, traffic_token
 from sandboxd.transitions import SAME
 

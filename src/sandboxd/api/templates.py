@@ -14,11 +14,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from sandboxd.api.access import TRUSTED
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.audit import current
 from sandboxd.errors import BadRequest, SandboxdError
 from sandboxd.records import MadeTemplate
+from sandboxd.times import rfc3339
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 MAX_CONTEXT_BYTES = 4 * 1024**3

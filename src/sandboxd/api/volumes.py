@@ -6,10 +6,11 @@ from fastapi import APIRouter, Path, Response
 from fastapi.responses import JSONResponse
 
 from sandboxd.api.access import TRUSTED
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.sandboxes import VOLUME_NAME
 from sandboxd.api.services import Services
 from sandboxd.records import Volume
+from sandboxd.times import rfc3339
 
 Name = Annotated[str, Path(pattern=rf"^{VOLUME_NAME}$")]
 

@@ -9,13 +9,14 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from sandboxd.api.access import TRUSTED
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.api.streams import Source, Streamed
 from sandboxd.errors import NotFound
 from sandboxd.history import ENDED, end, find
 from sandboxd.logs import Log, Wish
 from sandboxd.stats import Sample, Stats
+from sandboxd.times import rfc3339
 
 
 def router(services: Services) -> APIRouter:

@@ -32,10 +32,11 @@ def own(services: Services, key: ApiKey, sandbox_id: str) -> Sandbox:
     Raises NotFound, which tells of an end only to whoever had the sandbox.
     """
     wanted = sandbox_id.partition("-")[0]
-    for row in services.sandboxes.ledger.find(wanted) if wanted else []:
-        if row.id == wanted and row.owner == key.name:
-            current().about(row)
-            return row
-    ended = services.sandboxes.ledger.find(wanted, ("removing", "gone")) if wanted else []
-    told = services.sandboxes.obituary(wanted) if any(row.owner == key.name for row in ended) else ""
+    ledger = services.sandboxes.ledger
+    row = ledger.of_id(wanted)
+    if row is not None and row.owner == key.name:
+        current().about(row)
+        return row
+    ended = ledger.of_id(wanted, ("removing", "gone"))
+    told = services.sandboxes.obituary(wanted) if ended is not None and ended.owner == key.name else ""
     raise NotFound(f"sandbox '{sandbox_id}' not found{told}")

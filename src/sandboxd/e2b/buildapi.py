@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.api.templates import NAME, received
 from sandboxd.audit import Actor, current
@@ -21,6 +21,7 @@ from sandboxd.e2b.tags import checked, template_name
 from sandboxd.errors import BadRequest, Unauthorised, Unsupported
 from sandboxd.records import ApiKey
 from sandboxd.templatetable import DEFAULT_TAG
+from sandboxd.times import rfc3339
 
 PAGE = 100
 BASES = ("e2bdev/base", "e2b/base")  # the images that clients name when they name none

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.e2b import access, wire
 from sandboxd.errors import NotFound
@@ -15,6 +15,7 @@ from sandboxd.history import Event
 from sandboxd.logs import Log, Wish
 from sandboxd.records import ApiKey, Sandbox
 from sandboxd.stats import Sample, Stats
+from sandboxd.times import rfc3339
 
 SAMPLE_S = 0.1  # between the two looks from which the use of the processor is known
 MANY = 100

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.services import Services
 from sandboxd.audit import current
 from sandboxd.bodies import Text
@@ -19,6 +19,7 @@ from sandboxd.errors import BadRequest
 from sandboxd.records import ApiKey
 from sandboxd.templates import build_id
 from sandboxd.templatetable import DEFAULT_TAG
+from sandboxd.times import rfc3339
 
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 MOST = 100  # tags of one template

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
-from sandboxd.api.answers import rfc3339, run
+from sandboxd.api.answers import run
 from sandboxd.api.sandboxes import ENVD_VERSION
 from sandboxd.api.services import Services
 from sandboxd.api.templates import NAME
@@ -21,6 +21,7 @@ from sandboxd.e2b.tags import template_name
 from sandboxd.errors import BadRequest, Unsupported
 from sandboxd.records import ApiKey, MadeTemplate
 from sandboxd.templates import build_id
+from sandboxd.times import rfc3339
 
 
 class Visibility(BaseModel):

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sandboxd.api.answers import rfc3339
 from sandboxd.api.sandboxes import CLIENT_ID, ENVD_VERSION, OPEN_ENDED_S
 from sandboxd.config import Config
 from sandboxd.e2b import network
 from sandboxd.records import TOKEN, Sandbox
+from sandboxd.times import rfc3339
 from sandboxd.tokens import agent_token, traffic_token
 
 

@@ -2,12 +2,16 @@
 
 import json
 import threading
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 
-from console import logs
+from console.daemon import Daemon
+from console.errors import Refused
 from console.logs import event
+from console.places import Places
 from sandboxd.keys import Keys
 from tests.unit.console.conftest import ID, Browser, Console
 from tests.unit.sandboxd.conftest import START, FakeFrames, FakeLog
@@ -73,9 +77,56 @@ def test_a_revoked_key_ends_it(console: Console, reading: threading.Event) -> No
 
 def test_there_is_an_end_to_how_many(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     console.sandbox("ada")
-    monkeypatch.setattr(logs, "MOST", 0)
-    answer = console.browser("ada").client.get(f"/sandboxes/{ID}/log")
-    assert answer.status_code == 503 and "followed already" in answer.text
+    browser = console.browser("ada")
+    monkeypatch.setattr(Places, "free", lambda *_: False)
+    for path in ("log", "log.txt"):
+        answer = browser.client.get(f"/sandboxes/{ID}/{path}")
+        assert answer.status_code == 503 and "are read already" in answer.text
+
+
+def test_a_log_that_is_read_takes_a_place_meanwhile(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    console.sandbox("ada")
+    seen, taken = list[str](), Places.taken
+
+    def watched(places: Places, key: str) -> AbstractContextManager[None]:
+        seen.append(key)
+        return taken(places, key)
+
+    monkeypatch.setattr(Places, "taken", watched)
+    browser = console.browser("ada")
+    assert browser.client.get(f"/sandboxes/{ID}/log.txt").status_code == 200 and seen == [browser.key.id]
+
+
+def test_a_log_that_breaks_off_says_so(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status is gone by then."""
+    console.sandbox("ada")
+    browser = console.browser("ada")
+
+    @asynccontextmanager
+    async def broken(*_: object) -> AsyncIterator[AsyncIterator[dict[str, str]]]:
+        async def values() -> AsyncIterator[dict[str, str]]:
+            yield {"kind": "line", "at": "then", "text": "said"}
+            raise Refused(503, "Docker is away.")
+
+        yield values()
+
+    monkeypatch.setattr(Daemon, "stream", broken)
+    answer = browser.client.get(f"/sandboxes/{ID}/log.txt")
+    assert answer.text == "then said\nThe rest is missing. Docker is away.\n"
+
+
+def test_the_whole_log_of_one_that_is_gone_is_refused(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    console.sandbox("ada")
+    browser = console.browser("ada")
+
+    @asynccontextmanager
+    async def refused(*_: object) -> AsyncIterator[AsyncIterator[dict[str, str]]]:
+        raise Refused(404, "It is gone.")
+        yield
+
+    monkeypatch.setattr(Daemon, "stream", refused)
+    answer = browser.client.get(f"/sandboxes/{ID}/log.txt")
+    assert answer.status_code == 404 and "It is gone." in answer.text
 
 
 def test_no_text_begins_another_field() -> None:

@@ -11,6 +11,7 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from console import terminal
+from console.places import Places
 from console.sessions import COOKIE
 from sandboxd.keys import Keys
 from tests.unit.console.conftest import ID, ORIGIN, Browser, Console
@@ -182,9 +183,8 @@ def test_one_that_does_not_run(console: Console, browser: Browser) -> None:
         assert screen.until_ended() == terminal.NOT_RUNNING.format(state="paused")
 
 
-@pytest.mark.parametrize("limit", ["MOST", "MOST_OF_A_KEY"])
-def test_there_is_an_end_to_how_many(browser: Browser, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, limit, 1)
+def test_there_is_an_end_to_how_many(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Places, "free", lambda places, key: not places._taken[key])
     with opened(browser) as first:
         first.type("echo $((6*7))\r")
         first.until("42")

@@ -8,7 +8,21 @@ from typing import Any
 import pytest
 
 from sandboxd import audit
-from sandboxd.audit import EXPIRY, OFTEN, POOL, Act, Actor, Audit, acting, carried, current, harmless, within
+from sandboxd.audit import (
+    EXPIRY,
+    MOST_ADDRESSES,
+    NOBODY,
+    OFTEN,
+    POOL,
+    Act,
+    Actor,
+    Audit,
+    acting,
+    carried,
+    current,
+    harmless,
+    within,
+)
 from sandboxd.auditlog import AuditLog
 from sandboxd.errors import BadRequest, Conflict, EngineError, NotReady, SandboxdError
 from sandboxd.records import Claim
@@ -132,6 +146,25 @@ def test_what_is_refused_again_and_again_is_summed_up(book: Book) -> None:
     book.audit.settle()
     book.audit.record(Act(stranger, "create", status=401, error="Invalid API key"))
     assert len(book.records()) == OFTEN + 4, "a new window begins"
+
+
+def test_a_flood_from_one_address_hides_nobody_elses_tries(book: Book) -> None:
+    for _ in range(OFTEN + 5):
+        book.audit.record(Act(NOBODY, "create", "198.51.100.1", status=401))
+    book.audit.record(Act(NOBODY, "sign-in", "198.51.100.2", status=401))
+    assert book.records()[-1]["address"] == "198.51.100.2"
+    book.now += 61
+    book.audit.settle()
+    assert (book.records()[-1]["address"], book.records()[-1]["detail"][:6]) == ("198.51.100.1", "5 more")
+
+
+def test_many_addresses_do_not_fill_the_disk_either(book: Book) -> None:
+    for number in range(MOST_ADDRESSES + 100):
+        book.audit.record(Act(NOBODY, "create", f"2001:db8::{number:x}", status=401))
+    assert len(book.records()) == MOST_ADDRESSES + OFTEN
+    book.now += 61
+    book.audit.settle()
+    assert (book.records()[-1]["address"], book.records()[-1]["detail"][:7]) == ("", "80 more")
 
 
 def test_files_of_volumes_are_written_by_the_thousand(book: Book) -> None:

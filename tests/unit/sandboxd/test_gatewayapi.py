@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from envd.auth import file_signature
 from sandboxd import AGENT_PORT, gatewayapi
-from sandboxd.errors import EngineError
+from sandboxd.errors import EngineError, GatewayError
 from sandboxd.gatewayapi import LEAST_S, Signature
 from sandboxd.records import TOKEN, Claim, Sandbox
 from sandboxd.tokens import agent_token
@@ -45,6 +45,21 @@ def test_a_paused_one_is_resumed_and_its_address_told(world: World, gateway: Tes
     answer = gateway.get(f"/resume/{row.id}")
     assert (answer.status_code, answer.text) == (200, row.address)
     assert state(world, row) == "running" and dict(world.haproxy.map)[row.id] == row.address
+
+
+def test_a_new_worker_gets_the_routes_that_went_to_the_old_one(world: World, gateway: TestClient) -> None:
+    row = world.sandboxes.create(world.sandboxes.template("base"), Claim())
+    world.haproxy.map.clear()
+    assert gateway.get("/started").status_code == 204
+    assert dict(world.haproxy.map) == {row.id: row.address}
+
+
+def test_one_that_hangs_up_gets_them_later(world: World, gateway: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise GatewayError("away")
+
+    monkeypatch.setattr(world.sandboxes.gateway, "sync", away)
+    assert gateway.get("/started").status_code == 204
 
 
 def test_a_stopped_one_too(world: World, gateway: TestClient, paused: PAUSED) -> None:

@@ -32,6 +32,7 @@ class Used:
         file = self.world.mounts.root / f"proc/{self.pid}/net/dev"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"head\nhead\n  eth0: 1 2 3 4 5 6 7 8 9 {packets} 11 12 13 14 15 16\n")
+        (file.parent / "netstat").write_text("TcpExt: TCPKeepAlive\nTcpExt: 0\n")
 
     def runs(self, pid: int, parent: int) -> None:
         file = self.world.mounts.root / f"proc/{pid}/stat"

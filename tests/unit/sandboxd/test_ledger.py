@@ -244,6 +244,14 @@ def test_a_file_that_was_damaged_while_it_was_open(directory: Path) -> None:
     ledger.close()
 
 
+def test_one_is_found_by_its_whole_id(ledger: Ledger) -> None:
+    warm(ledger, "1")
+    warm(ledger, "12")
+    found = ledger.of_id("id1", ("warm",))
+    assert found is not None and found.id == "id1"
+    assert ledger.of_id("id", ("warm",)) is None and ledger.of_id("id1", ("gone",)) is None
+
+
 def test_what_is_gone_is_found_by_its_state(ledger: Ledger) -> None:
     warm(ledger, "1")
     ledger.set_removing("1", "pool drained")
