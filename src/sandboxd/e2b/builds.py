@@ -146,5 +146,11 @@ class Builds:
             archive.addfile(member, io.BytesIO(content))
             for digest in files:
                 self.path(digest).touch()
-                archive.add(self.path(digest), f"files/{digest}")
+                archive.add(self.path(digest), f"files/{digest}", filter=readable)
         context.flush()
+
+
+def readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """For the build's root, which the host's root is not: Docker 20.10 keeps the owner that a context names."""
+    member.mode = 0o444
+    return member

@@ -40,6 +40,7 @@ def contexts(world: World, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, by
 
     def read(context: Path, *rest: Any) -> object:
         with tarfile.open(context) as archive:
+            assert all(one.mode & 0o444 == 0o444 for one in archive), "the build's root is not the host's"
             files = {one.name: archive.extractfile(one) for one in archive}
             seen.append({name: file.read() for name, file in files.items() if file is not None})
         context.write_text("")
