@@ -68,7 +68,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"systemctl is-active --quiet ssh\.service .*", ["unread"]),
     # A kernel with audit, and no rules of ours.
     (r"\[ -e /proc/self/loginuid \] .*", ["yes"]),
-    (r'\[ "\$\(auditctl -l .*', ["differ"]),
+    (r"augenrules --check .*", ["augenrules: Rules have changed and should be updated"]),
     (r'\[ "\$\(stat -c "%U:%G %a" /run/docker\.sock\)" .*', []),
     (r"ls /etc/\S+", []),
     (r"dpkg-query .* systemd-timesyncd .*", []),
