@@ -106,6 +106,11 @@ def problems(user: str, told: str, included: bool, login: str) -> list[str]:
         found.append(f"pubkeyauthentication = {values['pubkeyauthentication']!r}: sshd takes no keys; allow them first")
     if user == "root" and values.get("permitrootlogin") not in ALLOWED_FOR_ROOT:
         found.append(f"permitrootlogin = {values.get('permitrootlogin')!r}: root could not come in by key")
+    methods = values.get("authenticationmethods", "any").split()
+    if "any" not in methods and "publickey" not in methods:
+        found.append(
+            f"authenticationmethods = {' '.join(methods)!r}: a key alone is not enough; put publickey among them"
+        )
     return found
 
 
