@@ -235,8 +235,8 @@ sysctls = {
     "net.ipv4.conf.default.send_redirects": 0,
     "net.ipv6.conf.all.accept_redirects": 0,
     "net.ipv6.conf.default.accept_redirects": 0,
-    # A packet from an address that would not be answered the same way is dropped. Where systemd gave an interface 2, as
-    # Debian does, that holds, being larger: some way back must exist. Hosts with several uplinks work with either.
+    # A packet from an address to which the answer would leave by another interface is dropped: nobody takes an address
+    # that is not theirs. The larger of this and the interface's own value holds; a host with several uplinks needs 2.
     "net.ipv4.conf.all.rp_filter": 1,
     # All connections of all sandboxes are in one table; when it is full, those of the host fail, too. At most 170 MB.
     "net.netfilter.nf_conntrack_max": 524288,

@@ -139,7 +139,8 @@ def answer(
 def _summary(changed: Mapping[str, str]) -> list[str]:
     values = {**SUMMARY, **changed}
     ports = [f"port 0.0.0.0:{port}" for port in [values.pop("ports", "")] if port]
-    return [f"{key} {value}" for key, value in values.items() if value] + ports
+    uplinks = [f"uplink {name}" for name in values.pop("uplinks", "eth0").split()]
+    return [f"{key} {value}" for key, value in values.items() if value] + ports + uplinks
 
 
 def _stat(kind: str, mode: str, path: str) -> list[str]:
