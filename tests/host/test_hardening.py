@@ -237,7 +237,8 @@ def test_needrestart_would_restart_none_of_ours(machine: Machine) -> None:
     file = hardening.located(hardening.NEEDRESTART, machine.settings)
     names = ["docker.service", "containerd.service", "haproxy.service", machine.unit("sandboxd"), "cron.service"]
     program = (
-        "our %nrconf; do $ARGV[0]; die $@ if $@; shift; for my $name (@ARGV) { for my $re (keys %{$nrconf{override_rc}}) "
+        "our %nrconf; do $ARGV[0]; die $@ if $@; shift; "
+        "for my $name (@ARGV) { for my $re (keys %{$nrconf{override_rc}}) "
         '{ print "$name\\n" if $name =~ /$re/ && !$nrconf{override_rc}{$re} } }'
     )
     left_alone = machine.out(f"perl -e {shlex.quote(program)} {file} {' '.join(names)}").splitlines()
