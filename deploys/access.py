@@ -7,6 +7,7 @@ the session that is open still.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from paramiko import SSHException
@@ -24,6 +25,7 @@ from deploys.settings import Settings
 
 TEMPLATE = "etc/ssh/sshd_config.d/10-project-sandbox.conf"
 AUTH_TIMEOUT_S = 30
+RELOAD_S, POLL_S = 20.0, 0.2
 # Not AllowTcpForwarding no: the figures on the loopback are looked at by `ssh -L`. Not MaxAuthTries: an agent with
 # many keys tries them all. Not AuthenticationMethods: whoever has two factors keeps them.
 DIRECTIVES: Mapping[str, str] = {
@@ -63,8 +65,11 @@ UNREAD = (
 )
 
 
-def key_login(host: Host) -> str:
-    """Log in a second time as the user of this deploy, with keys alone. Returns why that fails, "" when it does not."""
+def key_login(host: Host, patience_s: float = 0) -> str:
+    """Log in a second time as the user of this deploy, with keys alone. Returns why that fails, "" when it does not.
+
+    So long it tries again while nobody listens: an sshd that reads its files anew closes its port for a moment.
+    """
     connector = host.connector
     if not isinstance(connector, SSHConnector):
         return "this host is not reached by SSH"
@@ -72,12 +77,20 @@ def key_login(host: Host) -> str:
     hostname = words.pop("hostname")
     words.pop("password", None)
     client = SSHClient()
+    give_up = time.monotonic() + patience_s
     try:
-        client.connect(hostname, auth_timeout=AUTH_TIMEOUT_S, **words)  # type: ignore[no-untyped-call]
+        while True:
+            try:
+                client.connect(hostname, auth_timeout=AUTH_TIMEOUT_S, **words)  # type: ignore[no-untyped-call]
+                break
+            except OSError:
+                if time.monotonic() >= give_up:
+                    raise
+                time.sleep(POLL_S)
         _, output, _ = client.exec_command("true", timeout=AUTH_TIMEOUT_S)
         status = output.channel.recv_exit_status()
     except (SSHException, OSError, EOFError) as error:
-        return f"{error or type(error).__name__}"
+        return str(error) or type(error).__name__
     finally:
         client.close()
     return f"the login works, but `true` ends there with exit code {status}" if status else ""
@@ -159,7 +172,7 @@ def read_again(file: str) -> Commands:
 
 def stay_or_go_back(file: str) -> None:
     """Takes the file away again when nobody would come in any more. Raises DeployError then."""
-    trouble = key_login(host)
+    trouble = key_login(host, RELOAD_S)
     if trouble:
         host.run_shell_command(f"rm {file} && {RELOAD}", _sudo=bool(host.data.get("_sudo")))
         raise DeployError(f"{host.name}: after {file} nobody could log in ({trouble}); it was taken away again")

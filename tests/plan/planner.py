@@ -84,7 +84,7 @@ class Recorder:
             (Host, "get_fact", get_fact),
             (FakeConnector, "run_shell_command", run_shell_command),
             (FakeConnector, "put_file", put_file),
-            (access, "key_login", lambda host: recorder.scenario.login_refused),
+            (access, "key_login", lambda host, patience_s=0: recorder.scenario.login_refused),
         ]
         before = [getattr(owner, name) for owner, name, _ in patches]
         for owner, name, replacement in patches:

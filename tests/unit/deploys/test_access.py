@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from paramiko import AuthenticationException
 from pyinfra.api.exceptions import DeployError
+from pyinfra.connectors.ssh import SSHConnector
 
 from deploys import access
 
@@ -76,7 +79,7 @@ class FakeHost:
 def test_a_change_after_which_nobody_comes_in_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     host = FakeHost()
     monkeypatch.setattr(access, "host", host)
-    monkeypatch.setattr(access, "key_login", lambda host: "Authentication failed.")
+    monkeypatch.setattr(access, "key_login", lambda host, patience_s: "Authentication failed.")
     with pytest.raises(DeployError, match=r"nobody could log in \(Authentication failed.\)"):
         access.stay_or_go_back("/etc/ssh/x.conf")
     assert host.ran == [("rm /etc/ssh/x.conf && systemctl try-reload-or-restart ssh.service", True)]
@@ -85,7 +88,7 @@ def test_a_change_after_which_nobody_comes_in_is_taken_back(monkeypatch: pytest.
 def test_a_change_after_which_they_do_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     host = FakeHost()
     monkeypatch.setattr(access, "host", host)
-    monkeypatch.setattr(access, "key_login", lambda host: "")
+    monkeypatch.setattr(access, "key_login", lambda host, patience_s: "")
     access.stay_or_go_back("/etc/ssh/x.conf")
     assert host.ran == []
 
@@ -95,3 +98,56 @@ def test_a_host_that_is_not_reached_by_ssh_proves_nothing() -> None:
         connector = object()
 
     assert "not reached by SSH" in access.key_login(Local())  # type: ignore[arg-type]
+
+
+class Connector(SSHConnector):
+    """Of a host whose port is closed for the first tries."""
+
+    def __init__(self) -> None:
+        return
+
+    def make_paramiko_kwargs(self) -> dict[str, Any]:
+        return {"hostname": "box", "username": "ada", "password": "secret", "port": 22}
+
+
+class Client:
+    """Of SSH: what each try to connect meets, one after the other."""
+
+    met: ClassVar[list[Exception | None]] = []
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def connect(self, hostname: str, **words: Any) -> None:
+        self.asked.append(words)
+        if error := self.met.pop(0):
+            raise error
+
+    def exec_command(self, command: str, timeout: float) -> tuple[None, Any, None]:
+        channel = SimpleNamespace(recv_exit_status=lambda: 0)
+        return None, SimpleNamespace(channel=channel), None
+
+    def close(self) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    ("met", "patience_s", "trouble"),
+    [
+        ([None], 0, ""),
+        ([ConnectionRefusedError("closed"), ConnectionRefusedError("closed"), None], 60, ""),
+        ([ConnectionRefusedError("closed")], 0, "closed"),
+        ([AuthenticationException("Authentication failed.")], 60, "Authentication failed."),
+        ([EOFError()], 60, "EOFError"),
+    ],
+    ids=["at once", "after a reload", "closed", "refused", "hung up"],
+)
+def test_a_second_login(
+    met: list[Exception | None], patience_s: float, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With keys alone, and again only while nobody listens: what was refused once is not tried a second time."""
+    monkeypatch.setattr(access, "SSHClient", Client)
+    monkeypatch.setattr(access, "POLL_S", 0)
+    monkeypatch.setattr(Client, "met", list(met))
+    monkeypatch.setattr(Client, "asked", [])
+    host: Any = SimpleNamespace(connector=Connector())
+    assert access.key_login(host, patience_s) == trouble
+    assert Client.met == [] and all("password" not in words for words in Client.asked)
