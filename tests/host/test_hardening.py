@@ -229,7 +229,8 @@ def test_an_update_at_night_leaves_the_engine_and_the_gateway_alone(machine: Mac
     finally:
         machine.run(FORGET)
     assert offered == len(engine) + 1
-    assert re.findall(r"^applying set \[(.*)\]$", said, re.MULTILINE) == ["'cron'"], said[-3000:]
+    applied = set(re.findall(r"'([^']+)'", " ".join(re.findall(r"^applying set \[(.*)\]$", said, re.MULTILINE))))
+    assert "cron" in applied and not applied & set(engine), said[-3000:]
 
 
 def test_needrestart_would_restart_none_of_ours(machine: Machine) -> None:
