@@ -19,12 +19,13 @@ AUDIT = "etc/audit/rules.d/60-project-sandbox.rules"
 RULES_AGAIN = "augenrules --load >/dev/null || true"
 # The kernel's audit is the host's alone: in a container there is none.
 HAS_AUDIT = "[ -e /proc/self/loginuid ] && ! systemd-detect-virt --quiet --container && echo yes"
-# What makes the engine what it is. Not among them: /var/lib/docker, where each write of a sandbox would be noted; and
-# /run/containerd, which is not there yet when the rules are loaded at boot, and would end the loading.
+# What makes the engine what it is; a directory ends with a slash, and must be there. Not among them: /var/lib/docker,
+# where each write of a sandbox would be noted; and /run/containerd, which is not there yet when the rules are loaded at
+# boot, and would end the loading.
 ENGINE_FILES = (
-    "/etc/containerd",
+    "/etc/containerd/",
     "/etc/default/docker",
-    "/etc/docker",
+    "/etc/docker/",
     "/run/docker.sock",
     "/usr/bin/containerd",
     "/usr/bin/containerd-shim-runc-v2",
@@ -44,12 +45,12 @@ def our_files(wanted: Settings) -> list[str]:
     """What makes this host a sandbox host; what runs writes to none of it, but for a deploy."""
     return [
         f"{wanted.etc}/config.toml",
-        f"{wanted.etc}/secrets",
-        "/etc/haproxy",
-        "/etc/systemd/system",
-        "/etc/traefik",
-        "/usr/local/bin",
-        wanted.opt,
+        f"{wanted.etc}/secrets/",
+        "/etc/haproxy/",
+        "/etc/systemd/system/",
+        "/etc/traefik/",
+        "/usr/local/bin/",
+        f"{wanted.opt}/",
     ]
 
 
@@ -80,7 +81,7 @@ def audit() -> None:
     file = located(AUDIT, wanted)
     if wanted.audit_rules and host.get_fact(facts.Output, command_line=HAS_AUDIT):
         packages("the audit daemon", ["auditd"])
-        place(AUDIT, wanted, engine=ENGINE_FILES, ours=our_files(wanted))
+        place(AUDIT, wanted, watched={"docker": ENGINE_FILES, "files": our_files(wanted)})
         when(
             name="Load the audit rules",
             condition="augenrules --check | grep -v 'No change'",
