@@ -19,9 +19,8 @@ from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.sshuserclient import SSHClient
 
 from deploys import facts
-from deploys.operations import Commands, place, when
+from deploys.operations import Commands, located, place, when
 from deploys.preflight import settings
-from deploys.settings import Settings
 
 TEMPLATE = "etc/ssh/sshd_config.d/10-project-sandbox.conf"
 AUTH_TIMEOUT_S = 30
@@ -150,16 +149,12 @@ def prove() -> None:
 def ssh() -> None:
     """Last of all: the file, and a reload, which ends no session; or, switched off, neither."""
     wanted = settings()
-    file = path(wanted)
+    file = located(TEMPLATE, wanted)
     if wanted.ssh_hardening:
         place(TEMPLATE, wanted, lines=LINES)
         read_again(name="Let sshd read it", file=file)
     else:
         when(name="Open sshd as it was", condition=f"ls {file}", commands=[f"rm {file}", f"{SSHD} -t", RELOAD])
-
-
-def path(wanted: Settings) -> str:
-    return "/" + TEMPLATE.replace("project-", f"{wanted.project}-")
 
 
 @operation()

@@ -8,7 +8,7 @@ from typing import Any
 from pyinfra.api import deploy
 from pyinfra.operations import apt, files
 
-from deploys.operations import packages, place, unit, when
+from deploys.operations import located, packages, place, unit, when
 from deploys.preflight import settings, summary
 from deploys.settings import Settings
 
@@ -68,7 +68,7 @@ def engine() -> None:
 
 def _socket(wanted: Settings) -> None:
     """Who may use the engine. systemd gives the socket its mode when it makes it; this one is there already."""
-    drop_in = "/" + SOCKET_DROP_IN.replace("project-", f"{wanted.project}-")
+    drop_in = located(SOCKET_DROP_IN, wanted)
     again = "systemctl daemon-reload"
     if wanted.docker_group:
         commands = [f"rm {drop_in}", again, f"chgrp docker {SOCKET}", f"chmod 660 {SOCKET}"]

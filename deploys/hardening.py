@@ -9,7 +9,7 @@ from pyinfra import host, logger
 from pyinfra.api import deploy
 
 from deploys import facts
-from deploys.operations import packages, place, unit, when
+from deploys.operations import located, packages, place, unit, when
 from deploys.preflight import settings
 from deploys.settings import Settings
 
@@ -52,11 +52,6 @@ def our_files(wanted: Settings) -> list[str]:
         "/usr/local/bin/",
         f"{wanted.opt}/",
     ]
-
-
-def located(path: str, wanted: Settings) -> str:
-    """Where a template of this module lies on the host."""
-    return "/" + path.replace("project-", f"{wanted.project}-")
 
 
 @deploy("Hardening")

@@ -11,7 +11,7 @@ from pyinfra.api import deploy
 from deploys import ROOT, access, console, facts, hardening, images
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
 from deploys.gateway import PROGRAM
-from deploys.operations import when
+from deploys.operations import located, when
 from deploys.preflight import settings
 from deploys.settings import Settings
 from deploys.traefik import CONTAINER
@@ -110,8 +110,8 @@ def _files(wanted: Settings, with_data: bool) -> None:
     for path in paths(wanted):
         _remove(path)
     for path, then in (
-        (access.path(wanted), access.RELOAD),
-        (hardening.located(hardening.AUDIT, wanted), hardening.RULES_AGAIN),
+        (located(access.TEMPLATE, wanted), access.RELOAD),
+        (located(hardening.AUDIT, wanted), hardening.RULES_AGAIN),
     ):
         when(name=f"Remove {path}", condition=f"ls -d {path}", commands=[f"rm -f {path}", then])
     for user in wanted.skills_users:

@@ -12,6 +12,7 @@ import paramiko
 import pytest
 
 from deploys import access, hardening
+from deploys.operations import located
 from tests.host.machine import Machine, eventually
 
 # The most that `systemd-analyze security` may say. sandboxd mounts, enters namespaces and writes packet rules; HAProxy
@@ -98,7 +99,7 @@ def sshd(machine: Machine) -> dict[str, str]:
 
 
 def test_sshd_is_as_the_setting_says(machine: Machine) -> None:
-    file = machine.host.file(access.path(machine.settings))
+    file = machine.host.file(located(access.TEMPLATE, machine.settings))
     assert file.exists == machine.settings.ssh_hardening
     found = sshd(machine)
     assert found["pubkeyauthentication"] == "yes"
@@ -122,7 +123,7 @@ def test_a_password_does_not_open_the_host(machine: Machine) -> None:
 @pytest.mark.disruptive
 def test_whoever_would_be_locked_out_is_stopped_before_the_first_change(machine: Machine) -> None:
     """A deploy by password, to a host that takes passwords still."""
-    file = access.path(machine.settings)
+    file = located(access.TEMPLATE, machine.settings)
     machine.run(f"rm {file} && {access.RELOAD}")
     with user_with_password(machine) as user:
         eventually(lambda: accepted(machine, user), bool, 30, "login by password")
@@ -182,7 +183,7 @@ def test_what_sshd_would_not_take_is_found_before_the_first_change(machine: Mach
 
 @pytest.mark.disruptive
 def test_switched_off_it_goes_away_and_no_session_ends(machine: Machine) -> None:
-    file = access.path(machine.settings)
+    file = located(access.TEMPLATE, machine.settings)
     before = machine.out("systemctl show ssh.service --property MainPID --value")
     report = machine.deploy("--data", "ssh_hardening=false")
     assert report.changed == ["Access | Open sshd as it was"]
@@ -235,7 +236,7 @@ def test_an_update_at_night_leaves_the_engine_and_the_gateway_alone(machine: Mac
 
 def test_needrestart_would_restart_none_of_ours(machine: Machine) -> None:
     """Its configuration is a program in Perl, which is run here as it runs it."""
-    file = hardening.located(hardening.NEEDRESTART, machine.settings)
+    file = located(hardening.NEEDRESTART, machine.settings)
     names = ["docker.service", "containerd.service", "haproxy.service", machine.unit("sandboxd"), "cron.service"]
     program = (
         "our %nrconf; do $ARGV[0]; die $@ if $@; shift; "
@@ -336,7 +337,7 @@ def test_the_socket_is_made_anew_as_it_was(machine: Machine) -> None:
 def test_audit_rules_are_where_audit_is(machine: Machine) -> None:
     has_audit = machine.run(hardening.HAS_AUDIT, check=False).stdout.strip() == "yes"
     wanted = machine.settings.audit_rules and has_audit
-    assert machine.host.file(hardening.located(hardening.AUDIT, machine.settings)).exists == wanted
+    assert machine.host.file(located(hardening.AUDIT, machine.settings)).exists == wanted
     if wanted:
         assert f"-F key={machine.project}-socket" in machine.out("auditctl -l")
 
