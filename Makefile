@@ -57,8 +57,9 @@ lint: $(READY) ## Only the static checks
 bench: $(READY) ## Measure a deployed host, which nobody uses meanwhile, beside plain Docker; ARGS="--quick --only init"
 	@$(BIN)/python -m tools.bench $(ARGS)
 
-docs: $(READY) ## Make docs/settings.md and docs/e2b-conformance.md; RESULTS=reports/e2b.json takes over the results of a run
+docs: $(READY) ## Make docs/settings.md, security-cis.md and e2b-conformance.md; RESULTS=reports/e2b.json takes over the results of a run
 	@$(BIN)/python -m tools.settings_page
+	@$(BIN)/python -m tools.cis
 	@$(BIN)/python -m tools.e2b_table $(RESULTS)
 
 lock: ## Renew the locked dependencies

@@ -1,12 +1,14 @@
 """Turn a Debian host into a sandbox host."""
 
 from deploys import (
+    access,
     base,
     certificates,
     cleanup,
     console,
     docker,
     gateway,
+    hardening,
     images,
     pool,
     preflight,
@@ -17,7 +19,9 @@ from deploys import (
 )
 
 preflight.check()
+access.prove()
 base.system()
+hardening.bounds()
 certificates.trust()
 docker.engine()
 images.build()
@@ -30,4 +34,6 @@ pool.warm()
 cleanup.cron()
 skills.install()
 certificates.issued()
+hardening.audit()
+access.ssh()
 release.record()

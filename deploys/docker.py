@@ -8,11 +8,13 @@ from typing import Any
 from pyinfra.api import deploy
 from pyinfra.operations import apt, files
 
-from deploys.operations import packages, place, unit, when
+from deploys.operations import located, packages, place, unit, when
 from deploys.preflight import settings, summary
 from deploys.settings import Settings
 
 KEYRING = "/etc/apt/keyrings/docker.asc"
+SOCKET = "/run/docker.sock"
+SOCKET_DROP_IN = "etc/systemd/system/docker.socket.d/60-project-sandbox.conf"
 # What both sources need beside the engine: crun, newuidmap for userns-remap, and iptables.
 COMMON = ["crun", "iptables", "uidmap"]
 # Debian's packages that Docker's own conflict with.
@@ -57,8 +59,27 @@ def engine() -> None:
     place("etc/docker/daemon.json", wanted, daemon=daemon_options(wanted))
     if wanted.docker_source == "docker":
         _repository(wanted, suite)
+    if not wanted.docker_group:
+        place(SOCKET_DROP_IN, wanted)
     packages("Docker", ENGINES[wanted.docker_source, suite] + COMMON)
+    _socket(wanted)
     unit(name="Run the engine", unit="docker.service", files=["/etc/docker/daemon.json"])
+
+
+def _socket(wanted: Settings) -> None:
+    """Who may use the engine. systemd gives the socket its mode when it makes it; this one is there already."""
+    drop_in = located(SOCKET_DROP_IN, wanted)
+    again = "systemctl daemon-reload"
+    if wanted.docker_group:
+        commands = [f"rm {drop_in}", again, f"chgrp docker {SOCKET}", f"chmod 660 {SOCKET}"]
+        when(name="Give the socket to the group docker", condition=f"ls {drop_in}", commands=commands)
+        return
+    when(
+        name="Keep the socket to root",
+        condition=f'[ "$(stat -c "%U:%G %a" {SOCKET})" = "root:root 600" ] || echo open; '
+        "systemctl show docker.socket --property NeedDaemonReload --value | grep yes",
+        commands=[again, f"chown root:root {SOCKET}", f"chmod 600 {SOCKET}"],
+    )
 
 
 def _repository(wanted: Settings, suite: str) -> None:

@@ -25,9 +25,14 @@ SPEC_LABEL = "sandbox.spec"
 Commands = Generator[Any, None, None]
 
 
+def located(path: str, settings: Settings) -> str:
+    """Where `templates/<path>.j2` lies on the host; `project-` in the path becomes the project's prefix."""
+    return "/" + path.replace("project-", f"{settings.project}-")
+
+
 def place(path: str, settings: Settings, mode: str = "644", **data: Any) -> OperationMeta:
-    """Write `templates/<path>.j2` to `/<path>` on the host; `project-` in the path becomes the project's prefix."""
-    dest = "/" + path.replace("project-", f"{settings.project}-")
+    """Write a template to where it belongs on the host."""
+    dest = located(path, settings)
     return files.template(
         name=f"Write {dest}",
         src=f"templates/{path}.j2",

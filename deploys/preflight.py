@@ -10,6 +10,7 @@ from deploys.loading import load
 from deploys.settings import Settings
 
 SUITES = {"bookworm": "12", "trixie": "13"}
+REVERSE_PATH = "net.ipv4.conf.all.rp_filter"
 MIN_FREE_MB = 8 * 1024
 MIN_MEMORY_MB = 2 * 1024
 
@@ -48,6 +49,11 @@ def problems(seen: facts.HostSummary, wanted: Settings) -> list[str]:
     for port, program in sorted((seen.busy_ports or {}).items()):
         if program != "traefik":
             found.append(f"port {port}: {program} listens there, and Traefik needs it; stop {program} or move it")
+    if len(seen.uplinks) > 1 and wanted.sysctls.get(REVERSE_PATH) == 1:
+        found.append(
+            f"sysctls[{REVERSE_PATH!r}] = 1: this host has default routes through {' and '.join(seen.uplinks)}, and "
+            "what comes in by one and is answered by the other would be dropped, perhaps your own session; use 2"
+        )
     if seen.machine not in ("x86_64", "aarch64"):
         found.append(f"machine = '{seen.machine}': images are made for x86_64 and aarch64")
     return found

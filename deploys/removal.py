@@ -8,10 +8,10 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys import ROOT, console, facts, images
+from deploys import ROOT, access, console, facts, hardening, images
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
 from deploys.gateway import PROGRAM
-from deploys.operations import when
+from deploys.operations import located, when
 from deploys.preflight import settings
 from deploys.settings import Settings
 from deploys.traefik import CONTAINER
@@ -38,6 +38,11 @@ def paths(wanted: Settings) -> list[str]:
         f"/etc/cron.d/{name}-logrotate",
         f"/etc/logrotate.d/{name}",
         f"/etc/sysctl.d/60-{name}.conf",
+        f"/etc/modules-load.d/{name}.conf",
+        f"/etc/systemd/journald.conf.d/60-{name}.conf",
+        f"/etc/systemd/system/docker.socket.d/60-{name}.conf",
+        f"/etc/systemd/system/haproxy.service.d/60-{name}.conf",
+        f"/etc/needrestart/conf.d/{name}.conf",
         f"/etc/apt/apt.conf.d/52unattended-upgrades-{name}",
         "/etc/traefik",
         f"{wanted.etc}/pages",
@@ -104,6 +109,11 @@ def _sandboxes(wanted: Settings, with_data: bool) -> None:
 def _files(wanted: Settings, with_data: bool) -> None:
     for path in paths(wanted):
         _remove(path)
+    for path, then in (
+        (located(access.TEMPLATE, wanted), access.RELOAD),
+        (located(hardening.AUDIT, wanted), hardening.RULES_AGAIN),
+    ):
+        when(name=f"Remove {path}", condition=f"ls -d {path}", commands=[f"rm -f {path}", then])
     for user in wanted.skills_users:
         home = host.get_fact(facts.Output, command_line=f"getent passwd {user} | cut -d: -f6")
         for skill in sorted((ROOT / "files/skills").glob("*/SKILL.md")):

@@ -16,6 +16,7 @@ DOMAIN = re.compile(r"(?=.{1,200}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](
 BY_ADDRESS = "sslip.io"
 DURATION = re.compile(r"[1-9][0-9]*[smhd]")
 SIZE = re.compile(r"[1-9][0-9]*([kmgKMG][bB]?)")
+JOURNAL_SIZE = re.compile(r"[1-9][0-9]*[MGT]")  # as journald.conf(5) writes it
 IMAGE = re.compile(
     r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
 )
@@ -69,6 +70,9 @@ def check(settings: Settings) -> None:
     for key in ("sandbox_users", "skills_users"):
         for user in getattr(settings, key):
             _matches(key, user, USER, "use the login names of users")
+    if settings.journal_max_size:
+        remedy = "use a size such as '1G' or '500M', or '' to leave journald as it is"
+        _matches("journal_max_size", settings.journal_max_size, JOURNAL_SIZE, remedy)
     for name, value in settings.sysctls.items():
         if not re.fullmatch(r"[a-z0-9_.-]+", name) or type(value) is not int:
             raise SettingError("sysctls", {name: value}, "use names such as 'vm.swappiness' with whole numbers")

@@ -70,6 +70,7 @@ class Settings:
     docker_network_pool: str
     docker_network_prefix: int
     docker_bridge: str
+    docker_group: bool
     docker_log_max_size: str
     docker_log_max_files: int
     docker_build_cache: str
@@ -103,6 +104,9 @@ class Settings:
     sandbox_users: tuple[str, ...]
     skills_users: tuple[str, ...]
     unattended_upgrades: bool
+    journal_max_size: str
+    ssh_hardening: bool
+    audit_rules: bool
     sysctls: dict[str, int]
 
     @property

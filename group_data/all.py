@@ -70,6 +70,10 @@ docker_network_prefix = 28
 # docker0 itself, away from the 172.17.0.0/16 that many LANs use.
 docker_bridge = "10.199.0.1/24"
 
+# True: members of the group `docker` may use Docker's socket, as Debian has it. By it they become root without a
+# password. False: nobody but root reaches it, whoever is in that group; docker-sandbox needs none of it.
+docker_group = False
+
 # The log of one container: this size, and so many files.
 docker_log_max_size = "10m"
 docker_log_max_files = 3
@@ -189,17 +193,51 @@ skills_users = ["root"]
 
 # --- Host ------------------------------------------------------------------------------------------------------------
 
-# Security updates by unattended-upgrades. Docker is left to the deploy: an update would restart the engine.
+# Security updates by unattended-upgrades. Docker is left to the deploy: an update would restart the engine. needrestart
+# gets the same word, where it is installed: it restarts services whose libraries were updated.
 unattended_upgrades = True
 
-# Kernel parameters for many containers. Not ip_forward: Docker sets FORWARD to DROP only if it switched that on itself.
+# How much of the disk the host's own journal may take; "" leaves journald as it is. Of sandboxes nothing is in it.
+journal_max_size = "1G"
+
+# True: sshd takes keys and no passwords, not for root either, and forwards less. A deploy proves first, by a second
+# login, that its own user comes in by key, and tries again afterwards; else it ends, and sshd stays as it was. Other
+# users' keys are yours to look after: that is why it is off.
+ssh_hardening = False
+
+# True: auditd notes who changes Docker, its configuration, our units and secrets, and which of those who have logged in
+# talks to Docker's socket. Off where the kernel has no audit of its own, as in a container.
+audit_rules = False
+
+# Kernel parameters for many containers, and against what those could do. One that the kernel does not have is left out,
+# and `docker-sandbox doctor` says so. Not ip_forward: Docker sets FORWARD to DROP only if it switched that on itself.
 sysctls = {
+    # No line disciplines of old serial protocols loaded by whoever has a terminal: they had holes.
+    "dev.tty.ldisc_autoload": 0,
     # Each containerd shim takes one inotify instance, and file watchers such as Vite many watches.
     "fs.inotify.max_user_instances": 8192,
     "fs.inotify.max_user_watches": 1048576,
+    # The kernel's log and its addresses help whoever looks for a hole in it, from a sandbox too.
     "kernel.dmesg_restrict": 1,
     "kernel.kptr_restrict": 2,
+    # Until the next boot nobody replaces the running kernel. Leave it out where kdump loads its kernel late.
+    "kernel.kexec_load_disabled": 1,
+    # BPF has been the way out of many containers. With 1 nobody can allow it again until the next boot.
+    "kernel.unprivileged_bpf_disabled": 1,
+    # A process may trace its own children only, on the host and in sandboxes: `gdb ./program` works, `gdb -p` does not.
+    "kernel.yama.ptrace_scope": 1,
+    # Redirects and source routes let neighbours move traffic. `default` is for the bridges that are made later.
     "net.ipv4.conf.all.accept_redirects": 0,
+    "net.ipv4.conf.all.accept_source_route": 0,
     "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.default.accept_redirects": 0,
+    "net.ipv4.conf.default.accept_source_route": 0,
+    "net.ipv4.conf.default.send_redirects": 0,
     "net.ipv6.conf.all.accept_redirects": 0,
+    "net.ipv6.conf.default.accept_redirects": 0,
+    # A packet from an address to which the answer would leave by another interface is dropped: nobody takes an address
+    # that is not theirs. The larger of this and the interface's own value holds; a host with several uplinks needs 2.
+    "net.ipv4.conf.all.rp_filter": 1,
+    # All connections of all sandboxes are in one table; when it is full, those of the host fail, too. At most 170 MB.
+    "net.netfilter.nf_conntrack_max": 524288,
 }

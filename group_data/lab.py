@@ -11,4 +11,14 @@ _trusted = Path("/usr/local/share/ca-certificates")
 extra_ca_certificates = [str(_trusted)] if _trusted.is_dir() else []
 
 # A lab shares the workstation's kernel: set only what belongs to its own network namespace.
-sysctls = {"net.ipv4.conf.all.accept_redirects": 0, "net.ipv4.conf.all.send_redirects": 0}
+sysctls = {
+    "net.ipv4.conf.all.accept_redirects": 0,
+    "net.ipv4.conf.all.accept_source_route": 0,
+    "net.ipv4.conf.all.rp_filter": 1,
+    "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.default.accept_redirects": 0,
+    "net.ipv4.conf.default.accept_source_route": 0,
+    "net.ipv4.conf.default.send_redirects": 0,
+    "net.ipv6.conf.all.accept_redirects": 0,
+    "net.ipv6.conf.default.accept_redirects": 0,
+}

@@ -31,8 +31,8 @@ TEMPLATES = {
         "pids": 256,
     },
 }
-# The cleanup runs every minute, so that a test can see cron run it.
-LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "templates": json.dumps(TEMPLATES)}
+# The cleanup runs every minute, so that a test can see cron run it; and sshd takes keys alone, as on a host in earnest.
+LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "templates": json.dumps(TEMPLATES), "ssh_hardening": "true"}
 LAST = ("test_redeploy", "test_reboot", "test_destroy")
 # There the reboot comes first: all tests see both a host that was never rebooted and one that was, and none runs twice.
 AFTER_REBOOT = "bookworm"

@@ -103,6 +103,8 @@ MINIMAL = {
     "skills_users": [],
     "sysctls": {},
     "unattended_upgrades": False,
+    "journal_max_size": "",
+    "docker_group": True,
 }
 MAXIMAL = {
     **ACME,
@@ -133,6 +135,9 @@ MAXIMAL = {
     "failed_tries_per_minute": 5,
     "api_requests_per_minute": 0,
     "sandbox_users": ["ada"],
+    "journal_max_size": "20G",
+    "ssh_hardening": True,
+    "audit_rules": True,
     "skills_users": ["root", "ada"],
     "sysctls": {"vm.swappiness": 10, "fs.inotify.max_user_instances": 65536},
 }

@@ -1,6 +1,6 @@
 """The list of all checks, in the order of what needs what."""
 
-from sandboxd.doctor import acme, edge, engine, host, names
+from sandboxd.doctor import acme, edge, engine, hardening, host, names
 from sandboxd.doctor.findings import Check
 from sandboxd.doctor.probe import Probe
 
@@ -18,6 +18,7 @@ LOOKS = (
     Check("cgroups", engine.cgroups, ("engine",)),
     Check("apparmor", engine.apparmor, ("engine",)),
     Check("images", engine.images, ("engine",)),
+    Check("docker-socket", hardening.docker_socket, ("unit-docker",)),
     Check("gateway", edge.gateway, ("unit-haproxy",)),
     Check("routes", edge.routes, ("gateway",)),
     Check("console", edge.console, ("gateway",)),
@@ -31,6 +32,7 @@ LOOKS = (
     Check("memory", host.memory),
     Check("clock", host.clock),
     Check("limits", host.limits),
+    Check("kernel", hardening.kernel_parameters),
     Check("ledger", host.ledger),
     Check("pool", host.pool, ("engine", "ledger")),
     Check("cleanup", host.cleanup, ("unit-cron",)),

@@ -21,13 +21,14 @@ LINES = [
     "memory_mb 4000",
     'port 0.0.0.0:80 users:(("nginx",pid=7,fd=6))',
     'port [::]:443 users:(("traefik",pid=9,fd=3))',
+    "uplink eth0",
 ]
 
 
 def test_summary() -> None:
     ports = {80: "nginx", 443: "traefik"}
     assert facts.Summary().process(LINES) == HostSummary(
-        1000, True, "debian", "trixie", "x86_64", True, 90000, 4000, ports
+        1000, True, "debian", "trixie", "x86_64", True, 90000, 4000, ports, ("eth0",)
     )
 
 
@@ -61,6 +62,14 @@ def test_ports_are_looked_up_with_the_rights_to_see_their_owner(tmp_path: Path) 
 
 def test_traefik_may_hold_its_ports(data: dict[str, Any]) -> None:
     summary = HostSummary(0, True, "debian", "bookworm", "aarch64", True, 8192, 2048, {80: "traefik", 443: "traefik"})
+    assert preflight.problems(summary, load(data)) == []
+
+
+def test_two_uplinks_need_the_loose_filter(data: dict[str, Any]) -> None:
+    summary = HostSummary(0, True, "debian", "trixie", "x86_64", True, 8192, 2048, {}, ("eth0", "wg0"))
+    (line,) = preflight.problems(summary, load(data))
+    assert "eth0 and wg0" in line and line.endswith("use 2")
+    data["sysctls"] = {**data["sysctls"], preflight.REVERSE_PATH: 2}
     assert preflight.problems(summary, load(data)) == []
 
 
