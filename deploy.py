@@ -4,6 +4,7 @@ from deploys import (
     base,
     certificates,
     cleanup,
+    confinement,
     console,
     docker,
     gateway,
@@ -20,6 +21,7 @@ preflight.check()
 base.system()
 certificates.trust()
 docker.engine()
+confinement.profiles()
 images.build()
 certificates.serve()
 traefik.edge()

@@ -23,6 +23,7 @@ class HostSummary:
     free_mb: int = 0
     memory_mb: int = 0
     busy_ports: dict[int, str] | None = None
+    apparmor: bool = False
 
 
 class Summary(FactBase[HostSummary]):
@@ -36,6 +37,7 @@ class Summary(FactBase[HostSummary]):
             "echo suite $VERSION_CODENAME; echo machine $(uname -m); test -d /run/systemd/system && echo systemd yes; "
             "echo free_mb $(df -Pm /var/lib | awk 'NR == 2 {print $4}'); "
             "echo memory_mb $(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo); "
+            "grep -qx Y /sys/module/apparmor/parameters/enabled 2>/dev/null && echo apparmor yes; "
             "as_root=$(sudo -n true 2>/dev/null && echo sudo -n); "
             "$as_root ss -Hltnp 2>/dev/null | awk '$4 ~ /:(80|443)$/ {print \"port\", $4, $6}'"
         )
@@ -60,6 +62,7 @@ class Summary(FactBase[HostSummary]):
             free_mb=int(values.get("free_mb") or 0),
             memory_mb=int(values.get("memory_mb") or 0),
             busy_ports=busy,
+            apparmor=values.get("apparmor") == "yes",
         )
 
 

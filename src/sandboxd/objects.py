@@ -36,6 +36,7 @@ class Host:
     """What of the host the life cycle touches besides Docker and the gateway; tests put doubles here."""
 
     nofile: int = spec.NOFILE
+    memlock: int = spec.MEMLOCK_BYTES
     netns_run: netns.Runner = netns.run
     nft_run: nftables.Runner = nftables.run
     disks_run: diskcommands.Runner = diskcommands.run
@@ -74,6 +75,7 @@ class Objects:
             self.dirs.path(slot),
             self.disks.path(slot),
             self.host.nofile,
+            self.host.memlock,
             _read_profile(template),
             self.engine.limits_layers(),
             self.guard.name_servers(),

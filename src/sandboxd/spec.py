@@ -16,6 +16,7 @@ CODE_MOUNT = "/code"
 LOG_FILE_MB = 10
 CPU_PERIOD_US = 100_000
 NOFILE = 65536
+MEMLOCK_BYTES = 8 * 1024 * 1024  # what systemd gives a service; locked memory counts as the sandbox's in any case
 OOM_SCORE_ADJ = 500  # when the host itself runs out of memory, sandboxes go before its daemons
 
 # Everything is dropped, then the least that sudo, apt-get, dpkg and the agent need is given back. Each line was taken
@@ -36,9 +37,41 @@ CAPABILITIES = (
 # Left out on purpose: NET_RAW (spoofing), MKNOD (devices), SETFCAP (file capabilities; package scripts fall back).
 
 SYSCTLS = {
+    # ping without raw sockets: for all groups that a user namespace of 65536 ids has.
+    "net.ipv4.ping_group_range": "0 65535",
     "net.ipv4.conf.all.route_localnet": "1",  # lets the DNAT rule of `netns` hand packets to 127.0.0.1
     "net.ipv6.conf.all.disable_ipv6": "1",
 }
+
+# Docker's own list, and what tells of the host: its hardware, its modules, its traces, its locks and timers. What is not
+# there is passed over. Some of it root inside could not read anyway; the mask holds without userns-remap, too.
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/modules",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/dmi",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/bpf",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+    "/sys/module",
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")  # Docker's own
 
 
 def network_name(project: str, slot: str) -> str:
@@ -94,6 +127,7 @@ def container_payload(
     slot_dir: Path,
     disk: Path,
     nofile: int,
+    memlock: int = MEMLOCK_BYTES,
     seccomp_json: str = "",
     layer_limit: bool = False,
     name_servers: Sequence[str] = (),
@@ -101,8 +135,8 @@ def container_payload(
 ) -> dict[str, Any]:
     """The container of a sandbox, `disk` mounted at /code, and volumes (directory of the host, path inside).
 
-    `nofile` is the limit of open files that the host allows, at most NOFILE; `seccomp_json` the text of the
-    template's profile. `layer_limit` has the engine keep the template's limit of its layer, which not every engine can;
+    `nofile` and `memlock` are what the host allows of open files and locked bytes, at most NOFILE and MEMLOCK_BYTES;
+    `seccomp_json` the text of the template's profile. `layer_limit` has the engine keep the template's limit of its layer, which not every engine can;
     the watchdog keeps it in any case. `name_servers` are asked in place of the host's. No restart policy: after a
     reboot `reconcile` starts the container, because rules and route must be there. No `no-new-privileges`: sudo inside
     is wanted, and root inside is nobody outside.
@@ -125,9 +159,14 @@ def container_payload(
         "CapDrop": ["ALL"],
         "CapAdd": list(CAPABILITIES),
         "SecurityOpt": security,
+        "MaskedPaths": list(MASKED_PATHS),
+        "ReadonlyPaths": list(READONLY_PATHS),
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
         "Sysctls": dict(SYSCTLS),
         "Ulimits": [
             {"Name": "nofile", "Soft": nofile, "Hard": nofile},
+            {"Name": "memlock", "Soft": memlock, "Hard": memlock},
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
         "LogConfig": {"Type": "local", "Config": {"max-size": f"{LOG_FILE_MB}m", "max-file": "2"}},

@@ -19,6 +19,7 @@ LINES = [
     "systemd yes",
     "free_mb 90000",
     "memory_mb 4000",
+    "apparmor yes",
     'port 0.0.0.0:80 users:(("nginx",pid=7,fd=6))',
     'port [::]:443 users:(("traefik",pid=9,fd=3))',
 ]
@@ -27,7 +28,7 @@ LINES = [
 def test_summary() -> None:
     ports = {80: "nginx", 443: "traefik"}
     assert facts.Summary().process(LINES) == HostSummary(
-        1000, True, "debian", "trixie", "x86_64", True, 90000, 4000, ports
+        1000, True, "debian", "trixie", "x86_64", True, 90000, 4000, ports, apparmor=True
     )
 
 
