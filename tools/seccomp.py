@@ -42,8 +42,8 @@ NETLINK = (0, 4, 9, 15)
 
 
 def masked(index: int, value: int, mask: int = 0xFFFFFFFF) -> dict[str, Any]:
-    """The argument is that value in the bits of the mask. A filter sees 64 bits, and of an `int` the kernel looks at 32:
-    with more, an argument would slip through Docker's own comparison for "is not 40"."""
+    """The argument has that value in the bits of the mask. A filter sees 64 bits, of which the kernel uses 32 for an
+    `int`: an argument with more slips through a comparison such as Docker's own for "is not 40"."""
     return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
 
 

@@ -43,8 +43,8 @@ SYSCTLS = {
     "net.ipv6.conf.all.disable_ipv6": "1",
 }
 
-# Docker's own list, and what tells of the host: its hardware, its modules, its traces, its locks and timers. What is not
-# there is passed over. Some of it root inside could not read anyway; the mask holds without userns-remap, too.
+# Docker's own list, and what else tells of the host: hardware, modules, traces, timers. What is not there is passed
+# over. Some of it root inside could not read anyway; the mask holds without userns-remap, too.
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -136,10 +136,10 @@ def container_payload(
     """The container of a sandbox, `disk` mounted at /code, and volumes (directory of the host, path inside).
 
     `nofile` and `memlock` are what the host allows of open files and locked bytes, at most NOFILE and MEMLOCK_BYTES;
-    `seccomp_json` the text of the template's profile. `layer_limit` has the engine keep the template's limit of its layer, which not every engine can;
-    the watchdog keeps it in any case. `name_servers` are asked in place of the host's. No restart policy: after a
-    reboot `reconcile` starts the container, because rules and route must be there. No `no-new-privileges`: sudo inside
-    is wanted, and root inside is nobody outside.
+    `seccomp_json` the text of the template's profile. `layer_limit` has the engine keep the template's limit of its
+    layer, which not every engine can; the watchdog keeps it in any case. `name_servers` are asked in place of the
+    host's. No restart policy: after a reboot `reconcile` starts the container, because rules and route must be there.
+    No `no-new-privileges`: sudo inside is wanted, and root inside is nobody outside.
     """
     own = labels(project, slot, template.name)
     security = [f"seccomp={seccomp_json}"] if seccomp_json else []

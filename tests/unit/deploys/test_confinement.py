@@ -30,7 +30,7 @@ DEFAULT = {
 
 def holds(comparison: dict[str, Any], argument: int) -> bool:
     if comparison["op"] == "SCMP_CMP_MASKED_EQ":
-        return argument & comparison["value"] == comparison.get("valueTwo", 0)
+        return bool(argument & comparison["value"] == comparison.get("valueTwo", 0))
     assert comparison["op"] == "SCMP_CMP_EQ", "what else compares 64 bits lets more through than it says"
     return bool(argument == comparison["value"])
 

@@ -67,6 +67,7 @@ def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, A
         disk_mb=512,
         layer_mb=256,
         pool=3,
+        runtime="",
     )
 
 
