@@ -31,8 +31,8 @@ from sandboxd.objects import Host
 from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts, FakeNft
 mounts = FakeMounts(Path(sys.argv[-1]).parent / "root")
 daemon.DockerEngine = lambda: FakeEngine(time.time)
-daemon.Host = lambda nofile: Host(
-    nofile=nofile, netns_run=lambda _: 0, nft_run=FakeNft().run, disks_run=mounts.run, root=mounts.root,
+daemon.Host = lambda **given: Host(
+    **given, netns_run=lambda _: 0, nft_run=FakeNft().run, disks_run=mounts.run, root=mounts.root,
     alive=lambda _: True, available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192,
 )
 sys.exit(daemon.main())
