@@ -96,6 +96,12 @@ class Objects:
         self.prepare(self.inspect(sandbox_id), slot)
         return sandbox_id
 
+    def walls(self, template: Template) -> str:
+        """What the label WALLS_LABEL of a sandbox says that is made from the template now. Raises EngineError."""
+        nowhere, limits = Path("/"), (self.host.nofile, self.host.memlock)
+        payload = spec.container_payload("", "", template, nowhere, nowhere, *limits, _read_profile(template))
+        return str(payload["Labels"][spec.WALLS_LABEL])
+
     def prepare(self, container: Container, slot: str) -> None:
         """What a container needs each time it was started: the rules inside, its row up to date, its agent answering.
 

@@ -4,6 +4,8 @@ Payloads are those of Docker's Engine API (`POST /networks/create`, `POST /conta
 (Docker 20.10) to the newest read them.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from sandboxd.config import Template
 
+WALLS_LABEL = "sandbox.walls"
 SLOT_MOUNT = "/run/sandbox"
 CODE_MOUNT = "/code"
 LOG_FILE_MB = 10
@@ -185,6 +188,12 @@ def container_payload(
     return {
         "Image": template.image,
         "Hostname": "sandbox",
-        "Labels": {**own, "sandbox.image": template.image},
+        "Labels": {**own, "sandbox.image": template.image, WALLS_LABEL: walls(host)},
         "HostConfig": host,
     }
+
+
+def walls(host: dict[str, Any]) -> str:
+    """12 hex digits for the limits and walls in the payload of a container; the same for all of a template."""
+    told = {key: value for key, value in host.items() if key not in ("NetworkMode", "Mounts", "Dns", "StorageOpt")}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

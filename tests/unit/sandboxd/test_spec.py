@@ -1,6 +1,8 @@
 """Names, labels and payloads of a sandbox."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,10 +86,11 @@ def test_the_whole_payload() -> None:
     """What a sandbox may do is decided here: a change must be seen, line by line."""
     own = {"sandbox.project": "acme", "sandbox.slot": SLOT, "sandbox.template": "base"}
     capabilities = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE"
-    assert spec.container_payload("acme", SLOT, BASE, Path("/state/sandboxes/s"), DISK, nofile=4096) == {
+    payload = spec.container_payload("acme", SLOT, BASE, Path("/state/sandboxes/s"), DISK, nofile=4096)
+    assert payload == {
         "Image": "acme-sandbox:1",
         "Hostname": "sandbox",
-        "Labels": {**own, "sandbox.image": "acme-sandbox:1"},
+        "Labels": {**own, "sandbox.image": "acme-sandbox:1", "sandbox.walls": spec.walls(payload["HostConfig"])},
         "HostConfig": {
             "NetworkMode": f"acme-net-{SLOT}",
             "RestartPolicy": {"Name": "no"},
@@ -140,3 +143,14 @@ def test_names_of_claims_sort_by_time() -> None:
 def test_a_container_asks_the_name_servers_that_it_is_told() -> None:
     host = spec.container_payload("acme", SLOT, BASE, Path("/s"), DISK, 1, name_servers=["192.0.2.53"])["HostConfig"]
     assert host["Dns"] == ["192.0.2.53"]
+
+
+def test_walls_are_the_templates_and_not_the_slots() -> None:
+    def walls(slot: str, template: Template, **given: Any) -> str:
+        payload = spec.container_payload("acme", slot, template, Path(f"/{slot}"), Path("/d"), 1, **given)
+        return str(payload["Labels"]["sandbox.walls"])
+
+    same = [walls("a", BASE), walls("b", BASE, name_servers=["192.0.2.53"], volumes=[(Path("/v"), "/mnt")])]
+    assert len(set(same)) == 1
+    others = [walls("a", replace(BASE, memory_mb=1)), walls("a", BASE, seccomp_json="{}"), walls("a", BASE, memlock=1)]
+    assert len({*same, *others}) == 4
