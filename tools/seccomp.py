@@ -1,7 +1,7 @@
 """The seccomp profile of sandboxes, made from the default of a Docker engine: `python -m tools.seccomp <OCI >PROFILE`.
 
 OCI is the configuration of a container that an engine has started with its default profile and the capabilities of a
-sandbox (below /run, `*/moby/ID/config.json`): the engine has resolved there what its default allows such a container.
+sandbox (below /run, `*/ID/config.json`): the engine has resolved there what its default allows such a container.
 What is left out, and which sockets are allowed, is said here. `deploys.confinement` makes the browser's profile of it.
 """
 

@@ -235,6 +235,7 @@ def parse_container(found: dict[str, Any]) -> Container:
         gateway=network.get("Gateway") or "",
         booted=state.get("StartedAt", ""),
         exit=f"exit code {state.get('ExitCode')}{cause}",
+        runtime=(found.get("HostConfig") or {}).get("Runtime") or "",
     )
 
 

@@ -29,6 +29,7 @@ class Container:
     gateway: str
     booted: str
     exit: str
+    runtime: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, nftables, spec
 from sandboxd.audit import Audit
 from sandboxd.auditlog import AuditLog
-from sandboxd.config import Config, Template
+from sandboxd.config import RUNSC, Config, Template
 from sandboxd.disks import HOST_ROOT, Disks
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import EngineError, GatewayError, NotReady
@@ -112,6 +112,8 @@ class Objects:
         if container.running:
             if row is not None and row.policy.restricts:
                 self.guard.names(container.pid, row.policy)
+            if container.runtime == RUNSC:  # gVisor passes over those of the payload
+                netns.set_sysctls(container.pid, spec.SYSCTLS, self.host.netns_run)
             netns.ensure_dnat(container.pid, container.gateway, self.host.netns_run)
             if agent.wait_alive(
                 lambda: self.host.alive(container.address),
