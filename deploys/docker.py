@@ -18,7 +18,7 @@ COMMON = ["crun", "iptables", "uidmap"]
 # Debian's packages that Docker's own conflict with.
 DEBIAN_ENGINE = ["containerd", "docker-buildx", "docker-cli", "docker.io", "runc"]
 DOCKER_ENGINE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin"]
-# The network of the container's own namespace, and not gVisor's: name servers, the rules of restricted sandboxes and the
+# The network of the container's own namespace, and not gVisor's: name servers, rules of restricted sandboxes and the
 # way to servers on 127.0.0.1 are in that namespace. Files are written where the engine looks for them: for snapshots.
 RUNSC_ARGUMENTS = ["--network=host", "--overlay2=none"]
 ENGINES = {

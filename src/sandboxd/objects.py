@@ -22,7 +22,7 @@ from sandboxd.gateway import Gateway
 from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
 from sandboxd.records import Claim, Sandbox
-from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text
+from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text, let_pass
 from sandboxd.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,9 @@ class Objects:
             self.ledger.set_id(slot, sandbox_id)
         disk.result()
         self.dirs.write(slot, self._agent_text(sandbox_id, template.name, claim.envs, claim.owner))
+        if template.runtime == RUNSC:
+            for directory in (self.dirs.path(slot).parent, self.disks.path(slot).parent):
+                let_pass(directory, base_uid)
         if new.policy.restricts:
             self.guard.hold(slot, new.policy)
         self.engine.start(sandbox_id)

@@ -87,8 +87,9 @@ def test_capabilities(sandbox: Sandbox, user: str) -> None:
 
 
 WORK = {
-    "another user": "sudo useradd --create-home other && sudo -u other touch /home/other/file && "
-    "[ $(sudo stat -c %U /home/other/file) = other ] && echo other:secret | sudo chpasswd && sudo userdel --remove other",
+    "another user": "sudo useradd --create-home other && sudo -u other touch /home/other/file"
+    " && [ $(sudo stat -c %U /home/other/file) = other ] && echo other:secret | sudo chpasswd"
+    " && sudo userdel --remove other",
     "a group": "sudo groupadd crew && sudo usermod -aG crew user && sudo -u user id | grep -q crew"
     " && sudo groupdel crew",
     "files of others": "sudo install -o games -g games -m 2755 /dev/null /var/tmp/file && sudo chmod 600 /var/tmp/file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,11 @@ def test_traefik_may_hold_its_ports(data: dict[str, Any]) -> None:
 def test_root_needs_no_sudo(data: dict[str, Any]) -> None:
     summary = HostSummary(0, False, "debian", "trixie", "x86_64", True, 8192, 2048, {})
     assert preflight.problems(summary, load(data)) == []
+
+
+def test_gvisor_is_refused_where_nobody_has_tried_it(data: dict[str, Any]) -> None:
+    data["templates"] = {"base": {}, "closed": {"like": "base", "runtime": "runsc"}}
+    summary = HostSummary(0, True, "debian", "bookworm", "x86_64", True, 9000, 4000, {})
+    (problem,) = preflight.problems(summary, load(data))
+    assert problem.startswith("templates['closed']['runtime'] = 'runsc': gVisor of Debian 12")
+    assert preflight.problems(replace(summary, suite="trixie"), load(data)) == []
