@@ -125,7 +125,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("python_mirror", "github", "http(s)://"),
     ("templates", "base", "use a dictionary"),
     ("templates", {"Base": {}}, "lower-case letters"),
-    ("templates", {"base": {"runtime": "kata"}}, "use 'runsc' for gVisor"),
     ("sandbox_memory_mb", "2GB", "use a whole number"),
     ("sandbox_cpus", "two", "use a number"),
     ("sandbox_cpus", True, "use a number"),

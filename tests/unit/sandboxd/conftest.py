@@ -166,7 +166,10 @@ class FakeEngine:
             number = next(self.numbers)
             found = f"{number:012x}"
             image_id = self.images[payload["Image"]]
-            self.containers[found] = Container(found, name, image_id, False, False, 0, "", "", "", "exit code 0")
+            runtime = payload["HostConfig"].get("Runtime", "crun")
+            self.containers[found] = Container(
+                found, name, image_id, False, False, 0, "", "", "", "exit code 0", runtime
+            )
             self.slots[found] = payload["Labels"]["sandbox.slot"]
             self.walls[found] = payload["Labels"]["sandbox.walls"]
             self.payloads.append(payload)
@@ -587,7 +590,7 @@ def make_world(
     nft: FakeNft | None = None,
 ) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
-    now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0, "-D": 0}
+    now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0, "-D": 0, "--write": 0}
 
     memory_mb, disk_mb = [8192], dict[str, int]()
 
