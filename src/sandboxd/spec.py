@@ -23,19 +23,20 @@ MEMLOCK_BYTES = 8 * 1024 * 1024  # what systemd gives a service; locked memory c
 OOM_SCORE_ADJ = 500  # when the host itself runs out of memory, sandboxes go before its daemons
 
 # Everything is dropped, then the least that sudo, apt-get, dpkg and the agent need is given back. Each line was taken
-# out and tried. Under userns-remap these hold over the sandbox's own uids only.
+# out and tried: `WORK` in tests/host/test_containers.py has the work that fails without. Under userns-remap these hold
+# over the sandbox's own uids only.
 CAPABILITIES = (
-    "CHOWN",  # dpkg and the agent give files to their owners
-    "DAC_OVERRIDE",  # root inside reads and writes the user's files
-    "FOWNER",  # chmod and utimes on files of others: dpkg, tar
+    "CHOWN",  # useradd, groupadd, dpkg and the agent give files to their owners
+    "DAC_OVERRIDE",  # root inside reads and writes what only others may
+    "FOWNER",  # chmod and utimes on files of others: dpkg, tar, install
     "FSETID",  # keeps set-gid bits when dpkg unpacks (/var/mail, /var/local)
-    "KILL",  # the agent, root, signals the user's processes
-    "SETGID",  # sudo, apt's _apt user, the agent: groups of the user
+    "KILL",  # the agent and sudo's root signal the user's processes
+    "SETGID",  # sudo, su, apt's _apt user, the agent: groups of the user
     "SETUID",  # the same: uid of the user
-    "SETPCAP",  # the agent and sudo may shrink the bounding set of what they start
-    "NET_BIND_SERVICE",  # a server on port 80 inside; where the engine cannot set ip_unprivileged_port_start
+    "SETPCAP",  # services that give up rights for good, such as by setpriv, shrink their bounding set
+    "NET_BIND_SERVICE",  # root's servers below port 1024; and programs that have it as a file capability start with it
     "SYS_CHROOT",  # package scripts and privilege separation (sshd, postfix) chroot
-    "AUDIT_WRITE",  # sudo's PAM session reports to audit and fails without
+    "AUDIT_WRITE",  # without userns-remap sudo reports its session to audit, and fails when it may not
 )
 # Left out on purpose: NET_RAW (spoofing), MKNOD (devices), SETFCAP (file capabilities; package scripts fall back).
 
