@@ -45,7 +45,8 @@ CALLS = {
 }
 NUMBERS = {name: number for name, numbers in CALLS.items() if (number := numbers[not X86]) is not None}
 SOCKET, UNSHARE, PTRACE = (41, 272, 101) if X86 else (198, 97, 117)
-CGROUP = "/sys/fs/cgroup/memory" if os.path.isdir("/sys/fs/cgroup/memory") else "/sys/fs/cgroup"  # v1, or v2
+V1 = os.path.isdir("/sys/fs/cgroup/memory")
+CGROUP, LIMIT = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes") if V1 else ("/sys/fs/cgroup", "memory.max")
 NEWUSER, NEWNET, NEWNS = 0x10000000, 0x40000000, 0x20000
 PTRACE_TRACEME, PTRACE_CONT, PTRACE_SEIZE = 0, 7, 0x4206
 FAMILIES = {
@@ -177,6 +178,7 @@ TRIES: dict[str, Callable[[], object]] = {
     "write huge pages": lambda: rewritten("/sys/kernel/mm/transparent_hugepage/enabled", r"\[(.*)\]"),
     "write hostname": lambda: socket.sethostname(socket.gethostname()),
     "make a cgroup": lambda: directory(f"{CGROUP}/mine"),
+    "write a limit": lambda: rewritten(f"{CGROUP}/{LIMIT}"),
     "read the kernel's log": lambda: call(103 if X86 else 116, 3, 0, 0),
     "set the clock": clock,
     "raise priority": lambda: os.setpriority(os.PRIO_PROCESS, 0, -5),
