@@ -33,8 +33,10 @@ def names_command(pid: int, verb: str) -> list[str]:
 
 
 def sysctl_command(pid: int, key: str, value: str) -> list[str]:
-    """Sets a parameter of the namespace, as a runtime does that knows them."""
-    return ["nsenter", "-t", str(pid), "-n", "sysctl", "--quiet", "--write", f"{key}={value}"]
+    """Sets a parameter of the namespace, as a runtime does that knows them. By the host's own /proc/sys: our unit may
+    have none that can be written."""
+    enter = ["nsenter", "--target", "1", "--mount", "nsenter", "-t", str(pid), "-n"]
+    return [*enter, "sysctl", "--quiet", "--write", f"{key}={value}"]
 
 
 def run(command: list[str]) -> int:
