@@ -5,6 +5,7 @@ from deploys import (
     base,
     certificates,
     cleanup,
+    confinement,
     console,
     docker,
     gateway,
@@ -24,6 +25,7 @@ base.system()
 hardening.bounds()
 certificates.trust()
 docker.engine()
+confinement.profiles()
 images.build()
 certificates.serve()
 traefik.edge()

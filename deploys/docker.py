@@ -10,7 +10,7 @@ from pyinfra.operations import apt, files
 
 from deploys.operations import located, packages, place, unit, when
 from deploys.preflight import settings, summary
-from deploys.settings import Settings
+from deploys.settings import RUNSC, Settings
 
 KEYRING = "/etc/apt/keyrings/docker.asc"
 SOCKET = "/run/docker.sock"
@@ -20,12 +20,20 @@ COMMON = ["crun", "iptables", "uidmap"]
 # Debian's packages that Docker's own conflict with.
 DEBIAN_ENGINE = ["containerd", "docker-buildx", "docker-cli", "docker.io", "runc"]
 DOCKER_ENGINE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin"]
+# The network of the container's own namespace, and not gVisor's: name servers, rules of restricted sandboxes and the
+# way to servers on 127.0.0.1 are in that namespace. Files are written where the engine looks for them: for snapshots.
+RUNSC_ARGUMENTS = ["--network=host", "--overlay2=none"]
 ENGINES = {
     ("debian", "bookworm"): ["docker.io"],
     ("debian", "trixie"): ["docker.io", "docker-cli", "docker-buildx"],
     ("docker", "bookworm"): DOCKER_ENGINE,
     ("docker", "trixie"): DOCKER_ENGINE,
 }
+
+
+def gvisor(wanted: Settings) -> bool:
+    """Whether some template asks for it."""
+    return any(template.runtime == RUNSC for template in wanted.templates.values())
 
 
 def daemon_options(wanted: Settings) -> dict[str, Any]:
@@ -44,8 +52,13 @@ def daemon_options(wanted: Settings) -> dict[str, Any]:
         "log-opts": {"max-size": wanted.docker_log_max_size, "max-file": str(wanted.docker_log_max_files)},
         "userland-proxy": False,
     }
+    runtimes: dict[str, Any] = {}
     if wanted.docker_runtime != "runc":
-        options["runtimes"] = {wanted.docker_runtime: {"path": f"/usr/bin/{wanted.docker_runtime}"}}
+        runtimes[wanted.docker_runtime] = {"path": f"/usr/bin/{wanted.docker_runtime}"}
+    if gvisor(wanted):
+        runtimes[RUNSC] = {"path": f"/usr/bin/{RUNSC}", "runtimeArgs": RUNSC_ARGUMENTS}
+    if runtimes:
+        options["runtimes"] = runtimes
     if wanted.docker_userns_remap:
         options["userns-remap"] = "default"
     return options
@@ -61,7 +74,7 @@ def engine() -> None:
         _repository(wanted, suite)
     if not wanted.docker_group:
         place(SOCKET_DROP_IN, wanted)
-    packages("Docker", ENGINES[wanted.docker_source, suite] + COMMON)
+    packages("Docker", ENGINES[wanted.docker_source, suite] + COMMON + ([RUNSC] if gvisor(wanted) else []))
     _socket(wanted)
     unit(name="Run the engine", unit="docker.service", files=["/etc/docker/daemon.json"])
 

@@ -27,6 +27,7 @@ class HostSummary:
     memory_mb: int = 0
     busy_ports: dict[int, str] | None = None
     uplinks: tuple[str, ...] = ()
+    apparmor: bool = False
 
 
 class Summary(FactBase[HostSummary]):
@@ -41,6 +42,7 @@ class Summary(FactBase[HostSummary]):
             "echo free_mb $(df -Pm /var/lib | awk 'NR == 2 {print $4}'); "
             "echo memory_mb $(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo); "
             "ip -4 route show default 2>/dev/null | sed -n 's/.* dev \\([^ ]*\\).*/uplink \\1/p' | sort -u; "
+            "grep -qx Y /sys/module/apparmor/parameters/enabled 2>/dev/null && echo apparmor yes; "
             "as_root=$(sudo -n true 2>/dev/null && echo sudo -n); "
             "$as_root ss -Hltnp 2>/dev/null | awk '$4 ~ /:(80|443)$/ {print \"port\", $4, $6}'"
         )
@@ -69,6 +71,7 @@ class Summary(FactBase[HostSummary]):
             memory_mb=int(values.get("memory_mb") or 0),
             busy_ports=busy,
             uplinks=tuple(uplinks),
+            apparmor=values.get("apparmor") == "yes",
         )
 
 

@@ -7,7 +7,7 @@ from pyinfra.api.exceptions import DeployError
 
 from deploys import acme, facts
 from deploys.loading import load
-from deploys.settings import Settings
+from deploys.settings import RUNSC, Settings
 
 SUITES = {"bookworm": "12", "trixie": "13"}
 REVERSE_PATH = "net.ipv4.conf.all.rp_filter"
@@ -37,6 +37,12 @@ def problems(seen: facts.HostSummary, wanted: Settings) -> list[str]:
         found.append(
             "base_suite = 'trixie': tar and other programs of Debian 13 make system calls that the engine of Debian 12 "
             "refuses; leave the setting empty, or upgrade the host"
+        )
+    inside = [name for name, template in wanted.templates.items() if template.runtime == RUNSC]
+    if inside and seen.suite == "bookworm":
+        found.append(
+            f"templates[{inside[0]!r}]['runtime'] = {RUNSC!r}: gVisor of Debian 12 is of 2022, and was not tried; "
+            "leave it out, or upgrade the host to Debian 13"
         )
     if not seen.systemd:
         found.append("init system: systemd is not running on the host, and all services are its units")

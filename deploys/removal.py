@@ -46,6 +46,7 @@ def paths(wanted: Settings) -> list[str]:
         f"/etc/apt/apt.conf.d/52unattended-upgrades-{name}",
         "/etc/traefik",
         f"{wanted.etc}/pages",
+        f"{wanted.etc}/seccomp",
         f"{wanted.etc}/config.toml",
         f"{wanted.etc}/release",
         f"{wanted.state}/build",
@@ -73,6 +74,12 @@ def remove(with_data: bool) -> None:
         commands=[f"docker rm --force {CONTAINER}"],
     )
     _sandboxes(wanted, with_data)
+    profile = f"/etc/apparmor.d/{wanted.name}"
+    when(
+        name="Unload the AppArmor profiles",
+        condition=f"ls -d {profile}",
+        commands=[f"apparmor_parser --remove {profile}; rm -f {profile} {wanted.state}/apparmor-loaded"],
+    )
     _files(wanted, with_data)
     if with_data:
         _engine(wanted)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from deploys import acme
-from deploys.settings import IMAGE_KEYS, SettingError, Settings, Template
+from deploys.settings import IMAGE_KEYS, RUNSC, SettingError, Settings, Template
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 TEMPLATE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -207,6 +207,9 @@ def _check_template(template: Template) -> None:
     _between(f"{where}['disk_mb']", template.disk_mb, 64, 16_777_216, "MiB")
     _between(f"{where}['layer_mb']", template.layer_mb, 64, 16_777_216, "MiB")
     _between(f"{where}['pool']", template.pool, 0, 100, "members")
+    if template.runtime not in ("", RUNSC):
+        remedy = f"use {RUNSC!r} for gVisor, or '' for docker_runtime"
+        raise SettingError(f"{where}['runtime']", template.runtime, remedy)
 
 
 def _matches(key: str, value: str, pattern: re.Pattern[str], remedy: str) -> None:

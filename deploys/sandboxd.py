@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
-from deploys import ROOT
+from deploys import ROOT, confinement
 from deploys.environments import Program, environment
 from deploys.images import Tags, digest
 from deploys.operations import place, unit, when
@@ -57,7 +57,15 @@ def daemon() -> None:
         wanted,
         browser_template=browser_template(wanted),
         browser_scripts=f"{wanted.lib}/browser-test",
-        templates={name: (tags.template(template), template) for name, template in wanted.templates.items()},
+        templates={
+            name: (
+                tags.template(template),
+                template,
+                confinement.seccomp_path(wanted, template),
+                confinement.apparmor_name(wanted, template),
+            )
+            for name, template in wanted.templates.items()
+        },
         gateway=GATEWAY,
         api=API,
         socket_group=GROUP,

@@ -22,12 +22,14 @@ class SettingError(DeployError):
 # What a template's image is made from; the other fields are its limits.
 IMAGE_KEYS = ("image", "context", "base_image", "python_version", "apt_packages", "pip_packages", "npm_packages")
 
+RUNSC = "runsc"
+
 
 @dataclass(frozen=True)
 class Template:
     """What one kind of sandbox is made from; memory and disk (/code) in MiB, `cpus` in cores, `pids` in tasks.
 
-    `pool` is the number of members of its warm pool.
+    `pool` is the number of members of its warm pool; `runtime` "" for the host's, or RUNSC.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Template:
     disk_mb: int
     layer_mb: int
     pool: int
+    runtime: str
 
 
 @dataclass(frozen=True)

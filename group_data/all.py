@@ -103,6 +103,8 @@ base_image = ""
 #   apt_packages, pip_packages, npm_packages   added to what the image has; pin them as `name==1.2` or `name@1.2`
 #   memory_mb, cpus, pids, disk_mb, layer_mb   limits of one sandbox (no swap). They may be more than the host has: a
 #                   host is full when memory is used up, not when limits add up
+#   runtime         "" for docker_runtime, or "runsc": gVisor, a kernel of its own for each sandbox. The deploy installs
+#                   it when a template asks for it. What it costs, and what does not work: docs/security.md#gvisor
 #   pool            started sandboxes that wait to be claimed; 0 if it is left out. That of the default template is
 #                   pool_size
 templates = {

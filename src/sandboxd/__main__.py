@@ -158,9 +158,10 @@ def notify_ready() -> None:
             channel.sendall(b"READY=1")
 
 
-def open_files_limit() -> int:
+def allowed(limit: int, most: int) -> int:
     """What a sandbox may ask for: dockerd on this host has a limit like ours, and a container cannot exceed it."""
-    return min(spec.NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    hard = resource.getrlimit(limit)[1]
+    return most if hard == resource.RLIM_INFINITY else min(most, hard)
 
 
 def main() -> int:
@@ -169,7 +170,11 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         settings = config.load(parser.parse_args().config)
-        serve(settings, services(settings, DockerEngine(), Host(nofile=open_files_limit())))
+        host = Host(
+            nofile=allowed(resource.RLIMIT_NOFILE, spec.NOFILE),
+            memlock=allowed(resource.RLIMIT_MEMLOCK, spec.MEMLOCK_BYTES),
+        )
+        serve(settings, services(settings, DockerEngine(), host))
     except (ConfigError, LedgerError) as error:
         print(f"sandboxd: {error}", file=sys.stderr)
         return 1

@@ -17,6 +17,7 @@ REMEDY = "The file is rendered by the deploy: correct the setting there and depl
 MISSING = object()
 DISK_MIN_MB, DISK_MAX_MB = 64, 16_777_216  # of ext4 with its journal
 POOL_MAX = 1000
+RUNSC = "runsc"  # gVisor
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ def _template(name: str, table: _Table) -> Template:
         pool=table.whole("pool", 0, POOL_MAX),
         seccomp=table.text("seccomp", r"(/.+)?", "must be the absolute path of a JSON profile, or empty", ""),
         apparmor=table.text("apparmor", r".*", "must be the name of a loaded AppArmor profile, or empty", ""),
-        runtime=table.text("runtime", r".*", "must be a runtime that Docker knows, or empty", ""),
+        runtime=table.text("runtime", f"({RUNSC})?", f"must be {RUNSC}, or empty for the engine's default", ""),
     )
     table.refuse_unknown()
     return template

@@ -19,6 +19,7 @@ from sandboxd import description, dockerbuild, errors
 from sandboxd.description import Description
 from sandboxd.dockerlog import DockerFrames, Frames, NoFrames
 from sandboxd.engine import Container, Found, timestamp
+from sandboxd.spec import WALLS_LABEL
 
 T = TypeVar("T")
 TIMEOUT_S = 60
@@ -155,7 +156,7 @@ class DockerEngine:
         """Every container, network and volume that carries the project's label, running or not."""
         chosen = {"label": f"sandbox.project={project}"}
         found = [
-            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"])
+            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"], _walls(one))
             for one in self._call("list containers", lambda api: api.containers(all=True, filters=chosen))
         ]
         for one in self._call("list networks", lambda api: api.networks(filters=chosen)):
@@ -234,8 +235,13 @@ def parse_container(found: dict[str, Any]) -> Container:
         gateway=network.get("Gateway") or "",
         booted=state.get("StartedAt", ""),
         exit=f"exit code {state.get('ExitCode')}{cause}",
+        runtime=(found.get("HostConfig") or {}).get("Runtime") or "",
     )
 
 
 def _slot(found: dict[str, Any]) -> str:
     return str((found.get("Labels") or {}).get("sandbox.slot", ""))
+
+
+def _walls(found: dict[str, Any]) -> str:
+    return str((found.get("Labels") or {}).get(WALLS_LABEL, ""))

@@ -29,13 +29,14 @@ class Container:
     gateway: str
     booted: str
     exit: str
+    runtime: str = ""
 
 
 @dataclass(frozen=True)
 class Found:
     """A labelled object: `kind` is container, network or volume; `ref` what removes it; `created` Unix seconds.
 
-    `state` is Docker's word for a container: created, running, paused, exited ...
+    `state` is Docker's word for a container: created, running, paused, exited ... `walls` is the label of `spec.walls`.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Found:
     slot: str
     created: float
     state: str = ""
+    walls: str = ""
 
 
 class Engine(Protocol):

@@ -13,7 +13,7 @@ from pathlib import Path
 from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, nftables, spec
 from sandboxd.audit import Audit
 from sandboxd.auditlog import AuditLog
-from sandboxd.config import Config, Template
+from sandboxd.config import RUNSC, Config, Template
 from sandboxd.disks import HOST_ROOT, Disks
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import EngineError, GatewayError, NotReady
@@ -22,7 +22,7 @@ from sandboxd.gateway import Gateway
 from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
 from sandboxd.records import Claim, Sandbox
-from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text
+from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text, let_pass
 from sandboxd.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Host:
     """What of the host the life cycle touches besides Docker and the gateway; tests put doubles here."""
 
     nofile: int = spec.NOFILE
+    memlock: int = spec.MEMLOCK_BYTES
     netns_run: netns.Runner = netns.run
     nft_run: nftables.Runner = nftables.run
     disks_run: diskcommands.Runner = diskcommands.run
@@ -74,6 +75,7 @@ class Objects:
             self.dirs.path(slot),
             self.disks.path(slot),
             self.host.nofile,
+            self.host.memlock,
             _read_profile(template),
             self.engine.limits_layers(),
             self.guard.name_servers(),
@@ -88,11 +90,20 @@ class Objects:
             self.ledger.set_id(slot, sandbox_id)
         disk.result()
         self.dirs.write(slot, self._agent_text(sandbox_id, template.name, claim.envs, claim.owner))
+        if template.runtime == RUNSC:
+            for directory in (self.dirs.path(slot).parent, self.disks.path(slot).parent):
+                let_pass(directory, base_uid)
         if new.policy.restricts:
             self.guard.hold(slot, new.policy)
         self.engine.start(sandbox_id)
         self.prepare(self.inspect(sandbox_id), slot)
         return sandbox_id
+
+    def walls(self, template: Template) -> str:
+        """What the label WALLS_LABEL of a sandbox says that is made from the template now. Raises EngineError."""
+        nowhere, limits = Path("/"), (self.host.nofile, self.host.memlock)
+        payload = spec.container_payload("", "", template, nowhere, nowhere, *limits, _read_profile(template))
+        return str(payload["Labels"][spec.WALLS_LABEL])
 
     def prepare(self, container: Container, slot: str) -> None:
         """What a container needs each time it was started: the rules inside, its row up to date, its agent answering.
@@ -104,6 +115,8 @@ class Objects:
         if container.running:
             if row is not None and row.policy.restricts:
                 self.guard.names(container.pid, row.policy)
+            if container.runtime == RUNSC:  # gVisor passes over those of the payload
+                netns.set_sysctls(container.pid, spec.SYSCTLS, self.host.netns_run)
             netns.ensure_dnat(container.pid, container.gateway, self.host.netns_run)
             if agent.wait_alive(
                 lambda: self.host.alive(container.address),

@@ -84,7 +84,7 @@ class Reconciler:
             self._sweeper.sweep(found + rules)
             self._sandboxes.volumes.release()
             self._templates.discard()
-            self._pool.discard_outdated()
+            self._pool.discard_outdated({slot: one.walls for slot, one in containers.items()})
             self._pool.wake()
             self._ledger.forget_gone(self._now() - TOMBSTONES_S)
 

@@ -31,8 +31,9 @@ TEMPLATES = {
         "pids": 256,
     },
 }
+GVISOR = {"distrusted": {"like": "base", "runtime": "runsc"}}  # not on Debian 12
 # The cleanup runs every minute, so that a test can see cron run it; and sshd takes keys alone, as on a host in earnest.
-LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "templates": json.dumps(TEMPLATES), "ssh_hardening": "true"}
+LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "ssh_hardening": "true"}
 LAST = ("test_redeploy", "test_reboot", "test_destroy")
 # There the reboot comes first: all tests see both a host that was never rebooted and one that was, and none runs twice.
 AFTER_REBOOT = "bookworm"
@@ -111,6 +112,7 @@ def lab_target(name: str, suite: str, settings: dict[str, Any] | None = None) ->
     """A lab that is up, and how the deploy reaches it."""
     up = lab.up(name, debian=suite)
     data = up.pyinfra_data()
+    more = GVISOR if suite == "trixie" else {}
     target = Target(
         name=name,
         address=data["ssh_hostname"],
@@ -118,7 +120,7 @@ def lab_target(name: str, suite: str, settings: dict[str, Any] | None = None) ->
         port=data["ssh_port"],
         key=data["ssh_key"],
         known_hosts=data["ssh_known_hosts_file"],
-        settings=LAB_SETTINGS | (settings or {}),
+        settings=LAB_SETTINGS | {"templates": json.dumps(TEMPLATES | more)} | (settings or {}),
         group="lab",
     )
     return target, up

@@ -36,6 +36,7 @@ PACKAGES = [
 ]
 
 DIRECTORIES = [
+    "/etc/apparmor.d",
     "/etc/apt/apt.conf.d",
     "/etc/apt/keyrings",
     "/etc/apt/sources.list.d",
@@ -84,6 +85,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"started=.* find /etc/haproxy/haproxy.cfg .*", ["/etc/haproxy/haproxy.cfg"]),
     (r"id -nG \S+ .*", ["no"]),
     (r"\[ -s \S+/(token_key|link_key|metrics_token|console_key) \] \|\| echo missing", ["missing"]),
+    (r"\[ \S+/apparmor-loaded -nt .*", ["load"]),
     (r"readlink \S+/(venv|console) .*", []),
     (r"id -u \S+ >/dev/null .*", ["missing"]),
     (r"sha256sum <\S+ .*", []),

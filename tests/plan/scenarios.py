@@ -153,6 +153,13 @@ CASES = {
             {"base_suite": "bookworm"},
             {"suite": "bookworm"},
         ),
+        Case(
+            "apparmor",
+            "A kernel with AppArmor, and a template that runs in gVisor",
+            {"templates": {**ONE_TEMPLATE, "distrusted": {"like": "base", "runtime": "runsc"}}},
+            {"apparmor": "yes"},
+        ),
+        Case("apparmor-12", "Debian 12 with AppArmor", {}, {"suite": "bookworm", "apparmor": "yes"}),
         Case("docker-repository", "The engine from Docker's own apt repository", {"docker_source": "docker"}),
         Case("tls-acme", "A certificate from Let's Encrypt by DNS-01", ACME),
         Case(

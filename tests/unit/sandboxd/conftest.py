@@ -112,6 +112,7 @@ class FakeEngine:
     images: dict[str, str] = field(default_factory=lambda: {"base:1": "sha256:1", "large:1": "sha256:9"})
     containers: dict[str, Container] = field(default_factory=dict)
     slots: dict[str, str] = field(default_factory=dict)
+    walls: dict[str, str] = field(default_factory=dict)
     networks: dict[str, Found] = field(default_factory=dict)
     volumes: dict[str, Found] = field(default_factory=dict)
     fail: dict[str, Exception] = field(default_factory=dict)
@@ -165,8 +166,12 @@ class FakeEngine:
             number = next(self.numbers)
             found = f"{number:012x}"
             image_id = self.images[payload["Image"]]
-            self.containers[found] = Container(found, name, image_id, False, False, 0, "", "", "", "exit code 0")
+            runtime = payload["HostConfig"].get("Runtime", "crun")
+            self.containers[found] = Container(
+                found, name, image_id, False, False, 0, "", "", "", "exit code 0", runtime
+            )
             self.slots[found] = payload["Labels"]["sandbox.slot"]
+            self.walls[found] = payload["Labels"]["sandbox.walls"]
             self.payloads.append(payload)
             return found
 
@@ -251,7 +256,7 @@ class FakeEngine:
         self._enter("inventory")
         with self.lock:
             made = [
-                Found("container", key, self.slots[key], self.clock(), state_of(value))
+                Found("container", key, self.slots[key], self.clock(), state_of(value), self.walls[key])
                 for key, value in self.containers.items()
             ]
             return [*made, *self.networks.values(), *self.volumes.values()]
@@ -585,7 +590,7 @@ def make_world(
     nft: FakeNft | None = None,
 ) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
-    now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0, "-D": 0}
+    now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0, "-D": 0, "--write": 0}
 
     memory_mb, disk_mb = [8192], dict[str, int]()
 

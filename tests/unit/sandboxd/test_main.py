@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -30,8 +31,8 @@ from sandboxd.objects import Host
 from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts, FakeNft
 mounts = FakeMounts(Path(sys.argv[-1]).parent / "root")
 daemon.DockerEngine = lambda: FakeEngine(time.time)
-daemon.Host = lambda nofile: Host(
-    nofile=nofile, netns_run=lambda _: 0, nft_run=FakeNft().run, disks_run=mounts.run, root=mounts.root,
+daemon.Host = lambda **given: Host(
+    **given, netns_run=lambda _: 0, nft_run=FakeNft().run, disks_run=mounts.run, root=mounts.root,
     alive=lambda _: True, available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192,
 )
 sys.exit(daemon.main())
@@ -98,12 +99,10 @@ def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     daemon.notify_ready()
 
 
-@pytest.mark.parametrize(("hard", "nofile"), [(1024, 1024), (1_048_576, 65536)])
-def test_sandboxes_get_no_more_open_files_than_the_host_has(
-    monkeypatch: pytest.MonkeyPatch, hard: int, nofile: int
-) -> None:
+@pytest.mark.parametrize(("hard", "given"), [(1024, 1024), (1_048_576, 65536), (resource.RLIM_INFINITY, 65536)])
+def test_sandboxes_get_no_more_than_the_host_has(monkeypatch: pytest.MonkeyPatch, hard: int, given: int) -> None:
     monkeypatch.setattr("sandboxd.__main__.resource.getrlimit", lambda _: (1024, hard))
-    assert daemon.open_files_limit() == nofile
+    assert daemon.allowed(resource.RLIMIT_NOFILE, 65536) == given
 
 
 def test_the_parts_belong_together(world: World, directory: Path) -> None:

@@ -42,6 +42,7 @@ FILES = {
     "proc/sys/fs/file-nr": "1804\t0\t9223372036854775807\n",
     "proc/sys/kernel/osrelease": "6.12.48+deb13-amd64\n",
     "sys/module/apparmor/parameters/enabled": "Y\n",
+    "sys/kernel/security/apparmor/profiles": "docker-default (enforce)\n",
     "etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n',
     "etc/sysctl.d/60-acme-sandbox.conf": (
         "# Written by the deploy of acme-sandbox: a = b\nkernel.kptr_restrict = 2\nkernel.yama.ptrace_scope = 1\n"
