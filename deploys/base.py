@@ -12,6 +12,7 @@ PACKAGES = [
     "curl",
     "debian-archive-keyring",
     "e2fsprogs",
+    "iproute2",
     "iptables",
     "logrotate",
     "mmdebstrap",
