@@ -10,6 +10,7 @@ import pytest
 from sandboxd import iprules
 from tests.unit.sandboxd.test_config import GOOD
 
+PROJECT = Path(__file__).parents[3]
 PROGRAM = """#!/bin/sh
 { echo "$(basename "$0") $*"; [ "$1" != -f ] || cat; } >>"$TOLD"
 [ ! -e "$TOLD.refuse" ] || { echo refused >&2; exit 1; }
@@ -32,7 +33,8 @@ def raised(tmp_path: Path, text: str = GOOD) -> "subprocess.CompletedProcess[str
     file = tmp_path / "config.toml"
     file.write_text(text)
     command = [sys.executable, "-m", "sandboxd.firewall", "--config", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src")}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
 
 def test_the_wall_is_raised_and_routing_follows(tmp_path: Path, told: Path) -> None:
