@@ -7,7 +7,7 @@ import base64
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class Config:
     gateway: Gateway
     templates: dict[str, Template]
     wanted: Wanted = Wanted()
-    egress: Egress = Egress()
+    egress: Egress = field(default_factory=Egress)
 
     @property
     def ledger(self) -> Path:

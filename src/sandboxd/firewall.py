@@ -1,4 +1,4 @@
-"""Raises the wall around all sandboxes: `python -m sandboxd.firewall --config FILE`, what the unit <project>-firewall runs.
+"""Raises the wall around all sandboxes: `python -m sandboxd.firewall --config FILE`, as the unit <project>-firewall does.
 
 It may be run at any time, also before Docker. What single sandboxes may reach, sandboxd adds; until then, nothing.
 """

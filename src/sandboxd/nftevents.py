@@ -1,4 +1,4 @@
-"""Tells when somebody removes packet rules of the host: the kernel says so to whoever listens (nfnetlink, `nft monitor`).
+"""Tells when somebody removes packet rules of the host: the kernel says so to whoever listens, as `nft monitor` does.
 
 Opens one socket; changes nothing.
 """

@@ -260,8 +260,8 @@ class Reconciler:
             self._stopped.wait(RETRY_S)
 
     def _stand_guard(self) -> None:
-        """The host's rules are mended as soon as somebody has removed any; until then nothing passes (`iprules`). Ends as
-        `_watch` does.
+        """The host's rules are mended as soon as somebody has removed any; until then nothing is passed on (`iprules`).
+        Ends as `_watch` does.
         """
         while not self._stopped.is_set():
             try:

@@ -75,7 +75,11 @@ def chains(egress: Egress, resolvers: Sequence[str]) -> dict[str, list[str]]:
             "accept",
         ],
         # The engine lets the host's loopback be routed to (route_localnet) for its own ends.
-        "host": ["ip daddr 127.0.0.0/8 goto refuse", f"tcp dport {{ {', '.join(map(str, HOST_PORTS))} }} accept", "goto refuse"],
+        "host": [
+            "ip daddr 127.0.0.0/8 goto refuse",
+            f"tcp dport {{ {', '.join(map(str, HOST_PORTS))} }} accept",
+            "goto refuse",
+        ],
         # TCP may come back: the sandbox answers, and that is refused with a reset, which tells it of the end.
         "back": [
             *told,

@@ -1,7 +1,5 @@
 """What the kernel tells of removed rules: as nfnetlink writes it."""
 
-import os
-import subprocess
 import sys
 
 import pytest

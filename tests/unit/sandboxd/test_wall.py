@@ -18,14 +18,30 @@ def closed_networks(rules: list[str]) -> list[IPv4Network]:
 
 @pytest.mark.parametrize(
     "address",
-    ["10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.0.1", "100.64.0.1", "100.100.100.200", "169.254.169.254"]
-    + ["127.0.0.1", "0.0.0.0", "192.0.0.192", "168.63.129.16", "224.0.0.251", "255.255.255.255", "198.51.100.7"],
+    [
+        "10.1.2.3",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.0.1",
+        "100.64.0.1",
+        "100.100.100.200",
+        "169.254.169.254",
+        "127.0.0.1",
+        "0.0.0.0",
+        "192.0.0.192",
+        "168.63.129.16",
+        "224.0.0.251",
+        "255.255.255.255",
+        "198.51.100.7",
+    ],
 )
 def test_what_is_closed(address: str) -> None:
     assert any(IPv4Address(address) in network for network in closed_networks(CHAINS["public"]))
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "172.15.0.1", "172.32.0.1", "100.128.0.1", "223.255.255.255", "11.0.0.1"])
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "172.15.0.1", "172.32.0.1", "100.128.0.1", "223.255.255.255", "11.0.0.1"]
+)
 def test_what_is_not(address: str) -> None:
     assert not any(IPv4Address(address) in network for network in closed_networks(CHAINS["public"]))
 

@@ -32,7 +32,10 @@ def test_it_is_replaced_and_shown(used: Cli, world: World) -> None:
     assert used.out("network", ID) == f"{ID}: none\n", "to look changes nothing"
     assert rules(world) == nftables.chains(world.ledger.find(ID)[0].policy)["from"]
     values = json.loads(used.out("network", ID, "--network", "public", "--json"))
-    assert (values["allowInternetAccess"], values["network"]) == (True, {"mode": "public", "allowOut": [], "denyOut": []})
+    assert (values["allowInternetAccess"], values["network"]) == (
+        True,
+        {"mode": "public", "allowOut": [], "denyOut": []},
+    )
     assert "Token" not in json.dumps(values) and rules(world)[-1] == "goto public"
 
 
