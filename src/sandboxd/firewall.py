@@ -1,4 +1,4 @@
-"""Raises the wall around all sandboxes: `python -m sandboxd.firewall --config FILE`, as the unit <project>-firewall does.
+"""Raises the wall around all sandboxes: `python -m sandboxd.firewall --config FILE`, in the unit <project>-firewall.
 
 It may be run at any time, also before Docker. What single sandboxes may reach, sandboxd adds; until then, nothing.
 """
