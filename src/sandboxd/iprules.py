@@ -14,10 +14,13 @@ from sandboxd.wall import SEEN
 FIRST = 90  # before those of VPNs, which begin at 1000 or later
 THROUGH = FIRST + 3
 SHOW = ["ip", "-4", "rule", "show"]
+# The kernel's look at the way back of an answer (rp_filter) heeds its mark, too.
+HEED = "net.ipv4.conf.all.src_valid_mark"
+HEEDED = "1"
 
 
 def wanted(sources: Sequence[str]) -> list[str]:
-    """As ip(8) shows them, and takes them. `iif lo`: what the host itself sends, and its look at the way back.
+    """As ip(8) shows them, and takes them. `iif lo`: what the host itself sends.
 
     The order in which they are made: the one that closes comes last.
     """
@@ -39,7 +42,9 @@ def standing(runner: Runner) -> list[str]:
 def missing(sources: Sequence[str], runner: Runner) -> list[str]:
     """What does not stand as it should, in words of ip(8). Raises HostError."""
     found, right = standing(runner), wanted(sources)
-    return [*(one for one in right if one not in found), *(one for one in found if one not in right)]
+    heeded = _heeded(runner)
+    unheeded = [] if heeded else [f"{HEED} is not {HEEDED}"]
+    return [*(one for one in right if one not in found), *(one for one in found if one not in right), *unheeded]
 
 
 def ensure(sources: Sequence[str], runner: Runner) -> bool:
@@ -47,14 +52,20 @@ def ensure(sources: Sequence[str], runner: Runner) -> bool:
 
     Raises HostError.
     """
-    found, right = standing(runner), wanted(sources)
+    found, right, heeded = standing(runner), wanted(sources), _heeded(runner)
+    if not heeded:
+        runner(["sysctl", "-q", "-w", f"{HEED}={HEEDED}"], "")
     for line in right:
         if line not in found:
             _tolerant(_command("add", line), "File exists", runner)
     old = [line for line in found if line not in right]
     for line in old:
         _tolerant(_command("del", line), "No such file", runner)
-    return bool(old) or not set(right) <= set(found)
+    return bool(old) or not set(right) <= set(found) or not heeded
+
+
+def _heeded(runner: Runner) -> bool:
+    return runner(["sysctl", "-n", HEED], "").strip() == HEEDED
 
 
 def _tolerant(command: list[str], done: str, runner: Runner) -> None:

@@ -18,10 +18,12 @@ SEEN, OURS = 0x20000000, 0x10000000
 SANDBOXES = '"sb-*"'  # spec.bridge_name
 BUILDS = '"docker0"'  # where the engine runs the builds of templates
 
-# Earlier than the chains of iptables, at `filter`; a refusal here is final, whatever they would say. The other
-# two come before the routing, and after Docker's own, which goes unless somebody has flushed it.
+# `forward` and `input` come before the chains of iptables, at `filter`; a refusal here is final, whatever those would
+# say. `seen` and `known` come before the routing; the latter when an answer has the sandbox's own address again, since
+# the kernel looks at the way back, too. `hidden` does nothing unless somebody has flushed Docker's own rules.
 HOOKS = {
     "seen": "type filter hook prerouting priority mangle",
+    "known": "type filter hook prerouting priority dstnat + 10",
     "forward": "type filter hook forward priority filter - 10",
     "input": "type filter hook input priority filter - 10",
     "hidden": "type nat hook postrouting priority srcnat + 10",
@@ -47,12 +49,14 @@ def chains(egress: Egress, resolvers: Sequence[str]) -> dict[str, list[str]]:
     names = [f"ip daddr {asked} meta l4proto {{ tcp, udp }} th dport 53 accept"] if resolvers else []
     told = [f"ip saddr {asked} meta l4proto {{ tcp, udp }} th sport 53 accept"] if resolvers else []
     exempt, walled = egress.exempt(), among(egress.walled())
+    sources = among([IPv4Network(one) for one in egress.sources])
     return {
         "seen": [
-            f"ip saddr {among([IPv4Network(one) for one in egress.sources])} meta mark set meta mark or {SEEN:#x}",
+            f"ip saddr {sources} meta mark set meta mark or {SEEN:#x}",
             f"iifname {SANDBOXES} meta mark set meta mark or {OURS:#x}",
             f"iifname {BUILDS} meta mark set meta mark or {OURS:#x}",
         ],
+        "known": [f"ip daddr {sources} meta mark set meta mark or {SEEN:#x}"],
         "hidden": [f"meta mark & {OURS:#x} != 0 oifname != {SANDBOXES} oifname != {BUILDS} masquerade"],
         "forward": [
             f"iifname {SANDBOXES} oifname {SANDBOXES} goto refuse",

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd import routes
+from sandboxd import iprules, routes
 from sandboxd.api import Services
 from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
@@ -332,6 +332,7 @@ class FakeNft:
     command. `removed` tells who listens that somebody has removed something."""
 
     def __init__(self) -> None:
+        self.heeds = False  # the mark, at its look at the way back
         self.routing = ["0: from all lookup local", "32766: from all lookup main"]
         self.removed: queue.Queue[Exception | None] = queue.Queue()
         self.chains: dict[str, list[str]] = {}
@@ -352,6 +353,9 @@ class FakeNft:
                 for line in text.splitlines():
                     self._do(line.split())
                 return ""
+            if command[0] == "sysctl":
+                self.heeds = self.heeds or command[-1] == f"{iprules.HEED}=1"
+                return f"{int(self.heeds)}\n"
             if command[0] == "ip":
                 return self._route(command)
             assert command[:4] == ["nft", "-j", "list", "table"], command

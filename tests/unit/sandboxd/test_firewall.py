@@ -21,7 +21,7 @@ PROGRAM = """#!/bin/sh
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("nft", "ip"):
+    for name in ("nft", "ip", "sysctl"):
         (programs / name).write_text(PROGRAM)
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")

@@ -1,7 +1,5 @@
 """The routing rules that close sandboxes when the packet rules are gone."""
 
-from collections.abc import Callable
-
 import pytest
 
 from sandboxd import iprules
@@ -25,13 +23,15 @@ SHOWN = """\
 class Host:
     """ip(8) on a host that shows these rules."""
 
-    def __init__(self, shown: str, error: str = "") -> None:
-        self.shown, self.error = shown, error
+    def __init__(self, shown: str, error: str = "", heeds: str = "1") -> None:
+        self.shown, self.error, self.heeds = shown, error, heeds
         self.done: list[str] = []
 
     def run(self, command: list[str], text: str) -> str:
         if command == iprules.SHOW:
             return self.shown
+        if command == ["sysctl", "-n", iprules.HEED]:
+            return f"{self.heeds}\n"
         self.done.append(" ".join(command))
         if self.error:
             raise HostError(f"{' '.join(command)}: {self.error}")
@@ -74,7 +74,12 @@ def test_who_comes_second_finds_it_done(shown: str, said: str) -> None:
     iprules.ensure(SOURCES[:1], Host(shown, said).run)
 
 
-@pytest.mark.parametrize("work", [iprules.ensure])
-def test_a_host_that_refuses(work: Callable[..., bool]) -> None:
+def test_answers_must_find_their_way_back() -> None:
+    host = Host(SHOWN, heeds="0")
+    assert iprules.missing(SOURCES, host.run) == ["net.ipv4.conf.all.src_valid_mark is not 1"]
+    assert iprules.ensure(SOURCES, host.run) and host.done == ["sysctl -q -w net.ipv4.conf.all.src_valid_mark=1"]
+
+
+def test_a_host_that_refuses() -> None:
     with pytest.raises(HostError, match="Operation not permitted"):
-        work(SOURCES, Host("", "RTNETLINK answers: Operation not permitted").run)
+        iprules.ensure(SOURCES, Host("", "RTNETLINK answers: Operation not permitted").run)
