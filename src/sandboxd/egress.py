@@ -78,7 +78,7 @@ class Egress:
 
 
 def mode_of(policy: Policy) -> str:
-    return NONE if policy.closed else OPEN if policy.open else PUBLIC
+    return OPEN if policy.open else NONE if policy.closed else PUBLIC
 
 
 def _networks(entries: Iterable[str]) -> list[IPv4Network]:

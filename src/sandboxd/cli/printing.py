@@ -94,7 +94,7 @@ def network(row: dict[str, Any]) -> str:
     mode = row["network"]["mode"]
     if not deny:
         return str(mode)
-    denied = f"{mode}, denied: {' '.join(deny)}" if row["allowInternetAccess"] else "none"
+    denied = "none" if mode == "none" else f"{mode}, denied: {' '.join(deny)}"
     return denied + (f", allowed: {' '.join(allow)}" if allow else "")
 
 

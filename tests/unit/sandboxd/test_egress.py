@@ -63,4 +63,4 @@ def test_what_is_walled_has_no_overlaps() -> None:
 def test_modes_of_policies() -> None:
     assert mode_of(UNRESTRICTED) == PUBLIC == mode_of(parse([], ["1.0.0.0/8"]))
     assert mode_of(parse([], [], internet=False)) == NONE
-    assert mode_of(parse([], ["1.0.0.0/8"], past_wall=True)) == OPEN
+    assert mode_of(parse([], ["1.0.0.0/8"], past_wall=True)) == OPEN == mode_of(parse([], ["0.0.0.0/0"], True, True))
