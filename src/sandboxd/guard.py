@@ -29,10 +29,10 @@ class Guard:
         nft: nftables.Runner,
         inside: netns.Runner,
         root: Path,
-        policies: Callable[[], Mapping[str, Policy]] = dict,
+        policies: Callable[[bool], Mapping[str, Policy]] = lambda coming: {},
     ) -> None:
         """`nft` runs commands on the host, `inside` in network namespaces; the host's files are below `root`.
-        `policies` are those of all slots that must have rules."""
+        `policies` are those of all slots that must have rules, or, with True, also of those that are being made."""
         self.table = nftables.table_name(project)
         self._egress, self._nft, self._inside, self._root = egress, nft, inside, root
         self._policies = policies
@@ -75,8 +75,9 @@ class Guard:
     def mend(self) -> list[str]:
         """Puts right, in one step, whatever is not as it should be; returns the slots that have rules then."""
         with self._mending:
-            wall, policies = self._wall(), self._policies()
+            wall = self._wall()
             found = nftables.standing(self.table, wall, self._nft)
+            policies = self._policies(found is None)
             wrong = _wrong(found or {}, policies)
             if found is None or wrong:
                 log.warning("the host's rules were not as they should be: %s", _told(found is None, wrong))
@@ -88,9 +89,8 @@ class Guard:
 
     def faults(self) -> list[str]:
         """What `mend` would put right, in words."""
-        wall, policies = self._wall(), self._policies()
-        found = nftables.standing(self.table, wall, self._nft)
-        wrong = _wrong(found or {}, policies)
+        found = nftables.standing(self.table, self._wall(), self._nft)
+        wrong = _wrong(found or {}, self._policies(False))
         told = [_told(found is None, wrong)] if found is None or wrong else []
         routing = iprules.missing(self._egress.sources, self._nft)
         return told + ([f"routing rules: {'; '.join(routing)}"] if routing else [])

@@ -59,7 +59,12 @@ class Objects:
         self.dirs = SlotDirs(config.state_dir)
         self.disks = Disks(config.state_dir, host.disks_run, host.root)
         self.guard = Guard(
-            config.project, config.egress, host.nft_run, host.netns_run, host.root, lambda: policies(ledger)
+            config.project,
+            config.egress,
+            host.nft_run,
+            host.netns_run,
+            host.root,
+            lambda coming: policies(ledger, coming),
         )
         self.volumes = Volumes(ledger, self.disks, host.now)
         self.figures = Figures(config.templates)
@@ -179,6 +184,7 @@ def _read_profile(template: Template) -> str:
         ) from error
 
 
-def policies(ledger: Ledger) -> dict[str, Policy]:
-    """slot -> the policy, of all whose containers run or may be started."""
-    return {row.slot: row.policy for row in ledger.rows("creating", "warm", *USED)}
+def policies(ledger: Ledger, coming: bool) -> dict[str, Policy]:
+    """slot -> the policy, of all whose containers run or may be started; with `coming` also of those being made."""
+    states = ("creating", "warm", *USED) if coming else ("warm", *USED)
+    return {row.slot: row.policy for row in ledger.rows(*states)}

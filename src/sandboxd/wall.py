@@ -66,6 +66,8 @@ def chains(egress: Egress, resolvers: Sequence[str]) -> dict[str, list[str]]:
             f"iifname {SANDBOXES} drop",  # nobody has said yet what it may: no reset, it will be told soon
             f"iifname {BUILDS} goto build",
             f"oifname {SANDBOXES} ct direction original drop",  # only the host itself connects to sandboxes
+            # Routers have private addresses, and must be heard: "this packet is too large for the way".
+            f"oifname {SANDBOXES} meta l4proto icmp ct state related accept",
             "oifname vmap @to",
         ],
         "input": ["iifname vmap @from", f"iifname {SANDBOXES} drop", f"iifname {BUILDS} goto build"],

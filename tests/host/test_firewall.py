@@ -40,12 +40,34 @@ ROUTES = "\n".join(f"ip route replace {one} via {FIRST}" for one in (*CLOSED, NA
 SETUP = f"""
 set -eu
 for protocol in tcp udp; do
-    ip netns exec decoy iptables -t nat -A PREROUTING -p $protocol -j REDIRECT --to-ports 7777
+    ip netns exec decoy iptables -t nat -A PREROUTING -p $protocol ! -d {NARROW} -j REDIRECT --to-ports 7777
 done
+ip -n decoy link add narrow mtu 1000 type dummy
+ip -n decoy link set narrow up
+ip -n decoy route replace {NARROW} dev narrow
+ip -n decoy address add {PRIVATE}/32 dev narrow
+ip -n decoy route replace 198.18.1.1 dev decoy-peer src {PRIVATE}
+ip netns exec decoy sysctl -qw net.ipv4.ip_forward=1
+ip route replace {NARROW} via {FIRST}
 {ROUTES}
 ip -6 address add fd00:ec2::1/64 dev decoy-host nodad
 ip -n decoy -6 address add fd00:ec2::254/64 dev decoy-peer nodad
 systemd-run --quiet --collect --unit test-decoy6 ip netns exec decoy python3 -m http.server 7778 --bind :: --directory /
+"""
+# Behind the decoy is a way that takes small packets only, and the decoy says so with a private address.
+NARROW = "198.18.9.9"
+TELL = f"""
+import errno, socket, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+    one.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER: never in pieces
+    one.connect(("{NARROW}", 9))
+    for attempt in range(100):
+        try:
+            one.send(bytes(1400))
+        except OSError as error:
+            print(errno.errorcode[error.errno])
+            break
+        time.sleep(0.1)
 """
 METADATA6 = "http://[fd00:ec2::254]:7778/"
 # A listener on all addresses of the host, which writes down who came.
@@ -141,6 +163,13 @@ def test_private_networks_metadata_and_mail_are_closed_and_the_internet_is_open(
         for address in CLOSED[:-1]:  # the last one is no address to the host's kernel, either
             assert world.probe(wide, "tcp", address, world.port()) == "pong", f"{address} is a decoy that answers"
         assert world.probe(wide, "tcp", FIRST, MAIL_PORTS[0]) == "pong"
+
+
+def test_routers_are_heard_although_their_addresses_are_private(machine: Machine, world: Decoy) -> None:
+    """Else whatever is larger than the way takes would vanish without a word."""
+    for options in ("", "--deny 203.0.113.0/24", "--network open"):
+        with machine.sandbox(options) as sandbox:
+            assert sandbox.out(f"python3 -c {shlex.quote(TELL)}") == "EMSGSIZE"
 
 
 def test_the_hosts_own_ports_are_closed_but_for_its_public_ones(machine: Machine, world: Decoy) -> None:

@@ -67,6 +67,12 @@ def test_the_order_of_the_wall() -> None:
     assert else_ == "goto refuse"
 
 
+def test_what_routers_say_of_a_connection_is_heard_before_its_sender_is_judged() -> None:
+    answers = CHAINS["forward"].index("oifname vmap @to")
+    assert CHAINS["forward"][answers - 1] == 'oifname "sb-*" meta l4proto icmp ct state related accept'
+    assert CHAINS["forward"][answers - 2] == 'oifname "sb-*" ct direction original drop'
+
+
 def test_builds_are_behind_the_same_wall() -> None:
     assert 'iifname "docker0" goto build' in CHAINS["forward"] and 'iifname "docker0" goto build' in CHAINS["input"]
     assert CHAINS["build"][-1] == "goto public"
