@@ -36,6 +36,8 @@ CLOSED = (
 )
 MAIL_PORTS = (25, 465, 587)
 NAME_SERVER = "10.77.0.53"
+# Behind the decoy is a way that takes small packets only, and the decoy says so with a private address.
+NARROW = "198.18.9.9"
 ROUTES = "\n".join(f"ip route replace {one} via {FIRST}" for one in (*CLOSED, NAME_SERVER))
 SETUP = f"""
 set -eu
@@ -54,8 +56,6 @@ ip -6 address add fd00:ec2::1/64 dev decoy-host nodad
 ip -n decoy -6 address add fd00:ec2::254/64 dev decoy-peer nodad
 systemd-run --quiet --collect --unit test-decoy6 ip netns exec decoy python3 -m http.server 7778 --bind :: --directory /
 """
-# Behind the decoy is a way that takes small packets only, and the decoy says so with a private address.
-NARROW = "198.18.9.9"
 TELL = f"""
 import errno, socket, time
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
