@@ -44,8 +44,8 @@ set -eu
 for protocol in tcp udp; do
     ip netns exec decoy iptables -t nat -A PREROUTING -p $protocol ! -d {NARROW} -j REDIRECT --to-ports 7777
 done
-ip -n decoy link add narrow mtu 1000 type dummy
-ip -n decoy link set narrow up
+ip -n decoy link add narrow type bridge
+ip -n decoy link set narrow mtu 1000 up
 ip -n decoy route replace {NARROW} dev narrow
 ip -n decoy address add {PRIVATE}/32 dev narrow
 ip -n decoy route replace 198.18.1.1 dev decoy-peer src {PRIVATE}
