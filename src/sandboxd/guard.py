@@ -75,14 +75,14 @@ class Guard:
     def mend(self) -> list[str]:
         """Puts right, in one step, whatever is not as it should be; returns the slots that have rules then."""
         with self._mending:
-            wall = self._wall()
-            found = nftables.standing(self.table, wall, self._nft)
+            shared = self._wall()
+            found = nftables.standing(self.table, shared, self._nft)
             policies = self._policies(found is None)
             wrong = _wrong(found or {}, policies)
             if found is None or wrong:
                 log.warning("the host's rules were not as they should be: %s", _told(found is None, wrong))
                 rules = "".join(nftables.script(self.table, slot, policies[slot]) for slot in wrong)
-                nftables.apply(wall.text + rules, self._nft)
+                nftables.apply(shared.text + rules, self._nft)
             if iprules.ensure(self._egress.sources, self._nft):
                 log.warning("the host's routing rules were not as they should be")
         return sorted({*(found or {}), *wrong})
