@@ -50,6 +50,7 @@ def test_an_allow_that_would_do_nothing_is_refused(mode: str, address: str) -> N
 
 def test_an_allow_of_what_is_exempt_or_of_one_that_is_open() -> None:
     assert Egress(allow=("10.1.0.0/16",)).policy(NONE, ["10.1.2.3"], [], trusted=False).allow == ("10.1.2.3",)
+    assert Egress().policy("", ["10.200.0.1"], ["0.0.0.0/0"], trusted=False).allow == ("10.200.0.1",), "the host's 443"
     found = Egress().policy(OPEN, ["10.1.2.3"], ["0.0.0.0/0"], trusted=True)
     assert found == Policy(("10.1.2.3",), ("0.0.0.0/0",), True)
     assert Egress().policy("", ["0.0.0.0/0", "203.0.113.7"], [], trusted=False).allow == ("0.0.0.0/0", "203.0.113.7")
