@@ -13,6 +13,7 @@ PACKAGES = [
     "curl",
     "debian-archive-keyring",
     "e2fsprogs",
+    "iproute2",
     "iptables",
     "logrotate",
     "mmdebstrap",

@@ -21,7 +21,7 @@ OURS = "docker {kind} ls -q {all} --filter label=sandbox.project={project}"
 
 def unit_names(wanted: Settings) -> list[str]:
     """Our units, in the order in which they are stopped."""
-    names = ("container-pool.service", "sandboxd.service", "thaw.service", "build.slice")
+    names = ("container-pool.service", "sandboxd.service", "firewall.service", "thaw.service", "build.slice")
     return [*console.units(wanted), *(f"{wanted.project}-{name}" for name in names)]
 
 
@@ -101,6 +101,11 @@ def _sandboxes(wanted: Settings, with_data: bool) -> None:
         name="Remove the rules of sandboxes",
         condition=f"nft list tables inet | grep -x 'table {table}'",
         commands=[f"nft delete table {table}"],
+    )
+    when(
+        name="Remove the routing rules of sandboxes",
+        condition="ip -4 rule show | grep -E '^9[0-3]:'",
+        commands=["for place in 90 91 92 93; do while ip -4 rule del pref $place 2>/dev/null; do :; done; done"],
     )
     mounts = f"findmnt --raw --noheadings --output TARGET | grep '^{wanted.state}/mounts/'"
     when(name="Unmount disks", condition=mounts, commands=[f"{mounts} | xargs umount --lazy"])

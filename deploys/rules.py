@@ -67,6 +67,10 @@ def check(settings: Settings) -> None:
         "cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'"
     )
     _check_metrics(settings.metrics_listen)
+    _one_of("sandbox_network", settings.sandbox_network, ("open", "public", "none"))
+    for key in ("network_allow", "network_deny"):
+        for network in getattr(settings, key):
+            _check_network(key, network)
     for key in ("sandbox_users", "skills_users"):
         for user in getattr(settings, key):
             _matches(key, user, USER, "use the login names of users")
@@ -112,6 +116,13 @@ def _check_metrics(address: str) -> None:
         raise SettingError("metrics_listen", address, remedy)
     if port in TAKEN_PORTS:
         raise SettingError("metrics_listen", address, f"port {port} is taken by a part of this host: use another")
+
+
+def _check_network(key: str, network: str) -> None:
+    try:
+        ipaddress.IPv4Network(network)
+    except ValueError as error:
+        raise SettingError(key, network, f"{error}; use IPv4 networks, such as '10.1.2.3/32'") from None
 
 
 def _check_tls(settings: Settings) -> None:

@@ -25,7 +25,7 @@ def browser_template(wanted: Settings) -> str:
 
 @deploy("sandboxd")
 def daemon() -> None:
-    """The daemon that owns Docker and the ledger, and the command that talks to it."""
+    """The firewall, the daemon that owns Docker and the ledger, and the command that talks to it."""
     wanted = settings()
     tags = Tags(wanted)
     server.group(name=f"Make group {GROUP}", group=GROUP, system=True)
@@ -85,6 +85,12 @@ def daemon() -> None:
     unit(name="Limit builds of templates", unit=f"{wanted.project}-build.slice")
     place("etc/systemd/system/project-thaw.service", wanted)
     unit(name="Thaw at shutdown", unit=f"{wanted.project}-thaw.service")
+    place("etc/systemd/system/project-firewall.service", wanted, python=f"{link}/bin/python")
+    unit(
+        name="Raise the firewall",
+        unit=f"{wanted.project}-firewall.service",
+        files=[f"{wanted.etc}/config.toml", f"{link}/pyvenv.cfg"],
+    )
     place("etc/systemd/system/project-sandboxd.service", wanted, python=f"{link}/bin/python")
     unit(
         name="Run sandboxd",

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 
 from pyinfra.api.exceptions import DeployError
 
@@ -104,6 +104,10 @@ class Settings:
     cleanup_older_than: str
     metrics_listen: str
     console: bool
+    sandbox_network: str
+    api_open_network: bool
+    network_allow: tuple[str, ...]
+    network_deny: tuple[str, ...]
     sandbox_users: tuple[str, ...]
     skills_users: tuple[str, ...]
     unattended_upgrades: bool
@@ -146,6 +150,11 @@ class Settings:
     def networks(self) -> int:
         """How many sandboxes can have a network of their own; `deploys.rules` has checked that there are some."""
         return int(2 ** (self.docker_network_prefix - IPv4Network(self.docker_network_pool).prefixlen))
+
+    @property
+    def sandbox_sources(self) -> tuple[str, str]:
+        """The networks that sandboxes and builds have addresses of; `deploys.rules` has checked that they are some."""
+        return self.docker_network_pool, str(IPv4Interface(self.docker_bridge).network)
 
     @property
     def idle_pause_s(self) -> int:

@@ -193,6 +193,24 @@ console = True
 sandbox_users: list[str] = []
 skills_users = ["root"]
 
+# --- Network ---------------------------------------------------------------------------------------------------------
+
+# What a sandbox reaches unless it is asked for otherwise (`docker-sandbox init --network`):
+#   "public"  the internet and the host's name servers; not the host itself (but for its ports 80 and 443, which the
+#             whole world reaches), no private, link-local or reserved network, so no metadata service of a cloud, and
+#             no mail servers (ports 25, 465, 587)
+#   "open"    whatever the host reaches, itself included
+#   "none"    nothing
+# No mode lets it reach another sandbox. Builds of templates always have "public". docs/security.md tells more.
+sandbox_network = "public"
+# Whether API keys may ask for the mode "open"; with False their sandboxes have "public" where the host's own is "open".
+api_open_network = False
+# IPv4 networks that "public" reaches although they are private, such as a mirror of packages: "10.1.2.3/32". The host's
+# own addresses stay closed.
+network_allow: list[str] = []
+# IPv4 networks that "public" does not reach either, such as the public addresses of your other servers.
+network_deny: list[str] = []
+
 # --- Host ------------------------------------------------------------------------------------------------------------
 
 # Security updates by unattended-upgrades. Docker is left to the deploy: an update would restart the engine. needrestart

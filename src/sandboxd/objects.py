@@ -5,12 +5,12 @@ Who gets it, and when, is decided in `sandboxes`, which also sees to it that one
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, nftables, spec
+from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, nftables, nftevents, spec
 from sandboxd.audit import Audit
 from sandboxd.auditlog import AuditLog
 from sandboxd.config import RUNSC, Config, Template
@@ -21,7 +21,8 @@ from sandboxd.figures import Figures
 from sandboxd.gateway import Gateway
 from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
-from sandboxd.records import Claim, Sandbox
+from sandboxd.policy import Policy
+from sandboxd.records import USED, Claim, Sandbox
 from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text, let_pass
 from sandboxd.volumes import Volumes
 
@@ -41,6 +42,7 @@ class Host:
     nft_run: nftables.Runner = nftables.run
     disks_run: diskcommands.Runner = diskcommands.run
     root: Path = HOST_ROOT
+    nft_changes: Callable[[str], Iterator[None]] = nftevents.changes
     alive: Callable[[str], bool] = agent.alive
     available_memory_mb: Callable[[], int] = capacity.available_memory_mb
     free_disk_mb: Callable[[Path], int] = capacity.free_disk_mb
@@ -57,7 +59,14 @@ class Objects:
         self.engine, self.gateway, self.host = engine, gateway, host
         self.dirs = SlotDirs(config.state_dir)
         self.disks = Disks(config.state_dir, host.disks_run, host.root)
-        self.guard = Guard(config.project, host.nft_run, host.netns_run, host.root)
+        self.guard = Guard(
+            config.project,
+            config.egress,
+            host.nft_run,
+            host.netns_run,
+            host.root,
+            lambda coming: policies(ledger, coming),
+        )
         self.volumes = Volumes(ledger, self.disks, host.now)
         self.figures = Figures(config.templates)
         self.audit = Audit(AuditLog(config.audit_log), host.now, self.figures.failed)
@@ -93,8 +102,7 @@ class Objects:
         if template.runtime == RUNSC:
             for directory in (self.dirs.path(slot).parent, self.disks.path(slot).parent):
                 let_pass(directory, base_uid)
-        if new.policy.restricts:
-            self.guard.hold(slot, new.policy)
+        self.guard.hold(slot, new.policy)
         self.engine.start(sandbox_id)
         self.prepare(self.inspect(sandbox_id), slot)
         return sandbox_id
@@ -162,8 +170,7 @@ class Objects:
             self.unroute(row.id)
         self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
         self.engine.remove_network(spec.network_name(project, row.slot))
-        if row.policy.restricts:
-            self.guard.release(row.slot)
+        self.guard.release(row.slot)
         if row.disk_mb:
             self.disks.remove(row.slot)
         else:
@@ -188,3 +195,9 @@ def _read_profile(template: Template) -> str:
         raise EngineError(
             f"template {template.name}: seccomp profile {template.seccomp}: {error.strerror}. Deploy again."
         ) from error
+
+
+def policies(ledger: Ledger, coming: bool) -> dict[str, Policy]:
+    """slot -> the policy, of all whose containers run or may be started; with `coming` also of those being made."""
+    states = ("creating", "warm", *USED) if coming else ("warm", *USED)
+    return {row.slot: row.policy for row in ledger.rows(*states)}

@@ -9,7 +9,7 @@ import pytest
 from deploys.docker import daemon_options
 from tests.host.machine import Machine
 
-OURS = ("sandboxd", "container-pool", "thaw")
+OURS = ("sandboxd", "container-pool", "firewall", "thaw")
 
 
 @pytest.fixture(scope="session")

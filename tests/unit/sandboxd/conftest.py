@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd import routes
+from sandboxd import iprules, routes
 from sandboxd.api import Services
 from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
@@ -333,9 +333,13 @@ class FakeMounts:
 
 
 class FakeNft:
-    """The host's packet rules, as nft's scripts change them. `fail` is raised instead of the next command."""
+    """The host's packet and routing rules, as nft's scripts and ip change them. `fail` is raised instead of the next
+    command. `removed` tells who listens that somebody has removed something."""
 
     def __init__(self) -> None:
+        self.heeds = False  # the mark, at its look at the way back
+        self.routing = ["0: from all lookup local", "32766: from all lookup main"]
+        self.removed: queue.Queue[Exception | None] = queue.Queue()
         self.chains: dict[str, list[str]] = {}
         self.maps: dict[str, dict[str, str]] = {}
         self.fail: Exception | None = None
@@ -348,17 +352,44 @@ class FakeNft:
                 self.fail = None
                 raise error
             if command == ["nft", "-f", "-"]:
+                if not (self.chains or text.startswith("add table")):
+                    raise HostError("nft -f -: Error: No such file or directory")
                 self.scripts.append(text)
                 for line in text.splitlines():
                     self._do(line.split())
                 return ""
+            if command[0] == "sysctl":
+                self.heeds = self.heeds or command[-1] == f"{iprules.HEED}=1"
+                return f"{int(self.heeds)}\n"
+            if command[0] == "ip":
+                return self._route(command)
             assert command[:4] == ["nft", "-j", "list", "table"], command
             if not self.chains:
                 raise HostError("nft: No such file or directory")
             return json.dumps({"nftables": list(self._listing())})
 
+    def changes(self, table: str) -> Iterator[None]:
+        assert table == "acme-policies"
+        yield
+        while True:
+            if error := self.removed.get():
+                raise error
+            yield
+
+    def _route(self, command: list[str]) -> str:
+        if command[3] == "show":
+            return "".join(line.replace(":", ":\t", 1) + "\n" for line in sorted(self.routing))
+        assert command[:3] == ["ip", "-4", "rule"] and command[4] == "pref"
+        line = f"{command[5]}: {'from all ' if command[6] != 'from' else ''}{' '.join(command[6:])}"
+        if command[3] == "add":
+            assert line not in self.routing
+            self.routing.append(line)
+        else:
+            self.routing.remove(line)
+        return ""
+
     def flush(self) -> None:
-        """Somebody removed all rules of the host."""
+        """Somebody removed all packet rules of the host."""
         with self._lock:
             self.chains, self.maps = {}, {}
 
@@ -367,6 +398,10 @@ class FakeNft:
         if self.maps.get("from", {}).get(f'"sb-{slot}"') != f"from-{slot}":
             return []
         return [rule.partition(" comment ")[0] for rule in self.chains[f"from-{slot}"]]
+
+    def policies(self) -> dict[str, list[str]]:
+        """The rules of all slots that are led to any."""
+        return {slot: self.rules(slot) for slot in self.slots() if self.rules(slot)}
 
     def slots(self) -> set[str]:
         return {name.partition("-")[2] for name in self.chains if "-" in name}
@@ -609,6 +644,7 @@ def make_world(
         nofile=1024,
         netns_run=run,
         nft_run=nft.run,
+        nft_changes=nft.changes,
         disks_run=mounts.run,
         root=mounts.root,
         alive=lambda address: address not in dead,

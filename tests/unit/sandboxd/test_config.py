@@ -35,6 +35,13 @@ admin_socket = "/run/haproxy/admin.sock"
 routes_map = "/var/lib/acme/routes.map"
 socket = "/run/acme/gateway.sock"
 group = "haproxy"
+[network]
+mode = "public"
+allow = ["10.9.0.0/16"]
+deny = []
+keys_may_open = false
+sources = ["10.200.0.0/16"]
+
 [wanted]
 runtime = "crun"
 userns_remap = true

@@ -29,10 +29,10 @@ from pathlib import Path
 from sandboxd import __main__ as daemon
 from sandboxd.objects import Host
 from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts, FakeNft
-mounts = FakeMounts(Path(sys.argv[-1]).parent / "root")
+mounts, nft = FakeMounts(Path(sys.argv[-1]).parent / "root"), FakeNft()
 daemon.DockerEngine = lambda: FakeEngine(time.time)
 daemon.Host = lambda **given: Host(
-    **given, netns_run=lambda _: 0, nft_run=FakeNft().run, disks_run=mounts.run, root=mounts.root,
+    **given, netns_run=lambda _: 0, nft_run=nft.run, nft_changes=nft.changes, disks_run=mounts.run, root=mounts.root,
     alive=lambda _: True, available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192,
 )
 sys.exit(daemon.main())
@@ -164,6 +164,13 @@ admin_socket = "{directory}/admin.sock"
 routes_map = "{state}/routes.map"
 socket = "{directory}/run/g.sock"
 group = "{OWN_GROUP}"
+[network]
+mode = "public"
+allow = ["10.9.0.0/16"]
+deny = []
+keys_may_open = false
+sources = ["10.200.0.0/16"]
+
 [wanted]
 runtime = "crun"
 userns_remap = true

@@ -126,6 +126,7 @@ def host(tmp_path: Path, world: World) -> FakeHost:
     for path, text in FILES.items():
         made.write(path, text, START - 600)
     made.write("etc/cron.d/acme-sandbox-cleanup", FILES["etc/cron.d/acme-sandbox-cleanup"], START - 30 * DAY_S)
+    world.sandboxes.guard.mend()
     world.pool.enable()
     for _ in range(2):
         world.sandboxes.create_member(world.config.templates["base"], lambda: True)
