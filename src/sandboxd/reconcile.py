@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from sandboxd import ledgercopy
+from sandboxd.adoption import Adopter
 from sandboxd.audit import EXPIRY, RECONCILE, Actor, acting, carried, current
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, GatewayError, HostError, SandboxdError
@@ -39,6 +41,8 @@ class Reconciler:
         self._sandboxes, self._transitions, self._pool, self._health = sandboxes, transitions, pool, health
         self._templates = templates
         self._sweeper, self._idle = Sweeper(sandboxes, health), Idle(sandboxes, transitions)
+        self._adopter = Adopter(sandboxes)
+        self._copied: tuple[int, int] | None = None  # what the ledger's copy is of
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self.compared_at, self.compared_s = 0.0, 0.0  # the last whole comparison: when (Unix seconds), and how long
         self._stopped = threading.Event()
@@ -71,6 +75,7 @@ class Reconciler:
     def tick(self) -> None:
         """One whole comparison. Raises EngineDown or EngineError when Docker cannot be asked; the rest is reported."""
         with self._ticking:
+            self._adopter.adopt()
             # Rows are read before Docker: whatever has a row now has its objects then, or somebody works on it.
             rows = [row for row in self._ledger.rows() if not self._sandboxes.locks.held(row.slot)]
             rules = self._guard(rows)  # before Docker, which may be down for long
@@ -87,6 +92,19 @@ class Reconciler:
             self._pool.discard_outdated()
             self._pool.wake()
             self._ledger.forget_gone(self._now() - TOMBSTONES_S)
+        self.copy_ledger()
+
+    def copy_ledger(self) -> None:
+        """Renews the copy that follows the ledger, if anything was written since."""
+        changes = self._ledger.changes()
+        if changes == self._copied:
+            return
+        try:
+            self._ledger.copy(ledgercopy.following(self._sandboxes.config.ledger))
+            self._copied = changes
+            self._health.report("ledger copy", "")
+        except HostError as error:
+            self._health.report("ledger copy", str(error))
 
     def expire(self) -> None:
         """Removes the sandboxes whose end has come, or pauses them, as was asked for at their creation."""
