@@ -70,9 +70,11 @@ def secret(dest: str, content: str) -> Commands:
 
 
 @operation()
-def unit(unit: str, files: Sequence[str] = (), enabled: bool = True) -> Commands:
+def unit(unit: str, files: Sequence[str] = (), enabled: bool = True, start: str = "") -> Commands:
     """Keep a service enabled and running, on its present unit file, and restart it when one of `files` is newer than
     its start. (Comparing times instead of asking what this run changed survives an interrupted run.)
+
+    `start` is a command that starts it, or starts it anew, in place of systemctl.
     """
     quoted = shlex.quote(unit)
     state = host.get_fact(facts.Unit, unit=unit, files=tuple(files))
@@ -81,9 +83,9 @@ def unit(unit: str, files: Sequence[str] = (), enabled: bool = True) -> Commands
     if enabled and state.enabled not in ("enabled", "static", "alias", "indirect", "generated"):
         yield f"systemctl enable {quoted}"
     if state.active == "active" and (state.stale_file or state.needs_reload):
-        yield f"systemctl restart {quoted}"
+        yield start or f"systemctl restart {quoted}"
     elif state.active != "active":
-        yield f"systemctl reset-failed {quoted} 2>/dev/null; systemctl start {quoted}"
+        yield start or f"systemctl reset-failed {quoted} 2>/dev/null; systemctl start {quoted}"
 
 
 @operation()

@@ -72,6 +72,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"id -nG \S+ .*", ["no"]),
     (r"\[ -s \S+/(token_key|link_key|metrics_token|console_key) \] \|\| echo missing", ["missing"]),
     (r"readlink \S+/(venv|console) .*", []),
+    (r"\[ -d \S+/good \] .*", []),
     (r"id -u \S+ >/dev/null .*", ["missing"]),
     (r"sha256sum <\S+ .*", []),
     (r"docker-sandbox routes status .*", []),
