@@ -40,7 +40,7 @@ def unpacked(revision: str, folder: Path) -> Path:
     else:
         listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = [name for name in subprocess.run(listed, capture_output=True, check=True).stdout.split(b"\0") if name]
-        present = [name for name in names if (ROOT / name.decode()).exists()]
+        present = [name for name in names if name != b".venv" and (ROOT / name.decode()).exists()]  # it may be a link
         packed = ["tar", "-C", str(ROOT), "--null", "--files-from=-", "-c"]
         content = subprocess.run(packed, input=b"\0".join(present), capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(content)) as opened:

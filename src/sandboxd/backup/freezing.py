@@ -24,7 +24,7 @@ def mounted_at(file: Path, mountinfo: Path = MOUNTS, blocks: Path = BLOCKS) -> P
     for line in mountinfo.read_text().splitlines():
         fields = line.split(" ")
         with suppress(OSError):
-            if (blocks / fields[2] / "loop/backing_file").read_text().strip() == str(file):
+            if (blocks / fields[2] / "loop/backing_file").read_text().strip() == str(file.resolve()):
                 return Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4]))
     return None
 

@@ -97,12 +97,11 @@ def working(places: Places) -> Iterator[Path]:
         except BlockingIOError:
             raise HostError("another backup of this host is being made. Wait for its end.") from None
         clear(work)  # what one that was killed has left
-        yield work
-        clear(work)
-        work.rmdir()
-    except BaseException:
-        clear(work)
-        raise
+        try:
+            yield work
+        finally:
+            clear(work)
+            work.rmdir()
     finally:
         os.close(fd)
 

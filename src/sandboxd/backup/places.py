@@ -18,7 +18,6 @@ class Places:
     """Of the host of this configuration."""
 
     config: Config
-    traefik: Path = Path("/etc/traefik")
 
     @property
     def etc(self) -> Path:

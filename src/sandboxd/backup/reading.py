@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from sandboxd.backup import FORMAT, HEAD, IMAGES, LEDGER, MANIFEST, sparse
 from sandboxd.disks import VOLUME_NAME
@@ -59,7 +59,7 @@ def read(
     manifest = None
     try:
         with gzip.GzipFile(fileobj=stream) as opened:
-            with tarfile.open(fileobj=opened, mode="r|", bufsize=sparse.PIECE) as tar:
+            with tarfile.open(fileobj=cast("IO[bytes]", _Unending(opened)), mode="r|", bufsize=sparse.PIECE) as tar:
                 for info in tar:
                     _check(info, seen, manifest is not None)
                     if info.name == MANIFEST:
@@ -71,7 +71,7 @@ def read(
                         seen[info.name] = _take(tar, info, told, into)
             while opened.read(sparse.PIECE):  # to its end, where the checksum is
                 pass
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, ValueError) as error:  # ValueError: of a map that is none
         raise Damaged(f"this is no backup, or a damaged one: {error}") from error
     except EOFError as error:
         raise Damaged("the backup is not whole: it ends in the middle. Was the copy interrupted?") from error
@@ -79,6 +79,19 @@ def read(
         raise Damaged("the backup is not whole: its manifest, which comes last, is missing")
     found.members = _compared(manifest, seen)
     return found
+
+
+class _Unending:
+    """An archive says itself where it ends: when there is nothing before that, the reader must not wait for more."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        piece = self._file.read(size)
+        if not piece:
+            raise EOFError
+        return piece
 
 
 def _check(info: tarfile.TarInfo, seen: dict[str, Any], ended: bool) -> None:
@@ -176,15 +189,16 @@ def _pieces(
     parts: sparse.Extents,
     moved: Callable[[int], object] = lambda offset: None,
 ) -> Iterator[bytes]:
-    """What is in these parts of a member; `moved` is called with the offset of each."""
-    file = tar.extractfile(info)
-    if file is None:
-        raise Damaged(f"this is no backup of ours: its member {info.name!r} is no plain file")
+    """What is in these parts of a member; `moved` is called with the offset of each. A stream has them one after the
+    other, without what is between."""
+    stream = cast("BinaryIO", tar.fileobj)
+    stream.seek(info.offset_data)
+    if info.offset_data + sum(length for _, length in parts) > tar.offset:
+        raise Damaged(f"this is no backup of ours: the map of its member {info.name!r} is wrong")
     for offset, length in parts:
-        file.seek(offset)
         moved(offset)
         while length:
-            piece = file.read(min(sparse.PIECE, length))
+            piece = stream.read(min(sparse.PIECE, length))
             if not piece:
                 raise EOFError
             length -= len(piece)

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,12 +37,13 @@ def working(places: Places) -> Iterator[Path]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HostError("another restore of this host is under way. Wait for its end.") from None
-        _clear(work)
-        yield work
-    finally:
-        _clear(work)
-        with suppress(OSError):
+        clear(work)  # what one that was killed has left
+        try:
+            yield work
+        finally:
+            clear(work)
             work.rmdir()
+    finally:
         os.close(fd)
 
 
@@ -157,7 +158,7 @@ def _aside(path: Path, directory: Path) -> None:
         os.replace(path, directory / path.name)
 
 
-def _clear(work: Path) -> None:
+def clear(work: Path) -> None:
     for path in work.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -13,6 +13,7 @@ from sandboxd.records import USED
 
 POLL_S = 0.2
 UNMOUNT_S = 30.0
+WATCHED = Path("/etc/traefik/dynamic/tls.yml")
 MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -56,7 +57,7 @@ class Services:
         """With what was put in place. Raises HostError."""
         if self._places.config.wanted.tls_mode == "internal":
             run(str(self._certificate))
-            (self._places.traefik / "dynamic/tls.yml").touch()  # Traefik watches this directory
+            WATCHED.touch()  # else Traefik does not see it
         if self._places.config.wanted.tls_mode == "acme":
             run("docker", "restart", "traefik")  # it reads its store at its start
         self.start_daemon()
