@@ -102,7 +102,8 @@ def _take(copy: Path, file: Path) -> None:
 
 def told(ledger: Ledger, now: float) -> str:
     """What is to be said of a ledger that was lost in the last days; empty for nothing."""
-    if ledger.setting(PENDING):
+    pending = json.loads(ledger.setting(PENDING) or "{}")
+    if pending.get("kept") or pending.get("copied_at"):  # else the host may simply be new
         return "it was lost, and the containers of this host have not been looked at yet: does Docker answer?"
     report = json.loads(ledger.setting(DONE) or "{}")
     if not report or report["at"] < now - TOLD_S:
