@@ -154,7 +154,8 @@ def _end_sandboxes(ledger: Path, schema: int) -> None:
 
 def _aside(path: Path, directory: Path) -> None:
     if path.exists():
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in (directory.parent, directory):
+            made.mkdir(mode=0o700, exist_ok=True)
         os.replace(path, directory / path.name)
 
 

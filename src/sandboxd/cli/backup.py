@@ -40,7 +40,6 @@ def backup(options: Namespace, places: Places, config: str) -> int:
     if options.file == "-" and sys.stdout.isatty():
         raise CliError("a backup is no text for a terminal. Name a file, or: docker-sandbox backup - >")
     permitted(places)
-    os.umask(0o077)
     without = tuple(sorted(set(options.without)))
     with (
         terminable(),
@@ -59,7 +58,6 @@ def backup(options: Namespace, places: Places, config: str) -> int:
 
 
 def restore(options: Namespace, places: Places, config: str) -> int:
-    os.umask(0o077)
     if options.check:
         with source(options.file) as (stream, size), Progress("checked", size) as progress:
             content = reading.read(stream, progress.add, lambda head: None)
