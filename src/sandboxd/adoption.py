@@ -24,6 +24,7 @@ from sandboxd.slotdir import VITE
 
 log = logging.getLogger(__name__)
 
+FOUND = "found so after the ledger was lost"
 LATER = "its container did so while the ledger was lost"
 
 
@@ -57,7 +58,7 @@ class Adopter:
             if row.claimed_at is not None and row.claimed_at <= copied:
                 self._align(row, container)
             return None
-        if not self._sandboxes.dirs.path(one.slot).is_dir():
+        if not one.slot or not self._sandboxes.dirs.path(one.slot).is_dir():
             return None
         with self._sandboxes.audit.doing("adopt", detail="the ledger did not know it") as act:
             made = self._ledger.adopt(self._row(one, container), self._claim(one, container, ruled))
@@ -98,6 +99,7 @@ class Adopter:
             "disk_mb": self._sandboxes.disks.size_mb(volume, one.slot) or 0,
             "volume": volume,
             "container": container.name,
+            "reason": "" if state == "running" else FOUND,
             "created_at": one.created,
             "claimed_at": _claimed_at(container.name) or one.created,
         }

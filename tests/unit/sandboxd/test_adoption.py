@@ -68,6 +68,7 @@ def test_who_does_not_run_gets_no_internet_since_rules_do_not_outlast_a_reboot(w
     later.reconciler.tick()
     (row,) = later.ledger.rows()
     assert (row.state, row.policy) == ("stopped", Policy(deny=(EVERYTHING,)))
+    assert row.reason == "found so after the ledger was lost"
     closed(later)
 
 
