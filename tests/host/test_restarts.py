@@ -226,5 +226,7 @@ def test_a_restart_of_a_proxy_is_short(machine: Machine, load: Any, command: str
         settled = len(clients.failed)
         clients.go_on()
         assert len(clients.failed) == settled, clients.failed[settled:]
-    said = ("502 b'Bad Gateway'", "Ended(", "Connection", "SSLEOFError(", "SSLZeroReturnError(")
-    assert [text for _, text in clients.failed if not text.startswith(said)] == []
+    said = ["502 b'Bad Gateway'", "Ended(", "Connection", "SSLEOFError(", "SSLZeroReturnError("]
+    if "traefik" in command:  # it listens some milliseconds before it has read which certificate it has
+        said += ["SSLCertVerificationError("]
+    assert [text for _, text in clients.failed if not text.startswith(tuple(said))] == []
