@@ -119,11 +119,14 @@ def container(
 
 
 @operation()
-def image(tag: str, build: str, context: Callable[[], bytes] | None = None, directory: str = "") -> Commands:
+def image(
+    tag: str, build: str, context: Callable[[], bytes] | None = None, directory: str = "", spared: str = "/dev/null"
+) -> Commands:
     """Make a Docker image unless the host has its tag. The tag carries the hash of all that goes into it.
 
     `build` is the shell command that makes it; `context`, if any, gives a tar archive that is unpacked in `directory`
-    first. Older tags of the same image that nothing uses are removed afterwards.
+    first. Older tags of the same image that nothing uses are removed afterwards, but for those that the configuration
+    `spared` on the host names: a failed upgrade goes back to it.
     """
     if tag in host.get_fact(facts.ImageTags):
         return
@@ -134,7 +137,9 @@ def image(tag: str, build: str, context: Callable[[], bytes] | None = None, dire
     yield build
     name = tag.rpartition(":")[0]
     all_tags = f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {shlex.quote(name)}"
-    yield f"{all_tags} | grep -vxF {shlex.quote(tag)} | xargs -r docker image rm 2>/dev/null; true"
+    named = f"sed -n 's/^image = \"\\(.*\\)\"$/\\1/p' {shlex.quote(spared)} 2>/dev/null"
+    others = f'grep -vxF {shlex.quote(tag)} | grep -vxF "$({named})"'
+    yield f"{all_tags} | {others} | xargs -r docker image rm 2>/dev/null; true"
 
 
 @operation()
