@@ -4,6 +4,7 @@ What was there is moved aside, not removed. Whatever breaks off in the middle, t
 """
 
 import fcntl
+import json
 import os
 import shutil
 import sqlite3
@@ -17,6 +18,7 @@ from sandboxd import ledgercopy
 from sandboxd.backup import DISKS, IMAGES, LEDGER
 from sandboxd.backup.places import Places, run
 from sandboxd.backup.reading import SPACE_LEFT, Content, read
+from sandboxd.backup.services import Running
 from sandboxd.errors import Conflict, HostError
 from sandboxd.schema import MIGRATIONS
 
@@ -95,13 +97,24 @@ def marked(places: Places) -> bool:
     return (places.config.state_dir / MARK).exists()
 
 
+def mark(places: Places, running: Running) -> Running:
+    """From here on the host is half restored. Returns what ran before, also before an earlier try."""
+    file = places.config.state_dir / MARK
+    if file.exists() and file.stat().st_size:
+        running = Running(**json.loads(file.read_text()))
+    else:
+        temporary = file.with_name(f"{MARK}.new")
+        temporary.write_text(json.dumps(vars(running)))
+        os.replace(temporary, file)
+    return running
+
+
 def put(places: Places, work: Path, content: Content) -> Path | None:
     """Puts what was unpacked in its place. The daemon must not run. Returns where that is now what was there before.
 
     Raises HostError and OSError half-way; then it is to be done again, from the beginning.
     """
     state = places.config.state_dir
-    (state / MARK).touch(mode=0o600)
     aside = state / time.strftime("before-restore-%Y%m%dT%H%M%SZ", time.gmtime())
     left_out = content.head["without"]
     for kind, directory in places.directories().items():

@@ -75,12 +75,22 @@ class Services:
 
 
 def occupants(ledger: Path) -> dict[str, list[str]]:
-    """What of people this host has: the ids of sandboxes in use, the names of volumes and of templates made here."""
-    with closing(sqlite3.connect(f"file:{ledger}?mode=rw", uri=True, timeout=10)) as db:
-        marks = ", ".join("?" * len(USED))
-        queries = {
-            "sandboxes": (f"SELECT id FROM sandboxes WHERE state IN ({marks}) ORDER BY id", USED),
-            "volumes": ("SELECT name FROM volumes ORDER BY name", ()),
-            "templates": ("SELECT name FROM templates UNION SELECT template FROM tags ORDER BY 1", ()),
-        }
-        return {what: [str(row[0]) for row in db.execute(*query)] for what, query in queries.items()}
+    """What of people this host has: the ids of sandboxes in use, the names of volumes and of templates made here.
+
+    Raises HostError when the ledger cannot be read.
+    """
+    marks = ", ".join("?" * len(USED))
+    queries = {
+        "sandboxes": (f"SELECT id FROM sandboxes WHERE state IN ({marks}) ORDER BY id", USED),
+        "volumes": ("SELECT name FROM volumes ORDER BY name", ()),
+        "templates": ("SELECT name FROM templates UNION SELECT template FROM tags ORDER BY 1", ()),
+    }
+    if not ledger.exists():
+        return {what: [] for what in queries}
+    try:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=rw", uri=True, timeout=10)) as db:
+            return {what: [str(row[0]) for row in db.execute(*query)] for what, query in queries.items()}
+    except sqlite3.Error as error:
+        raise HostError(
+            f"{ledger}: {error}. sandboxd mends that when it starts: systemctl restart '*-sandboxd', then again."
+        ) from error

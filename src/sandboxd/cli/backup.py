@@ -23,6 +23,8 @@ from sandboxd.cli.interrupts import terminable
 from sandboxd.cli.progress import Progress
 from sandboxd.errors import SandboxdError
 
+HALF_DONE = "The restore is half done, and sandboxd may be stopped. Run the same command again."
+
 
 def run(options: Namespace, config: str) -> int:
     try:
@@ -66,6 +68,7 @@ def restore(options: Namespace, places: Places, config: str) -> int:
         return OK
     permitted(places)
     uid = userns_uid()
+    check_free(places, options.force)
     services = Services(places, Path(place.read_browser(config).scripts).parent / "internal-certificate")
     with (
         terminable(),
@@ -76,14 +79,20 @@ def restore(options: Namespace, places: Places, config: str) -> int:
         with Progress("read", size) as progress:
             content = restoring.unpack(places, stream, progress.add, uid, options.force, work)
         services.start_daemon()
-        make_way(places, ControlPlane(place.read(config).socket), options.force or restoring.marked(places))
+        check_free(places, options.force)  # again: reading takes its time
+        control = ControlPlane(place.read(config).socket)
+        for sandbox_id in occupants(places.config.ledger)["sandboxes"]:
+            control.call("DELETE", sandbox_path(sandbox_id))
         restoring.load_images(work)
-        before = services.stop()
+        before = restoring.mark(places, services.stop())
         try:
             aside = restoring.put(places, work, content)
             services.start(before)
         except (SandboxdError, OSError) as error:
-            raise CliError(f"{error}\nThe restore is half done. Mend that, and run the same command again.") from error
+            raise CliError(f"{error}\n{HALF_DONE}") from error
+        except BaseException:
+            printing.warn(HALF_DONE)
+            raise
         restoring.done(places)
     summary = {**summary_of(content.head, list(content.members.values())), "before": str(aside) if aside else None}
     printing.show(options, summary, lambda: told("restored from", options.file, summary))
@@ -92,17 +101,15 @@ def restore(options: Namespace, places: Places, config: str) -> int:
     return OK
 
 
-def make_way(places: Places, control: ControlPlane, force: bool) -> None:
-    """Ends what is here, if that was said. Raises CliError when it was not, and there is something."""
+def check_free(places: Places, force: bool) -> None:
+    """Raises CliError for a host that people use, unless that was said, or a restore of it is half done."""
     found = {what: names for what, names in occupants(places.config.ledger).items() if names}
-    if found and not force:
+    if found and not force and not restoring.marked(places):
         shown = "; ".join(f"{what}: {' '.join(names[:5])}{' ...' * (len(names) > 5)}" for what, names in found.items())
         raise CliError(
             f"this host is in use ({shown}). A restore ends its sandboxes, and puts the rest aside. Nothing was"
             " changed. If that is meant: --force."
         )
-    for sandbox_id in found.get("sandboxes", []):
-        control.call("DELETE", sandbox_path(sandbox_id))
 
 
 def permitted(places: Places) -> None:

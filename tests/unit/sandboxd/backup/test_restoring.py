@@ -9,6 +9,7 @@ import pytest
 
 from sandboxd.backup import restoring
 from sandboxd.backup.reading import Content
+from sandboxd.backup.services import Running
 from sandboxd.errors import HostError
 from sandboxd.schema import MIGRATIONS
 from tests.unit.sandboxd.backup.host import Host, disk
@@ -51,7 +52,13 @@ def test_what_the_backup_left_out_stays_here(host: Host, left_out: list[str]) ->
         assert (host.state / "volumes/data.img").read_bytes().startswith(b"new")
         assert sorted(path.name for path in (aside / "volumes").iterdir()) == ["data.img", "half.new", "other.img"]
     assert snapshots == (["mine.img"] if "templates" in left_out else [])
+
+
+def test_a_second_try_knows_what_ran_before_the_first(host: Host) -> None:
+    assert not restoring.marked(host.places)
+    assert restoring.mark(host.places, Running(pool=True, console=True)) == Running(pool=True, console=True)
     assert restoring.marked(host.places)
+    assert restoring.mark(host.places, Running(pool=False, console=False)) == Running(pool=True, console=True)
     restoring.done(host.places)
     assert not restoring.marked(host.places)
 

@@ -55,5 +55,9 @@ def test_a_daemon_that_does_not_come_up_is_told(host: Host) -> None:
 def test_who_lives_here(host: Host) -> None:
     ledger: Path = host.places.config.ledger
     assert occupants(ledger) == {"sandboxes": [], "volumes": [], "templates": []}
+    assert occupants(host.folder / "none") == {"sandboxes": [], "volumes": [], "templates": []}
     host.fill()
     assert occupants(ledger) == {"sandboxes": ["ida"], "volumes": ["data"], "templates": ["mine"]}
+    ledger.write_bytes(b"no database " * 1000)
+    with pytest.raises(HostError, match="sandboxd mends that when it starts"):
+        occupants(ledger)

@@ -239,7 +239,7 @@ def test_one_that_was_interrupted_is_run_again(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sandboxd.backup.restoring.put", put)
             said = run(other, "restore", str(backup), code=1)
-        assert "half done" in said and "run the same command again" in said
+        assert "half done" in said and "Run the same command again" in said
         assert (other.state / restoring.MARK).exists()
     else:
         switch.touch()
