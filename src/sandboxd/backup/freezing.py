@@ -40,11 +40,15 @@ def frozen(directory: Path, limit_s: float = LIMIT_S) -> Iterator[Callable[[], b
     said, saying = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(theirs)
-        os.close(said)
-        os._exit(_hold(fd, ours, saying, limit_s))
+        try:  # whatever happens, the child must not go on with our work
+            os.close(theirs)
+            os.close(said)
+            _hold(fd, ours, saying, limit_s)
+        finally:
+            os._exit(0)
     os.close(ours)
     os.close(saying)
+    answer = b""
     try:
         answer = os.read(said, 16)
         if answer != b"0":
@@ -53,13 +57,18 @@ def frozen(directory: Path, limit_s: float = LIMIT_S) -> Iterator[Callable[[], b
     finally:
         os.close(theirs)
         os.waitpid(child, 0)
-        with suppress(OSError):  # the child was killed; else there is nothing to thaw
-            fcntl.ioctl(fd, FITHAW, 0)
+        if answer == b"0":
+            _thaw(fd)  # should the child have been killed
         os.close(fd)
         os.close(said)
 
 
-def _hold(fd: int, until: int, saying: int, limit_s: float) -> int:
+def _thaw(fd: int) -> None:
+    with suppress(OSError):  # it is thawed already
+        fcntl.ioctl(fd, FITHAW, 0)
+
+
+def _hold(fd: int, until: int, saying: int, limit_s: float) -> None:
     """In the child: freezes, says so, and thaws when `until` ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
@@ -67,11 +76,10 @@ def _hold(fd: int, until: int, saying: int, limit_s: float) -> int:
         fcntl.ioctl(fd, FIFREEZE, 0)
     except OSError as error:
         os.write(saying, str(error.errno).encode())
-        return 1
+        return
     try:
         os.write(saying, b"0")
         select.select([until], [], [], limit_s)
     finally:
-        fcntl.ioctl(fd, FITHAW, 0)
+        _thaw(fd)
         os.close(saying)
-    return 0
