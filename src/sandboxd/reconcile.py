@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 30.0
 RETRY_S = 1.0  # while Docker does not answer; and the least time between two comparisons
+COPY_S = 10.0  # the least time between two copies of the ledger
 TOMBSTONES_S = 7 * 86400.0
 SOURCE = "sandbox "  # how the troubles of single sandboxes are called in the health report
 
@@ -43,6 +44,7 @@ class Reconciler:
         self._sweeper, self._idle = Sweeper(sandboxes, health), Idle(sandboxes, transitions)
         self._adopter = Adopter(sandboxes)
         self._copied: tuple[int, int] | None = None  # what the ledger's copy is of
+        self._copied_at = 0.0
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self.compared_at, self.compared_s = 0.0, 0.0  # the last whole comparison: when (Unix seconds), and how long
         self._stopped = threading.Event()
@@ -95,13 +97,13 @@ class Reconciler:
         self.copy_ledger()
 
     def copy_ledger(self) -> None:
-        """Renews the copy that follows the ledger, if anything was written since."""
-        changes = self._ledger.changes()
-        if changes == self._copied:
+        """Renews the copy that follows the ledger, if anything was written since, and it is not quite new."""
+        changes, now = self._ledger.changes(), self._now()
+        if changes == self._copied or abs(now - self._copied_at) < COPY_S:  # abs: the clock may go back
             return
         try:
             self._ledger.copy(ledgercopy.following(self._sandboxes.config.ledger))
-            self._copied = changes
+            self._copied, self._copied_at = changes, now
             self._health.report("ledger copy", "")
         except HostError as error:
             self._health.report("ledger copy", str(error))
