@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from sandboxd import ledgercopy
 from sandboxd.adoption import Adopter
 from sandboxd.audit import EXPIRY, RECONCILE, Actor, acting, carried, current
 from sandboxd.engine import Found
@@ -21,6 +20,7 @@ from sandboxd.idle import Idle
 from sandboxd.nftables import marks
 from sandboxd.pool import Pool
 from sandboxd.records import USED, Sandbox
+from sandboxd.recovery import Copier
 from sandboxd.sandboxes import Sandboxes
 from sandboxd.sweep import Sweeper
 from sandboxd.templates import Templates
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 30.0
 RETRY_S = 1.0  # while Docker does not answer; and the least time between two comparisons
-COPY_S = 10.0  # the least time between two copies of the ledger
 TOMBSTONES_S = 7 * 86400.0
 SOURCE = "sandbox "  # how the troubles of single sandboxes are called in the health report
 
@@ -43,8 +42,7 @@ class Reconciler:
         self._templates = templates
         self._sweeper, self._idle = Sweeper(sandboxes, health), Idle(sandboxes, transitions)
         self._adopter = Adopter(sandboxes)
-        self._copied: tuple[int, int] | None = None  # what the ledger's copy is of
-        self._copied_at = 0.0
+        self._copier = Copier(sandboxes.ledger, sandboxes.config.ledger)
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self.compared_at, self.compared_s = 0.0, 0.0  # the last whole comparison: when (Unix seconds), and how long
         self._stopped = threading.Event()
@@ -94,19 +92,7 @@ class Reconciler:
             self._pool.discard_outdated()
             self._pool.wake()
             self._ledger.forget_gone(self._now() - TOMBSTONES_S)
-        self.copy_ledger()
-
-    def copy_ledger(self) -> None:
-        """Renews the copy that follows the ledger, if anything was written since, and it is not quite new."""
-        changes, now = self._ledger.changes(), self._now()
-        if changes == self._copied or abs(now - self._copied_at) < COPY_S:  # abs: the clock may go back
-            return
-        try:
-            self._ledger.copy(ledgercopy.following(self._sandboxes.config.ledger))
-            self._copied, self._copied_at = changes, now
-            self._health.report("ledger copy", "")
-        except HostError as error:
-            self._health.report("ledger copy", str(error))
+        self._copy_ledger()
 
     def expire(self) -> None:
         """Removes the sandboxes whose end has come, or pauses them, as was asked for at their creation."""
@@ -146,6 +132,13 @@ class Reconciler:
             self._health.report("gateway", "")
         except GatewayError as error:
             self._health.report("gateway", str(error))
+
+    def _copy_ledger(self) -> None:
+        try:
+            self._copier.follow(self._now())
+            self._health.report("ledger copy", "")
+        except HostError as error:
+            self._health.report("ledger copy", str(error))
 
     def _guard(self, rows: list[Sandbox]) -> list[Found]:
         """Mends the host's rules of these rows that are not those of their policies; returns all that have rules."""

@@ -26,8 +26,26 @@ PENDING = "recovery_pending"  # JSON: what was found, until the containers of th
 DONE = "recovered"  # JSON: the same, with when that was and who was adopted
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 MISSING = "was not there"
+COPY_S = 10.0  # the least time between two copies
 TOLD_S = 7 * 86400.0
 SIDES = ("", "-wal", "-shm")  # a log that is left would be played into whatever file has the name next
+
+
+class Copier:
+    """Keeps the copy that follows the ledger."""
+
+    def __init__(self, ledger: Ledger, file: Path) -> None:
+        self._ledger, self._target = ledger, ledgercopy.following(file)
+        self._changes: tuple[int, int] | None = None  # what the copy is of
+        self._made_at = 0.0
+
+    def follow(self, now: float) -> None:
+        """Renews the copy if anything was written since, and it is not quite new. Raises HostError."""
+        changes = self._ledger.changes()
+        if changes == self._changes or abs(now - self._made_at) < COPY_S:  # abs: the clock may go back
+            return
+        self._ledger.copy(self._target)
+        self._changes, self._made_at = changes, now
 
 
 def opened(file: Path, now: float) -> Ledger:

@@ -142,7 +142,7 @@ def test_with_the_copy_all_goes_on_but_what_came_since(world: World) -> None:
     first, second = member(world), member(world)
     world.ledger.enter_volume(Volume("idle", 64, 1.0, "", ""))
     world.ledger.set_setting("may_sweep", "yes")
-    world.reconciler.copy_ledger()
+    world.ledger.copy(ledgercopy.following(world.config.ledger))
     # What the copy does not know:
     world.transitions.pause(paused)
     world.transitions.resume(world.sandboxes.find(resumed.id), None)
