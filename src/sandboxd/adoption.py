@@ -9,6 +9,7 @@ import json
 import logging
 import re
 from calendar import timegm
+from collections import Counter
 from time import strptime
 from typing import Any
 
@@ -16,6 +17,7 @@ from sandboxd import spec
 from sandboxd.disks import VOLUME_NAME
 from sandboxd.engine import Container, Found
 from sandboxd.errors import LedgerError
+from sandboxd.nftables import marks
 from sandboxd.policy import EVERYTHING, UNRESTRICTED, Policy
 from sandboxd.records import TOKEN, USED, Claim, Mount, Sandbox, Volume
 from sandboxd.recovery import DONE, PENDING
@@ -24,6 +26,7 @@ from sandboxd.slotdir import VITE
 
 log = logging.getLogger(__name__)
 
+CLOSED = Policy(deny=(EVERYTHING,))
 FOUND = "found so after the ledger was lost"
 LATER = "its container did so while the ledger was lost"
 
@@ -38,18 +41,21 @@ class Adopter:
         if not pending:
             return
         found = [one for one in self._engine.inventory(self._sandboxes.config.project) if one.kind == "container"]
-        ruled = self._sandboxes.guard.standing() if found else {}
+        rules = self._sandboxes.guard.standing() if found else {}
         self._enter_volumes()
         report = json.loads(pending)
         since = report["at"] if report["copied_at"] else 0.0
-        adopted = [row.id for one in found if (row := self._settle(one, one.slot in ruled, since))]
+        adopted = [row.id for one in found if (row := self._settle(one, rules.get(one.slot), since))]
         report |= {"at": self._sandboxes.host.now(), "adopted": adopted}
         if report["kept"] or report["copied_at"] or adopted:
             self._ledger.set_setting(DONE, json.dumps(report))
         self._ledger.set_setting(PENDING, "")
 
-    def _settle(self, one: Found, ruled: bool, copied: float) -> Sandbox | None:
-        """The row that was made for a container, if any; one of before `copied` is brought in step with it."""
+    def _settle(self, one: Found, rules: Counter[str] | None, copied: float) -> Sandbox | None:
+        """The row that was made for a container, if any; one of before `copied` is brought in step with it.
+
+        `rules` are the marks of those that stand on the host.
+        """
         container = self._engine.container(one.ref)
         row = self._ledger.get(one.slot)
         if container is None or not container.name.startswith(spec.claimed_prefix(self._sandboxes.config.project)):
@@ -57,11 +63,13 @@ class Adopter:
         if row is not None:
             if row.claimed_at is not None and row.claimed_at <= copied:
                 self._align(row, container)
+                if rules and rules != marks(row.policy):  # another policy came since the copy was made: which one?
+                    self._ledger.set_policy(row.slot, CLOSED)
             return None
         if not one.slot or not self._sandboxes.dirs.path(one.slot).is_dir():
             return None
         with self._sandboxes.audit.doing("adopt", detail="the ledger did not know it") as act:
-            made = self._ledger.adopt(self._row(one, container), self._claim(one, container, ruled))
+            made = self._ledger.adopt(self._row(one, container), self._claim(one, container, bool(rules)))
             act.about(made)
         log.warning("sandbox %s (%s) is taken over: the ledger did not know it", made.id, made.container)
         return made
@@ -112,7 +120,7 @@ class Adopter:
             envs=self._envs(one.slot),
             owner=one.labels.get("sandbox.owner", ""),
             access=TOKEN,
-            policy=Policy(deny=(EVERYTHING,)) if closed else UNRESTRICTED,
+            policy=CLOSED if closed else UNRESTRICTED,
             mounts=tuple(Mount(**mount) for mount in json.loads(one.labels.get("sandbox.mounts", "[]"))),
         )
 

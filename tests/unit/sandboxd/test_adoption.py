@@ -173,6 +173,17 @@ def test_with_the_copy_all_goes_on_but_what_came_since(world: World) -> None:
     closed(later)
 
 
+def test_rules_that_the_copy_does_not_know_are_not_opened(world: World) -> None:
+    open_, same = create(world), create(world, Claim(policy=Policy(deny=("192.0.2.0/24",))))
+    world.ledger.copy(ledgercopy.following(world.config.ledger))
+    world.transitions.restrict(open_, Policy(deny=("198.51.100.0/24",)))
+    later = again(world, copy=True)
+    later.reconciler.tick()
+    rows = {row.id: row for row in later.ledger.rows()}
+    assert rows[open_.id].policy == Policy(deny=(EVERYTHING,)) and rows[same.id].policy == same.policy
+    closed(later)
+
+
 def test_a_new_host_has_nothing_to_tell(world: World) -> None:
     world.reconciler.tick()
     create(world)
