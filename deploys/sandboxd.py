@@ -14,6 +14,7 @@ from deploys.settings import Settings
 from deploys.traefik import API, GATEWAY
 
 GROUP = "sandbox"
+UNITS = "/etc/systemd/system"
 PROGRAM = Program("sandboxd", "requirements/sandboxd.txt", "sandboxd.api")
 BROWSER_SCRIPTS = sorted((ROOT / "files/browser-test").glob("*.py"))
 
@@ -51,6 +52,13 @@ def daemon() -> None:
     files.file(
         name="Close the secret of the metrics", path=f"{secrets}/metrics_token", user="root", group="root", mode="600"
     )
+    release, daemon = f"{wanted.lib}/sandboxd-release", f"{wanted.project}-sandboxd.service"
+    place("usr/local/lib/project-sandbox/sandboxd-release", wanted, mode="755", units=UNITS)
+    when(  # before the first change; later its unit does so
+        name="Note what runs now",
+        condition=f"[ -d {wanted.opt}/good ] || ! systemctl is-active --quiet {daemon} || echo unknown",
+        commands=[f"{release} keep"],
+    )
     files.directory(name=f"Make {wanted.log}", path=wanted.log, user="root", group="adm", mode="750")
     place(
         "etc/project-sandbox/config.toml",
@@ -77,7 +85,8 @@ def daemon() -> None:
         dest = f"{wanted.lib}/browser-test/{script.name}"
         files.put(name=f"Write {dest}", src=str(script), dest=dest, user="root", group="root", mode="644")
     link = f"{wanted.opt}/venv"
-    environment(name="Install sandboxd", link=link, version=digest(PROGRAM.files()), program=PROGRAM)
+    version, spared = digest(PROGRAM.files()), f"{wanted.opt}/good/venv"
+    environment(name="Install sandboxd", link=link, version=version, program=PROGRAM, spared=spared)
     place("usr/local/bin/docker-sandbox", wanted, mode="755", python=f"{link}/bin/python")
     files.link(name="Link docker-sandbox-cli.sh", path="/usr/local/bin/docker-sandbox-cli.sh", target="docker-sandbox")
     place("usr/share/bash-completion/completions/docker-sandbox", wanted)
@@ -91,10 +100,11 @@ def daemon() -> None:
         unit=f"{wanted.project}-firewall.service",
         files=[f"{wanted.etc}/config.toml", f"{link}/pyvenv.cfg"],
     )
-    place("etc/systemd/system/project-sandboxd.service", wanted, python=f"{link}/bin/python")
+    place("etc/systemd/system/project-sandboxd.service", wanted, python=f"{link}/bin/python", release=release)
     unit(
         name="Run sandboxd",
-        unit=f"{wanted.project}-sandboxd.service",
+        unit=daemon,
+        start=f"{release} activate",
         # pyvenv.cfg is as old as the environment; the files of the archive have no time, and python3 is Debian's.
         files=[f"{wanted.etc}/config.toml", f"{link}/pyvenv.cfg"],
     )

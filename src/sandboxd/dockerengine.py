@@ -156,7 +156,7 @@ class DockerEngine:
         """Every container, network and volume that carries the project's label, running or not."""
         chosen = {"label": f"sandbox.project={project}"}
         found = [
-            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"], _walls(one))
+            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"], one.get("Labels") or {})
             for one in self._call("list containers", lambda api: api.containers(all=True, filters=chosen))
         ]
         for one in self._call("list networks", lambda api: api.networks(filters=chosen)):
@@ -241,7 +241,3 @@ def parse_container(found: dict[str, Any]) -> Container:
 
 def _slot(found: dict[str, Any]) -> str:
     return str((found.get("Labels") or {}).get("sandbox.slot", ""))
-
-
-def _walls(found: dict[str, Any]) -> str:
-    return str((found.get("Labels") or {}).get(WALLS_LABEL, ""))

@@ -90,6 +90,8 @@ class Objects:
             self.guard.name_servers(),
             self.volumes.mount(new.mounts),
         )
+        mounts = [vars(one) for one in new.mounts]
+        payload["Labels"] |= spec.row_labels(new.origin, new.memory_mb, new.cpus, new.volume, mounts, claim.owner)
         with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as network and container: meanwhile
             self.disks.make_mount_point(slot)  # the engine wants it to be there; what is mounted, when it starts
             disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, known, template.disk)

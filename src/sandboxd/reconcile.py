@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from sandboxd.adoption import Adopter
 from sandboxd.audit import EXPIRY, RECONCILE, Actor, acting, carried, current
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, GatewayError, HostError, SandboxdError
@@ -18,7 +19,9 @@ from sandboxd.health import Health
 from sandboxd.idle import Idle
 from sandboxd.pool import Pool
 from sandboxd.records import USED, Sandbox
+from sandboxd.recovery import Copier
 from sandboxd.sandboxes import Sandboxes
+from sandboxd.spec import WALLS_LABEL
 from sandboxd.sweep import Sweeper
 from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
@@ -38,6 +41,8 @@ class Reconciler:
         self._sandboxes, self._transitions, self._pool, self._health = sandboxes, transitions, pool, health
         self._templates = templates
         self._sweeper, self._idle = Sweeper(sandboxes, health), Idle(sandboxes, transitions)
+        self._adopter = Adopter(sandboxes)
+        self._copier = Copier(sandboxes.ledger, sandboxes.config.ledger)
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self.compared_at, self.compared_s = 0.0, 0.0  # the last whole comparison: when (Unix seconds), and how long
         self._stopped = threading.Event()
@@ -72,6 +77,7 @@ class Reconciler:
     def tick(self) -> None:
         """One whole comparison. Raises EngineDown or EngineError when Docker cannot be asked; the rest is reported."""
         with self._ticking:
+            self._adopter.adopt()
             # Rows are read before Docker: whatever has a row now has its objects then, or somebody works on it.
             rows = [row for row in self._ledger.rows() if not self._sandboxes.locks.held(row.slot)]
             rules = self.guard()  # before Docker, which may be down for long
@@ -85,9 +91,10 @@ class Reconciler:
             self._sweeper.sweep(found + rules)
             self._sandboxes.volumes.release()
             self._templates.discard()
-            self._pool.discard_outdated({slot: one.walls for slot, one in containers.items()})
+            self._pool.discard_outdated({slot: one.labels.get(WALLS_LABEL, "") for slot, one in containers.items()})
             self._pool.wake()
             self._ledger.forget_gone(self._now() - TOMBSTONES_S)
+        self._copy_ledger()
 
     def expire(self) -> None:
         """Removes the sandboxes whose end has come, or pauses them, as was asked for at their creation."""
@@ -127,6 +134,13 @@ class Reconciler:
             self._health.report("gateway", "")
         except GatewayError as error:
             self._health.report("gateway", str(error))
+
+    def _copy_ledger(self) -> None:
+        try:
+            self._copier.follow(self._now())
+            self._health.report("ledger copy", "")
+        except HostError as error:
+            self._health.report("ledger copy", str(error))
 
     def guard(self) -> list[Found]:
         """Mends the host's rules where they are not those of the policies; returns all slots that have rules."""

@@ -15,6 +15,7 @@ from sandboxd.tokens import agent_token
 
 AGENT_FILE = "agent.json"
 USER, WORKDIR = "user", "/code"
+VITE = "__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS"
 
 
 def agent_text(
@@ -29,7 +30,7 @@ def agent_text(
         "sandboxID": sandbox_id,
         "templateID": template,
         "accessToken": agent_token(key, sandbox_id),
-        "envs": {"__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS": f".{domain}", **envs},
+        "envs": {VITE: f".{domain}", **envs},
         "user": USER,
         "workdir": workdir,
     }

@@ -7,7 +7,7 @@ Payloads are those of Docker's Engine API (`POST /networks/create`, `POST /conta
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,12 @@ def pool_name(project: str, key: str) -> str:
 def claimed_name(project: str, claimed_at: float) -> str:
     """Name of a sandbox in use: UTC to the millisecond, so that names sort by claim."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(claimed_at))
-    return f"{project}-qa-{stamp}-{int(claimed_at * 1000) % 1000:03d}"
+    return f"{claimed_prefix(project)}{stamp}-{int(claimed_at * 1000) % 1000:03d}"
+
+
+def claimed_prefix(project: str) -> str:
+    """How the names of containers in use begin, and no others."""
+    return f"{project}-qa-"
 
 
 def bridge_name(slot: str) -> str:
@@ -111,6 +116,21 @@ def build_cgroup(project: str) -> str:
 
 def labels(project: str, slot: str, template: str) -> dict[str, str]:
     return {"sandbox.project": project, "sandbox.slot": slot, "sandbox.template": template}
+
+
+def row_labels(
+    origin: str, memory_mb: int, cpus: float, volume: str, mounts: Sequence[Mapping[str, str]], owner: str
+) -> dict[str, str]:
+    """What the row of a sandbox is made from again when the ledger is lost; only what never changes can be a label."""
+    found = {
+        "sandbox.origin": origin,
+        "sandbox.memory_mb": f"{memory_mb}",
+        "sandbox.cpus": f"{cpus:g}",
+        "sandbox.volume": volume,
+        "sandbox.mounts": json.dumps(list(mounts)) if mounts else "",
+        "sandbox.owner": owner,
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def network_payload(project: str, slot: str, template: str) -> dict[str, Any]:

@@ -87,6 +87,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"\[ -s \S+/(token_key|link_key|metrics_token|console_key) \] \|\| echo missing", ["missing"]),
     (r"\[ \S+/apparmor-loaded -nt .*", ["load"]),
     (r"readlink \S+/(venv|console) .*", []),
+    (r"\[ -d \S+/good \] .*", []),
     (r"id -u \S+ >/dev/null .*", ["missing"]),
     (r"sha256sum <\S+ .*", []),
     (r"docker-sandbox routes status .*", []),

@@ -15,6 +15,7 @@ from sandboxd.api.previews import Access, told
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB
+from sandboxd.disks import VOLUME_NAME
 from sandboxd.egress import NONE, Egress, mode_of
 from sandboxd.errors import BadRequest, NotFound
 from sandboxd.policy import Policy
@@ -26,7 +27,6 @@ from sandboxd.transitions import SAME
 
 ENVD_VERSION = "0.6.13"  # what the agent speaks; E2B's clients choose their calls by it
 CLIENT_ID = "local"
-VOLUME_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 OPEN_ENDED_S = 10 * 365 * 86400.0  # the schema wants an `endAt`; without a timeout it lies this far ahead
 ORIGIN_HEADER = "X-Sandbox-Origin"
 

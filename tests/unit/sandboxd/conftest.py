@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd import iprules, routes
+from sandboxd import iprules, recovery, routes
 from sandboxd.api import Services
 from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
@@ -112,7 +112,7 @@ class FakeEngine:
     images: dict[str, str] = field(default_factory=lambda: {"base:1": "sha256:1", "large:1": "sha256:9"})
     containers: dict[str, Container] = field(default_factory=dict)
     slots: dict[str, str] = field(default_factory=dict)
-    walls: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
     networks: dict[str, Found] = field(default_factory=dict)
     volumes: dict[str, Found] = field(default_factory=dict)
     fail: dict[str, Exception] = field(default_factory=dict)
@@ -171,7 +171,7 @@ class FakeEngine:
                 found, name, image_id, False, False, 0, "", "", "", "exit code 0", runtime
             )
             self.slots[found] = payload["Labels"]["sandbox.slot"]
-            self.walls[found] = payload["Labels"]["sandbox.walls"]
+            self.labels[found] = payload["Labels"]
             self.payloads.append(payload)
             return found
 
@@ -256,7 +256,7 @@ class FakeEngine:
         self._enter("inventory")
         with self.lock:
             made = [
-                Found("container", key, self.slots[key], self.clock(), state_of(value), self.walls[key])
+                Found("container", key, self.slots[key], self.clock(), state_of(value), self.labels.get(key, {}))
                 for key, value in self.containers.items()
             ]
             return [*made, *self.networks.values(), *self.volumes.values()]
@@ -637,7 +637,7 @@ def make_world(
     haproxy = haproxy or FakeHaproxy(config.gateway.admin_socket, config.gateway.routes_map)
     mounts = mounts or FakeMounts(config.state_dir.parent / "root")
     nft = nft or FakeNft()
-    ledger, health = Ledger(config.ledger), Health()
+    ledger, health = recovery.opened(config.ledger, now[0]), Health()
     edge = config.gateway
     gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), KEY))
     host = Host(

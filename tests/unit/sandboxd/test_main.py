@@ -272,12 +272,23 @@ def test_a_second_daemon_says_so_and_leaves_the_first_ones_socket_alone(files: P
         assert client.get("/v2/sandboxes").status_code == 200, "the first is still reached by its path"
 
 
-def test_a_ledger_that_is_damaged_is_one_line(files: Path) -> None:
-    (files.parent / "state" / "ledger.sqlite").write_text("no database " * 100)
+def test_a_ledger_that_cannot_be_opened_is_one_line(files: Path) -> None:
+    ledger = files.parent / "state" / "ledger.sqlite"
+    ledger.mkdir()
     process = launch(files)
     _, said = process.communicate(timeout=15)
     assert process.returncode == 1 and said.count("\n") == 1
-    assert said.startswith(f"sandboxd: {files.parent}/state/ledger.sqlite: file is not a database.")
+    assert said.startswith(f"sandboxd: {ledger}: unable to open database file.")
+
+
+def test_with_a_ledger_that_is_damaged_it_serves_and_keeps_the_file(files: Path) -> None:
+    ledger = files.parent / "state" / "ledger.sqlite"
+    ledger.write_text("no database " * 100)
+    with running(files), client_of(files) as client:
+        assert client.get("/v2/sandboxes").json() == []
+        assert client.post("/v2/sandboxes", json={"cold": True}).status_code == 201
+    (kept,) = ledger.parent.glob("ledger-damaged-*.sqlite")
+    assert kept.read_text() == "no database " * 100
 
 
 def test_what_runs_in_the_background_is_stopped_when_serving_fails(

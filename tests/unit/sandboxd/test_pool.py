@@ -112,7 +112,7 @@ def test_members_with_outdated_walls_or_limits_are_replaced(world: World) -> Non
     world.reconciler.tick()
     assert set(world.engine.containers) == before
     for key in before:
-        world.engine.walls[key] = "of an earlier deploy"
+        world.engine.labels[key] = {**world.engine.labels[key], "sandbox.walls": "of an earlier deploy"}
     world.reconciler.tick()
     full(world)
     assert not before & set(world.engine.containers)
