@@ -51,6 +51,12 @@ test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
 test-chaos: $(READY) ## What nobody planned and what takes long: kills, clock jumps, prunes, ten quiet minutes, on labs
 	@$(BIN)/pytest tests/host -m chaos $(ARGS)
 
+test-attack: $(READY) ## Attack a lab from inside a sandbox: as it is, after its engine was restarted, after a reboot
+	@$(BIN)/pytest tests/host -m attack --moments all --suite trixie $(ARGS)
+
+test-faults: $(READY) ## Kill and break every part of a lab, in every order: nothing that was acknowledged is lost
+	@$(BIN)/pytest tests/host -m faults --suite trixie $(ARGS)
+
 lint: $(READY) ## Only the static checks
 	@$(BIN)/pytest tests/static -q $(ARGS)
 
@@ -71,4 +77,4 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos lint bench docs lock vendor
+.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos test-attack test-faults lint bench docs lock vendor
