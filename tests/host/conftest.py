@@ -44,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--verify", action="store_true", help="check the hosts that HOST, hosts.toml or LAB name")
     group.addoption("--suite", choices=SUITES, help="only this Debian release")
     group.addoption("--moments", choices=("found", "all"), default="found", help="when the attack suite attacks")
+    group.addoption("--orders", choices=("close", "all"), default="close", help="in which the fault suite kills parts")
     group.addoption("--keep-lab", action="store_true", help="use a lab of an earlier run again, and leave it up")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deploys.hosts import Target, chosen
+from deploys.hosts import HostError, Target, chosen
 from deploys.settings import Settings
 from tests.host.attack.seats import Seats, seated
 from tests.host.conftest import LAB_SETTINGS
@@ -36,11 +36,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             moments = [moment for moment in moments if moment != REBOOT]
         metafunc.parametrize("moment", moments, indirect=True, scope="session")
     if "template" in metafunc.fixturenames:
-        metafunc.parametrize("template", templates(verified), scope="session")
+        metafunc.parametrize("template", templates(verified), scope="module")
 
 
 def targets() -> list[Target]:
-    return chosen(os.environ)
+    try:
+        return chosen(os.environ)
+    except HostError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def templates(verified: bool) -> list[str]:

@@ -115,11 +115,7 @@ def test_the_hosts_loopback_is_not_reached(seats: Seats, world: Surroundings, us
 def test_a_neighbour_is_not_reached_by_address(seats: Seats, user: str) -> None:
     victim = address(seats.victim)
     seats.victim.serve("python3 -m http.server 8123 --bind 0.0.0.0", 8123)
-    probes = [
-        *to([victim], 22, 8123, AGENT_PORT),
-        ["icmp", "icmp", victim, 0],
-        *to([victim], 8123, kinds=("device-tcp",)),
-    ]
+    probes = to([victim], 22, 8123, AGENT_PORT) + echo([victim]) + to([victim], 8123, kinds=("device-tcp",))
     assert reached(seats, probes, user) == {}
     assert "GET" not in seats.victim.out("cat /tmp/server-8123.log")
     assert seats.machine.request("GET", seats.victim.url(8123)).status_code == 200, "by its URL everybody reaches it"
