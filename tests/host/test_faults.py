@@ -18,7 +18,7 @@ import pytest
 
 from deploys import ROOT
 from tests.host.machine import Machine, Sandbox, eventually
-from tests.host.test_chaos import nobody_else, nothing_leaked
+from tests.host.test_chaos import nobody_else
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.faults]
 
@@ -307,7 +307,7 @@ def page(machine: Machine) -> Iterator[tuple[Sandbox, str]]:
 def test_a_spoilt_map_file_is_noticed_and_written_anew(machine: Machine, content: str) -> None:
     """The gateway goes on with what it has in memory, and starts again with what the ledger says."""
     routes = f"{machine.settings.state}/routes.map"
-    with page(machine) as (sandbox, url), spoilt(machine, routes, content):
+    with page(machine) as (_, url), spoilt(machine, routes, content):
         assert machine.request("GET", url).text == "well\n"
         if machine.run("docker-sandbox routes status --quiet", check=False).returncode:
             assert findings(machine)["routes"] != "ok"
@@ -364,4 +364,3 @@ def test_two_deploys_at_once_are_one_deploy_and_one_refusal(machine: Machine) ->
     assert "another deploy or plan has been at work there since" in refusal and "kill " in refusal
     third = subprocess.run(command, cwd=ROOT, env=machine.environment(), capture_output=True, text=True, check=False)
     assert third.returncode == 0, "the turn ended with the connection"
-    nothing_leaked(machine)
