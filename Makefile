@@ -63,6 +63,9 @@ lint: $(READY) ## Only the static checks
 bench: $(READY) ## Measure a deployed host, which nobody uses meanwhile, beside plain Docker; ARGS="--quick --only init"
 	@$(BIN)/python -m tools.bench $(ARGS)
 
+soak: $(READY) ## Load a deployed host, which nobody uses meanwhile, for MINUTES=60, and see whether anything grew or is left
+	@$(BIN)/python -m tools.soak $(MINUTES)
+
 docs: $(READY) ## Make docs/settings.md and docs/e2b-conformance.md; RESULTS=reports/e2b.json takes over the results of a run
 	@$(BIN)/python -m tools.settings_page
 	@$(BIN)/python -m tools.e2b_table $(RESULTS)
@@ -77,4 +80,4 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos test-attack test-faults lint bench docs lock vendor
+.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos test-attack test-faults lint bench soak docs lock vendor
