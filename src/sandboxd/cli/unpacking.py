@@ -20,7 +20,7 @@ MODE, MTIME = "x-file-mode", "x-file-mtime"  # octal, and Unix seconds
 # What the sandbox says must not use up this machine. The agent's tar writes no sparse files, and no longer heads.
 MAX_HEAD_BYTES = 1024 * 1024  # of a member: its name, for one, may have a block of its own
 HOLES = "a file with holes, which may be of any size"
-MAX_LINKS = 1_000_000  # kept in memory until all files are there
+MAX_LINKS = 300_000  # kept in memory until all files are there
 KEPT_FREE_BYTES, KEPT_FREE_SHARE = 1024**3, 0.05  # of the disk that is written to: the smaller of both
 LOOK_BYTES = 4 * 1024 * 1024
 ENTRY_BYTES = 4096  # of a disk, for a file with nothing in it
