@@ -54,7 +54,7 @@ def around(machine: Machine) -> Iterator[str]:
     clean = f"umount {HOME} 2>/dev/null; rm -rf {HOME} /tmp/attack-escaped"
     machine.run(clean, check=False)
     machine.run(f"mkdir {HOME} && mount -t tmpfs -o size=300m,mode=700 liar {HOME} && echo alive >{HOME}/canary")
-    machine.run(f"mkdir {HOME}/work")
+    machine.run(f"mkdir {HOME}/copies")
     yield machine.out(AROUND)
     machine.run(clean, check=False)
 
@@ -62,7 +62,7 @@ def around(machine: Machine) -> Iterator[str]:
 def ask(machine: Machine, *words: str) -> subprocess.CompletedProcess[str]:
     """The command line, bounded in memory and time; it must not say that it was wrong about something itself."""
     line = shlex.join(["docker-sandbox", *words])
-    done = machine.run(f"cd {HOME}/work && timeout 200 prlimit --as=1073741824 {line}", check=False)
+    done = machine.run(f"cd {HOME}/copies && timeout 200 prlimit --as=1073741824 {line}", check=False)
     assert done.returncode not in (124, 137), "it went on without an end"
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -79,8 +79,8 @@ def test_what_would_harm_is_refused_and_leaves_nothing(machine: Machine, liar: S
 def test_what_leads_out_is_left_out(machine: Machine, liar: Sandbox, around: str, lie: str) -> None:
     done = ask(machine, "download", liar.id, f"/x/{lie}", "there")
     assert done.returncode == 0 and "left out" in done.stderr
-    assert machine.out(f"find {HOME}/work/there -mindepth 1") == ""
-    machine.run(f"rmdir {HOME}/work/there")
+    assert machine.out(f"find {HOME}/copies/there -mindepth 1") == ""
+    machine.run(f"rmdir {HOME}/copies/there")
     assert machine.out(AROUND) == around
 
 
@@ -88,7 +88,7 @@ def test_what_leads_out_is_left_out(machine: Machine, liar: Sandbox, around: str
 def test_nothing_becomes_set_uid(machine: Machine, liar: Sandbox, around: str, lie: str) -> None:
     ask(machine, "download", liar.id, f"/x/{lie}", "there")
     assert machine.out(f"find {HOME} -perm /7000") == ""
-    assert machine.out(f"find {HOME}/work -type f | wc -l") == "1"
+    assert machine.out(f"find {HOME}/copies -type f | wc -l") == "1"
 
 
 def test_every_lie_is_told(machine: Machine) -> None:
@@ -119,9 +119,9 @@ def test_links_in_a_sandbox_are_not_followed_by_a_download(machine: Machine, tem
         sandbox.run(f"mkdir d && ln -s {HOME}/canary d/out && ln -s ../.. d/up && ln -s /etc d/etc && echo own >d/own")
         done = ask(machine, "download", sandbox.id, "/code/d", "there")
         assert done.returncode == 0 and done.stderr.count("left out") == 3
-        assert machine.out(f"ls {HOME}/work/there") == "own"
+        assert machine.out(f"ls {HOME}/copies/there") == "own"
         assert ask(machine, "download", sandbox.id, "/code/d/out", "there2").returncode == 1
-        machine.run(f"ln -s {HOME}/canary {HOME}/work/there/own -f")
+        machine.run(f"ln -s {HOME}/canary {HOME}/copies/there/own -f")
         assert ask(machine, "download", sandbox.id, "/code/d", "./there/..").returncode == 0
         assert machine.out(f"cat {HOME}/canary") == "alive"
 
@@ -130,7 +130,9 @@ def test_links_in_a_sandbox_are_not_followed_by_a_download(machine: Machine, tem
 def test_links_on_the_host_are_not_followed_by_an_upload(machine: Machine, template: str) -> None:
     """A directory that a sandbox has prepared and that comes back does not bring the host's files into it."""
     with machine.sandbox(f"--template {template}") as sandbox:
-        machine.run(f"mkdir {HOME}/work/d && ln -s {HOME}/canary {HOME}/work/d/out && ln -s /etc {HOME}/work/d/etc")
+        machine.run(
+            f"mkdir {HOME}/copies/d && ln -s {HOME}/canary {HOME}/copies/d/out && ln -s /etc {HOME}/copies/d/etc"
+        )
         ask(machine, "upload", sandbox.id, "d", "/code/back")
         assert sandbox.out("readlink back/out back/etc").split() == [f"{HOME}/canary", "/etc"]
         assert "alive" not in sandbox.out("cat back/out 2>&1 || true")
