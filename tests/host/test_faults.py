@@ -71,6 +71,7 @@ def work(number):
         note("wrote", sandbox)
         kept.append(sandbox)
         if len(kept) > 2:
+            note("killing", kept[0])
             insist("kill", kept[0], good=(0, 3))
             note("killed", kept.pop(0))
 
@@ -105,9 +106,9 @@ def load(machine: Machine, workers: int, *options: str) -> Iterator[None]:
 
 
 def acknowledged(machine: Machine) -> dict[str, set[str]]:
-    """What the workers were told: `made`, `wrote`, `killed`; and what they gave up, `failed`."""
+    """What the workers were told: `made`, `wrote`, `killed`; what they asked, `killing`; and gave up, `failed`."""
     lines = [json.loads(line) for line in machine.out(f"cat {HOME}/acknowledged || true").splitlines()]
-    words = ("made", "wrote", "killed", "failed")
+    words = ("made", "wrote", "killing", "killed", "failed")
     return {word: {" ".join(line[1:]) for line in lines if line[0] == word} for word in words}
 
 
@@ -117,8 +118,7 @@ def nothing_lost(machine: Machine, least: int) -> None:
     assert told["failed"] == set()
     assert len(told["wrote"]) >= least
     there = {row["sandboxID"] for row in machine.listed()}
-    wanted = told["made"] - told["killed"]
-    # The last kill of each worker may have been done without that it was told.
+    wanted = told["made"] - told["killing"]
     assert wanted - there == set() and there & told["killed"] == set()
     for sandbox in sorted(wanted & told["wrote"]):
         found = eventually(
@@ -265,8 +265,7 @@ def test_a_full_data_disk_refuses_what_is_new_and_loses_nothing(machine: Machine
             assert sandbox.out("echo alive") == "alive"
             said = machine.run(f"docker-sandbox kill {other.id}", check=False)
             assert said.returncode in (0, 5) and "Traceback" not in said.stderr
-            found = machine.run("docker-sandbox doctor --no-probe --json", check=False)
-            assert "disk-state" in [row["name"] for row in json.loads(found.stdout) if row["status"] == "fail"]
+            assert findings(machine)["disk-state"] == "fail"
             machine.run(f"rm {state}/fill")
             machine.run(f"docker-sandbox kill {other.id}", check=False)
         with machine.sandbox("--cold") as new:
@@ -276,9 +275,9 @@ def test_a_full_data_disk_refuses_what_is_new_and_loses_nothing(machine: Machine
 
 
 def findings(machine: Machine) -> dict[str, str]:
-    """Of the doctor: name -> status."""
+    """Of the doctor: name -> level."""
     found = machine.run("docker-sandbox doctor --no-probe --json", check=False).stdout
-    return {row["name"]: row["status"] for row in json.loads(found)}
+    return {one["name"]: one["level"] for one in json.loads(found)["findings"]}
 
 
 @contextmanager
@@ -313,7 +312,7 @@ def test_a_spoilt_map_file_is_noticed_and_written_anew(machine: Machine, content
             assert findings(machine)["routes"] != "ok"
         machine.run("systemctl restart haproxy", check=False)
         eventually(lambda: serves(machine, url), bool, 90, "routes as the ledger says")
-        eventually(lambda: findings(machine)["routes"], lambda status: status == "ok", 60, "routes in step")
+        eventually(lambda: findings(machine)["routes"], lambda level: level == "ok", 60, "routes in step")
         machine.run(f"rm -f {routes}.before")
 
 
@@ -341,7 +340,7 @@ def test_a_spoilt_certificate_is_noticed_and_comes_back(machine: Machine, conten
     with page(machine) as (sandbox, url):
         with spoilt(machine, file, content):
             machine.run("docker restart traefik")
-            eventually(lambda: findings(machine)["certificate"], lambda status: status == "fail", 60, "finding")
+            eventually(lambda: findings(machine)["certificate"], lambda level: level == "fail", 60, "finding")
             assert sandbox.out("echo alive") == "alive", "the command line needs none"
             mended(machine, file)
             machine.run(f"touch {tls}")
