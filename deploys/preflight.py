@@ -5,7 +5,7 @@ import os
 from pyinfra import host
 from pyinfra.api.exceptions import DeployError
 
-from deploys import acme, facts
+from deploys import acme, facts, turns
 from deploys.loading import load
 from deploys.settings import RUNSC, Settings
 
@@ -81,3 +81,4 @@ def check() -> None:
     found = problems(summary(), wanted) + absent(wanted)
     if found:
         raise DeployError(f"{host.name} cannot become a sandbox host:\n" + "\n".join(f"  - {line}" for line in found))
+    turns.take(wanted.name)

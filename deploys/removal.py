@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys import ROOT, access, console, facts, hardening, images
+from deploys import ROOT, access, console, facts, hardening, images, turns
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
 from deploys.gateway import PROGRAM
 from deploys.operations import located, when
@@ -57,6 +57,7 @@ def paths(wanted: Settings) -> list[str]:
 def remove(with_data: bool) -> None:
     """Take away what a deploy put there; with `with_data` also what people put into it. Can be run again."""
     wanted = settings()
+    turns.take(wanted.name)
     for unit in unit_names(wanted):
         when(
             name=f"Stop {unit}",

@@ -122,8 +122,9 @@ python_mirror = ""
 
 # Defaults of the limits above. 1024 tasks suffice for a dev server, its tests and an agent; a browser needs more.
 # sandbox_disk_mb is the size of /code, which takes space on the host only as it is written; sandbox_layer_mb is how
-# much a sandbox may write elsewhere, such as packages that it installs: beyond, it is stopped. (Where the engine can
-# keep that limit itself, as overlay2 on XFS with project quotas, writing more fails with "no space left" already.)
+# much a sandbox may write elsewhere, such as packages that it installs: beyond, it is stopped. There, a file counts as
+# 16 KB at least, since a disk has not more inodes than that. (Where the engine can keep the limit, as overlay2 on XFS
+# with project quotas, writing more fails with "no space left" already.)
 sandbox_memory_mb = 2048
 sandbox_cpus = 2.0
 sandbox_pids = 1024

@@ -44,6 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hosts")
     group.addoption("--verify", action="store_true", help="check the hosts that HOST, hosts.toml or LAB name")
     group.addoption("--suite", choices=SUITES, help="only this Debian release")
+    group.addoption("--moments", choices=("found", "all"), default="found", help="when the attack suite attacks")
+    group.addoption("--orders", choices=("close", "all"), default="close", help="in which the fault suite kills parts")
     group.addoption("--keep-lab", action="store_true", help="use a lab of an earlier run again, and leave it up")
 
 
@@ -94,7 +96,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A deployed host."""
     if request.config.getoption("--verify"):
         target = next(target for target in chosen(os.environ) if target.name == request.param)
-        with Machine(target) as verified:
+        with Machine(target, lab.find(target.name) if target.group == "lab" else None) as verified:
             yield verified
         return
     keep = bool(request.config.getoption("--keep-lab"))
@@ -148,3 +150,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     machine = getattr(item, "funcargs", {}).get("machine")
     if report.when == "call" and report.failed and isinstance(machine, Machine):
         report.sections.append((f"state of {machine.target.name}", machine.diagnosis()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """By what factor others became slower under attack: a figure, and no condition."""
+    reports = terminalreporter.stats.get("passed", [])
+    rows: list[Any] = [row for report in reports for name, row in report.user_properties if name == "latency"]
+    if rows:
+        terminalreporter.section("latency of others under attack: medians in ms")
+    for row in rows:
+        factor = row["during_ms"] / row["quiet_ms"]
+        times = f"quiet {row['quiet_ms']:6.1f}, during {row['during_ms']:6.1f}, slowest {row['slowest_ms']:7.1f}"
+        line = f"{row['asked']:9} {times}, factor {factor:5.2f}, {row['answers']:4} answers, none lost: {row['attack']}"
+        terminalreporter.line(line)

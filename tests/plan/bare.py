@@ -128,6 +128,8 @@ def answer(
         return _stat("d", "rwxr-xr-x", arguments["path"])
     if fact == "deploys.facts.Summary":
         return _summary(summary)
+    if fact == "deploys.turns.Turn":
+        return [summary["turn"]] if "turn" in summary else []
     if fact == "deploys.facts.Output":
         if deployed and not arguments["command_line"].startswith("getent passwd"):
             return ["yes"]

@@ -447,6 +447,11 @@ sandboxes,BACKEND,2,110,3000,80000,4,1,95,2,9,3,0,1,
 """
 
 
+def pointer(entry: tuple[str, str]) -> str:
+    """By which HAProxy shows an entry of a map, and lets it be deleted."""
+    return hex(id(entry))
+
+
 class FakeHaproxy:
     """HAProxy's admin socket: one map, one command for a connection."""
 
@@ -491,9 +496,12 @@ class FakeHaproxy:
         if name != str(self.file):
             return "Unknown map identifier. Please use #<id> or <file>."
         if verb == "show":
-            return "".join(f"0x{n} {key} {value}\n" for n, (key, value) in enumerate(self.map))
+            return "".join(f"{pointer(entry)} {entry[0]} {entry[1]}\n" for entry in self.map)
         if verb == "get":
             return "type=str, case=sensitive, found=no"
+        if verb == "del" and rest[0].startswith("#"):
+            self.map = [entry for entry in self.map if f"#{pointer(entry)}" != rest[0]]
+            return ""
         known = [key for key, _ in self.map]
         if verb == "add":
             self.map.append((rest[0], rest[1]))

@@ -118,7 +118,7 @@ def test_the_whole_payload() -> None:
                 {"Name": "memlock", "Soft": 8388608, "Hard": 8388608},
                 {"Name": "core", "Soft": 0, "Hard": 0},
             ],
-            "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "2"}},
+            "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "2", "compress": "false"}},
             "Mounts": [
                 {"Type": "bind", "Source": "/state/mounts/s", "Target": "/code"},
                 {"Type": "bind", "Source": "/state/sandboxes/s", "Target": "/run/sandbox", "ReadOnly": True},
