@@ -20,7 +20,6 @@ from sandboxd.capacity import FILE_BYTES
 from sandboxd.description import Description
 from sandboxd.dockerlog import DockerFrames, Frames, NoFrames
 from sandboxd.engine import Container, Found, timestamp
-from sandboxd.spec import WALLS_LABEL
 
 T = TypeVar("T")
 TIMEOUT_S = 60

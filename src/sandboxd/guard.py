@@ -8,6 +8,7 @@ has no name server that a sandbox can ask by itself (see `resolver`).
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -86,6 +87,10 @@ class Guard:
             if iprules.ensure(self._egress.sources, self._nft):
                 log.warning("the host's routing rules were not as they should be")
         return sorted({*(found or {}), *wrong})
+
+    def standing(self) -> dict[str, Counter[str]]:
+        """The slots that have rules on the host, and their marks."""
+        return nftables.standing(self.table, self._wall(), self._nft) or {}
 
     def faults(self) -> list[str]:
         """What `mend` would put right, in words."""
