@@ -24,7 +24,8 @@ from tests.unit.sandboxd.e2b.conftest import Public
 from tests.unit.sandboxd.test_api import Client
 
 ID = "0123456789ab"
-LOOKS = {"/resume/{sandbox_id}", "/wake/{sandbox_id}", "/find"}  # all that the gateway asks; a wake is recorded as such
+# All that the gateway asks; a wake is recorded as such.
+LOOKS = {"/resume/{sandbox_id}", "/wake/{sandbox_id}", "/find", "/started"}
 
 
 def records(world: World) -> list[dict[str, Any]]:
