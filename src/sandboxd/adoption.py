@@ -69,7 +69,8 @@ class Adopter:
         if not one.slot or not self._sandboxes.dirs.path(one.slot).is_dir():
             return None
         with self._sandboxes.audit.doing("adopt", detail="the ledger did not know it") as act:
-            made = self._ledger.adopt(self._row(one, container), self._claim(one, container, rules != marks(UNRESTRICTED)))
+            claim = self._claim(one, container, rules != marks(UNRESTRICTED))
+            made = self._ledger.adopt(self._row(one, container), claim)
             act.about(made)
         log.warning("sandbox %s (%s) is taken over: the ledger did not know it", made.id, made.container)
         return made

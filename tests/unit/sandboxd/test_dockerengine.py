@@ -240,9 +240,7 @@ def test_the_inventory_is_all_that_carries_the_projects_label(monkeypatch: pytes
     connected(monkeypatch, client)
     found = dockerengine.DockerEngine().inventory("acme")
     assert found == [
-        engine.Found(
-            "container", "a" * 12, "s", 1_800_000_000, "running", {"sandbox.slot": "s", "sandbox.walls": "w"}
-        ),
+        engine.Found("container", "a" * 12, "s", 1_800_000_000, "running", {"sandbox.slot": "s", "sandbox.walls": "w"}),
         engine.Found("container", "b" * 12, "", 1_800_000_001, "exited"),
         engine.Found("network", "n", "s", pytest.approx(1_800_000_000.123456)),  # type: ignore[arg-type]
         engine.Found("volume", "v", "s", 1_800_000_000),
