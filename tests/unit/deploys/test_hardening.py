@@ -69,7 +69,7 @@ def test_what_is_left_out_is_told_beside_it(path: str) -> None:
 def test_sandboxd_says_what_each_of_its_capabilities_is_for() -> None:
     text = written("/etc/systemd/system/flourisha-sandboxd.service", "default")
     granted = re.findall(r"\bCAP_([A-Z_]+)", text)
-    assert len(granted) == len(set(granted)) == 11
+    assert len(granted) == len(set(granted)) == 10
     reasons = " ".join(line for line in text.splitlines() if line.startswith("#"))
     assert [name for name in granted if not re.search(rf"\b{name}\b", reasons)] == []
 
