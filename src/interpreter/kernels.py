@@ -28,6 +28,7 @@ from interpreter.lines import Message
 START_TIMEOUT_S = 60.0  # a busy host needs a while for the first import of everything
 REPLY_TIMEOUT_S = 5.0
 INTERRUPT_TIMEOUT_S = 5.0  # for a program to end on Ctrl-C; then the kernel is ended
+FENCE_TIMEOUT_S = 5.0  # for a kernel whose program goes on for ever, though it has said that it is idle
 TICK_S = 0.5
 MAX_BEHIND_BYTES = 4 * 1024 * 1024  # of output that its reader has not taken: then the kernel has to wait
 MIN_BEHIND_BYTES = 1024 * 1024  # and now it goes on
@@ -219,28 +220,38 @@ class Kernel:
 
     async def _carry(self) -> None:
         """Read what the kernel publishes, for as long as it lives."""
-        last = ""
+        fence = ""  # id of the request behind the one that runs
+        loop = asyncio.get_running_loop()
         while True:
             if self._burst_bytes and not await self._client.iopub_channel.msg_ready():
                 self._burst_bytes = 0
                 await self._regulate()
             message: Message = await self._client.get_iopub_msg(timeout=None)
             parent = message["parent_header"].get("msg_id")
-            if not parent or parent not in (self._current, last):
+            if parent and parent == fence:
+                if message["msg_type"] not in ("status", "execute_input"):
+                    self._end(self._current)
                 continue
-            idle = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
-            if not idle:
-                if parent == self._current and self._queue is not None:
+            if not parent or parent != self._current:
+                continue
+            if message["msg_type"] != "status" or message["content"]["execution_state"] != "idle":
+                if self._queue is not None:
                     self._queue.put_nowait(message)
                     self._behind_bytes += _size(message)
                     self._burst_bytes += _size(message)
                     await self._regulate()
-            elif self._language.late_output and parent == self._current:
-                last = self._client.kernel_info()  # when it has answered this, all before it is out
+            elif self._language.fence:
+                fence = self._client.execute(self._language.fence, silent=True, store_history=False, allow_stdin=False)
+                loop.call_later(FENCE_TIMEOUT_S, self._end, parent)
             else:
-                if self._queue is not None:
-                    self._queue.put_nowait(None)
-                self._idle.set()
+                self._end(parent)
+
+    def _end(self, request: str) -> None:
+        """All that this request has published is there."""
+        if request == self._current and not self._idle.is_set():
+            if self._queue is not None:
+                self._queue.put_nowait(None)
+            self._idle.set()
 
 
 def _size(message: Message) -> int:

@@ -29,6 +29,10 @@ JAVASCRIPT_PREPARE = """{
 }"""
 
 
+# Results are sent by the thread that runs JavaScript, one after the other; whether it is idle says another one.
+JAVASCRIPT_FENCE = 'await Deno.jupyter.broadcast("comm_msg", { comm_id: "fence", data: {} })'
+
+
 @dataclass(frozen=True)
 class Language:
     """`program` is looked up in the PATH of the sandbox; its `arguments` follow."""
@@ -42,7 +46,8 @@ class Language:
     environment: Mapping[str, str] = field(default_factory=dict)
     transport: str = "ipc"  # sockets in a directory; "tcp", ports of 127.0.0.1, for kernels that know no others
     interruptible: bool = True  # whether SIGINT ends what it runs, and not the kernel itself
-    late_output: bool = False  # whether it may say that it is idle before it has sent its last result
+    # For a kernel that may say that it is idle before it has sent its last result: what sends something after that.
+    fence: str = ""
 
 
 def _deno(name: str) -> Language:
@@ -56,7 +61,7 @@ def _deno(name: str) -> Language:
         environment={"NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"},
         transport="tcp",
         interruptible=False,
-        late_output=True,
+        fence=JAVASCRIPT_FENCE,
     )
 
 

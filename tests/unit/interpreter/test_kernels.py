@@ -182,8 +182,25 @@ def test_deno_has_require_modules_and_await(client: Client) -> None:
 
 
 def test_no_result_of_deno_gets_lost(client: Client) -> None:
+    """Whichever of the kernel's threads the machine lets run first."""
     for number in range(100):
-        assert client.run(f"const n{number}: number = {number}; n{number}", language="typescript").text == str(number)
+        done = client.run(f"const n{number}: number = {number}; n{number}", language="typescript")
+        assert done.text == str(number), vars(done)
+
+
+def test_what_goes_on_behind_denos_back_does_not_hold_the_answer(client: Client) -> None:
+    made = client.create(language="javascript")
+    done = client.run("setTimeout(() => { while (true); }, 0); 6 * 7", context_id=made["id"])
+    assert (done.text, done.error) == ("42", None)
+    client.delete(made["id"])
+
+
+def test_a_deno_whose_own_things_were_replaced(client: Client) -> None:
+    made = client.create(language="javascript")
+    for code, result in (("Deno.jupyter.broadcast = () => { throw new Error('mine') }; 1", "1"), ("2", "2")):
+        done = client.run(code, context_id=made["id"])
+        assert done.text == result, vars(done)
+    client.delete(made["id"])
 
 
 # --- Silence, slowness, death ----------------------------------------------------------------------------------------
