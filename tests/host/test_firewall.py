@@ -90,7 +90,8 @@ def world(machine: Machine, decoy: Decoy) -> Iterator[Decoy]:
         machine.run("bash -s", stdin=SETUP.encode())
         yield decoy
     finally:
-        machine.run("systemctl stop test-decoy6; systemctl restart docker", check=False)
+        machine.run("sysctl -q net.ipv6.conf.all.forwarding=0; systemctl stop test-decoy6", check=False)
+        machine.run("systemctl restart docker", check=False)
 
 
 def closed_to(world: Decoy, sandbox: Sandbox, addresses: tuple[str, ...] = CLOSED) -> None:
