@@ -90,7 +90,8 @@ def world(machine: Machine, decoy: Decoy) -> Iterator[Decoy]:
         machine.run("bash -s", stdin=SETUP.encode())
         yield decoy
     finally:
-        machine.run("systemctl stop test-decoy6; systemctl restart docker", check=False)
+        machine.run("sysctl -q net.ipv6.conf.all.forwarding=0; systemctl stop test-decoy6", check=False)
+        machine.run("systemctl restart docker", check=False)
 
 
 def closed_to(world: Decoy, sandbox: Sandbox, addresses: tuple[str, ...] = CLOSED) -> None:
@@ -220,15 +221,20 @@ def test_there_is_no_ipv6(machine: Machine, world: Decoy) -> None:
         assert sandbox.out("cat /proc/net/if_inet6 2>/dev/null || true") == ""
         assert sandbox.run(ask, check=False).returncode != 0
         bridge, pid = f"sb-{slot_of(sandbox)}", sandbox.inspect()["State"]["Pid"]
-        machine.run(
-            f"sysctl -q net.ipv6.conf.{bridge}.disable_ipv6=0 net.ipv6.conf.all.forwarding=1"
-            f" && ip -6 address add fd99::1/64 dev {bridge} nodad"
-            f" && ip -n decoy -6 route replace fd99::/64 via fd00:ec2::1"
-            f" && nsenter -t {pid} -n sysctl -q net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.eth0.disable_ipv6=0"
-            f" && nsenter -t {pid} -n ip -6 address add fd99::2/64 dev eth0 nodad"
-            f" && nsenter -t {pid} -n ip -6 route replace default via fd99::1"
-        )
-        machine.run("ping -6 -c 1 -W 10 fd99::2")  # there is a way
+        inside = f"nsenter -t {pid} -n"
+        mac = "ip -o link show dev {} | grep -o 'link/ether [^ ]*' | cut -d ' ' -f 2"
+        for step in (
+            f"sysctl -q net.ipv6.conf.{bridge}.disable_ipv6=0 net.ipv6.conf.all.forwarding=1",
+            f"ip -6 address add fd99::1/64 dev {bridge} nodad",
+            "ip -n decoy -6 route replace fd99::/64 via fd00:ec2::1",
+            f"{inside} sysctl -q net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.eth0.disable_ipv6=0",
+            f"{inside} ip -6 address add fd99::2/64 dev eth0 nodad",
+            f"{inside} ip -6 route replace default via fd99::1",
+            # Each must know where the other is: what a sandbox says of that by IPv6 is refused as well.
+            f"{inside} ip -6 neighbour replace fd99::1 dev eth0 lladdr $({mac.format(bridge)})",
+            f"ip -6 neighbour replace fd99::2 dev {bridge} lladdr $({inside} {mac.format('eth0')})",
+        ):
+            machine.run(step)
         for address, port in (("fd00:ec2::254", 7778), ("fd99::1", 22)):
             connect = f"import socket; socket.create_connection(('{address}', {port}), 10)"
             done = sandbox.run(f'python3 -c "{connect}"', check=False)
