@@ -47,6 +47,8 @@ def build(services: Services) -> FastAPI:
         row = sleeper(sandbox_id)
         if row is None:
             raise NotFound(f"sandbox '{sandbox_id}' not found")
+        if row.state != "running":  # else it was, since the request looked, or somebody is about it: that is waited for
+            log.info("sandbox %s is resumed: a request is for it", row.id)
         timeout_s = None if row.timeout_s is None else max(row.timeout_s, LEAST_S)
         with services.sandboxes.audit.doing("wake", row, by=GATEWAY):
             return services.transitions.resume(row, timeout_s)
@@ -55,7 +57,6 @@ def build(services: Services) -> FastAPI:
         """The one resume of that sandbox that is under way."""
         task = resuming.get(row.id)
         if task is None:
-            log.info("sandbox %s is resumed: a request is for it", row.id)
             task = resuming[row.id] = asyncio.create_task(run(lambda: resume(row.id), threads_of(row.owner)))
             task.add_done_callback(lambda _: resuming.pop(row.id))
         return task

@@ -241,4 +241,5 @@ def test_one_that_runs_since_the_gateway_looked_is_not_woken_again(
     row = world.transitions.resume(paused())
     with caplog.at_level("INFO"):
         assert gateway.get(f"/wake/{row.id}").status_code == 202
+        assert gateway.get(f"/resume/{row.id}").text == row.address
     assert "is resumed" not in caplog.text
