@@ -133,7 +133,9 @@ def run(command: list[str], text: str) -> str:
             command, input=text, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"{shown}: {error}. Is nftables installed on the host? Deploy again.") from error
+        # Not in the words of the system, which are those of ABSENT for a program that is not there.
+        told = type(error).__name__ if isinstance(error, OSError) else error
+        raise HostError(f"{shown}: {told}. Are nftables and iproute2 installed on the host? Deploy again.") from error
     if done.returncode:
         raise HostError(f"{shown}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout

@@ -159,8 +159,9 @@ def test_commands_are_run_with_their_input() -> None:
     assert nftables.run(["cat"], "text\n") == "text\n"
     with pytest.raises(HostError, match="sh -c echo no >&2; exit 3: no"):
         nftables.run(["sh", "-c", "echo no >&2; exit 3"], "")
-    with pytest.raises(HostError, match=r"no-such-program: .*Is nftables installed on the host"):
+    with pytest.raises(HostError, match=r"no-such-program: .*Are nftables and iproute2 installed") as missing:
         nftables.run(["no-such-program"], "")
+    assert nftables.ABSENT not in str(missing.value), "a program that is missing is no table that is missing"
 
 
 def test_a_program_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
