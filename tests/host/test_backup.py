@@ -61,6 +61,7 @@ def source(machine: Machine) -> Iterator[Source]:
         snapped.run("echo 'in the snapshot' >/code/file; sudo sh -c 'echo 1 >/opt/mark'")
         machine.run(f"docker-sandbox snapshot {snapped.id} backed-up; docker-sandbox kill {snapped.id}")
         sandbox.run(f"exec python3 -c {shlex.quote(WRITER)}", "--background")
+        sandbox.run("timeout 30 sh -c 'until [ -s /code/log ]; do sleep 0.1; done'")
         yield Source(machine, sandbox, made["key"], made["keyID"], volume)
     finally:
         machine.run(
@@ -153,9 +154,8 @@ def test_a_damaged_one_changes_nothing(source: Source, backup: str, restored: Ma
     state = f"find {restored.settings.etc} {restored.settings.state}/volumes -type f 2>/dev/null | xargs sha256sum"
     before, started = restored.out(state), restored.out(f"systemctl show -p InvocationID {restored.unit('sandboxd')}")
     restored.run(f"head -c -1000 {backup} >/root/cut.backup; rm -f /root/wrong.backup")
-    restored.run(
-        f"cp {backup} /root/wrong.backup; printf damaged | dd of=/root/wrong.backup bs=1 seek=30000 conv=notrunc"
-    )
+    restored.run(f"cp {backup} /root/wrong.backup")
+    restored.run("printf damaged | dd of=/root/wrong.backup bs=1 seek=30000 conv=notrunc status=none")
     for file in ("/root/cut.backup", "/root/wrong.backup"):
         for flags in ("--check", "", "--force"):
             done = restored.run(f"docker-sandbox restore {flags} {file}", check=False)
