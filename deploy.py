@@ -1,15 +1,12 @@
 """Turn a Debian host into a sandbox host."""
 
 from deploys import (
-    access,
     base,
     certificates,
     cleanup,
-    confinement,
     console,
     docker,
     gateway,
-    hardening,
     images,
     pool,
     preflight,
@@ -20,12 +17,9 @@ from deploys import (
 )
 
 preflight.check()
-access.prove()
 base.system()
-hardening.bounds()
 certificates.trust()
 docker.engine()
-confinement.profiles()
 images.build()
 certificates.serve()
 traefik.edge()
@@ -36,6 +30,4 @@ pool.warm()
 cleanup.cron()
 skills.install()
 certificates.issued()
-hardening.audit()
-access.ssh()
 release.record()
