@@ -220,7 +220,7 @@ class Kernel:
 
     async def _carry(self) -> None:
         """Read what the kernel publishes, for as long as it lives."""
-        fence = ""  # id of the request behind the one that runs
+        fence = fenced = ""  # ids: of our request behind one that has ended, and of that one
         loop = asyncio.get_running_loop()
         while True:
             if self._burst_bytes and not await self._client.iopub_channel.msg_ready():
@@ -230,7 +230,7 @@ class Kernel:
             parent = message["parent_header"].get("msg_id")
             if parent and parent == fence:
                 if message["msg_type"] not in ("status", "execute_input"):
-                    self._end(self._current)
+                    self._end(fenced)
                 continue
             if not parent or parent != self._current:
                 continue
@@ -242,7 +242,8 @@ class Kernel:
                     await self._regulate()
             elif self._language.fence:
                 fence = self._client.execute(self._language.fence, silent=True, store_history=False, allow_stdin=False)
-                loop.call_later(FENCE_TIMEOUT_S, self._end, parent)
+                fenced = parent
+                loop.call_later(FENCE_TIMEOUT_S, self._end, fenced)
             else:
                 self._end(parent)
 

@@ -189,9 +189,12 @@ def test_no_result_of_deno_gets_lost(client: Client) -> None:
 
 
 def test_what_goes_on_behind_denos_back_does_not_hold_the_answer(client: Client) -> None:
+    """And when it has ended, what was still to come of the first does not end the second."""
     made = client.create(language="javascript")
-    done = client.run("setTimeout(() => { while (true); }, 0); 6 * 7", context_id=made["id"])
-    assert (done.text, done.error) == ("42", None)
+    busy = "const until = Date.now() + 8000; setTimeout(() => { while (Date.now() < until); }, 0); 6 * 7"
+    assert client.run(busy, context_id=made["id"]).text == "42"
+    done = client.run("await new Promise((done) => setTimeout(done, 500)); 7 * 8", context_id=made["id"])
+    assert (done.text, done.error) == ("56", None)
     client.delete(made["id"])
 
 
