@@ -25,6 +25,7 @@ from interpreter.errors import KernelDied, KernelError
 from interpreter.languages import Language
 from interpreter.lines import Message
 
+PORT_TRIES = 3
 START_TIMEOUT_S = 60.0  # a busy host needs a while for the first import of everything
 REPLY_TIMEOUT_S = 5.0
 INTERRUPT_TIMEOUT_S = 5.0  # for a program to end on Ctrl-C; then the kernel is ended
@@ -70,6 +71,16 @@ class Kernel:
         program = shutil.which(language.program, path=environment.get("PATH"))
         if program is None:
             raise KernelError(f"there is no {language.program} in this sandbox, which {language.name} needs")
+        if language.transport == "tcp":  # its ports are chosen before it opens them, and others may be faster
+            for _ in range(PORT_TRIES - 1):
+                with contextlib.suppress(KernelError):
+                    return await cls._start(language, program, user, cwd, environment)
+        return await cls._start(language, program, user, cwd, environment)
+
+    @classmethod
+    async def _start(
+        cls, language: Language, program: str, user: User, cwd: str, environment: Mapping[str, str]
+    ) -> "Kernel":
         directory = tempfile.mkdtemp(prefix="kernel-")
         specs = _OneKernel()
         specs.argv = (program, *language.arguments)

@@ -1,15 +1,23 @@
 """Real kernels over real HTTP: what each language says and keeps, what is interrupted, what dies."""
 
+import asyncio
 import base64
+import json
 import os
+import pwd
 import signal
+import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 
-from interpreter.kernels import FENCE_TIMEOUT_S
+from envd.users import find_user
+from interpreter.kernels import FENCE_TIMEOUT_S, Kernel
+from interpreter.languages import LANGUAGES
 from tests.unit.interpreter.client import Client, Json, Running, eventually, message_of
 
 # One interpreter, with one kernel of each language, serves all these tests.
@@ -187,6 +195,30 @@ def test_no_result_of_deno_gets_lost(client: Client) -> None:
     for number in range(100):
         done = client.run(f"const n{number}: number = {number}; n{number}", language="typescript")
         assert done.text == str(number), vars(done)
+
+
+def test_a_kernel_whose_port_somebody_else_took_gets_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    write, taken = AsyncKernelManager.write_connection_file, list[socket.socket]()
+
+    def stolen(manager: AsyncKernelManager, **options: Any) -> None:
+        write(manager, **options)
+        if not taken:
+            port = json.loads(Path(manager.connection_file).read_text())["iopub_port"]
+            taken.append(socket.create_server(("127.0.0.1", port)))
+
+    async def started() -> bool:
+        user = find_user(pwd.getpwuid(os.geteuid()).pw_name)
+        kernel = await Kernel.start(LANGUAGES["javascript"], user, "/", {"PATH": str(Path(sys.executable).parent)})
+        alive = await kernel.alive()
+        await kernel.stop("was looked at")
+        return alive
+
+    monkeypatch.setattr(AsyncKernelManager, "write_connection_file", stolen)
+    try:
+        assert asyncio.run(started()) and taken
+    finally:
+        for one in taken:
+            one.close()
 
 
 def test_what_deno_is_slow_to_say_holds_no_answer_and_ends_no_other(client: Client) -> None:
