@@ -9,12 +9,12 @@ import binascii
 import json
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
 
-from console.errors import AgentError
+from console.errors import AgentError, Unreached
 
 PORT = 49983
 ENVELOPE = struct.Struct(">BI")
@@ -24,7 +24,7 @@ KEEPALIVE_S = 20  # the agent says so often that it is still there
 SILENCE_S = 60.0
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_ANSWER_BYTES = 64 * 1024
-HANG_UP_S = 3.0
+HANG_UPS, HANG_UP_EVERY_S, HANG_UP_S = 3, 0.2, 3.0
 
 Events = AsyncIterator[dict[str, Any]]
 
@@ -73,9 +73,15 @@ class Agent:
         await self._call("Update", {"process": {"pid": pid}, "pty": pty(size)})
 
     async def hang_up(self, pid: int) -> None:
-        """As a terminal does that is closed."""
+        """As a terminal does that is closed; raises AgentError when the program is gone.
+
+        More than once: a connection may break, and a shell that is about to wait for input may not see a signal.
+        """
         message = {"process": {"pid": pid}, "signal": "SIGNAL_SIGHUP"}
-        await self._call("SendSignal", message, HANG_UP_S)
+        for _ in range(HANG_UPS):
+            with suppress(Unreached):
+                await self._call("SendSignal", message, HANG_UP_S)
+            await asyncio.sleep(HANG_UP_EVERY_S)
 
     async def _call(self, method: str, message: dict[str, Any], wait_s: float = ANSWER_S) -> None:
         try:
@@ -159,7 +165,7 @@ def refused(status: int, content: bytes) -> AgentError:
     return AgentError(message)
 
 
-def broken(error: httpx.HTTPError | TimeoutError) -> AgentError:
+def broken(error: httpx.HTTPError | TimeoutError) -> Unreached:
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return AgentError("the gateway of the host does not answer")
-    return AgentError("the connection to the sandbox broke")
+        return Unreached("the gateway of the host does not answer")
+    return Unreached("the connection to the sandbox broke")

@@ -23,3 +23,7 @@ class SignedOut(ConsoleError):
 
 class AgentError(ConsoleError):
     """The agent of a sandbox refuses, or is not reached."""
+
+
+class Unreached(AgentError):
+    """The way to the agent of a sandbox is broken: it may have got what was sent, or not."""

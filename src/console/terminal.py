@@ -10,6 +10,7 @@ import logging
 from contextlib import suppress
 from typing import Any
 
+from anyio import CancelScope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from console.agent import Agent, output
@@ -72,7 +73,7 @@ class Terminals:
         except AgentError as error:
             return f"{str(error)[:300].capitalize()}."
         finally:
-            with suppress(AgentError):
+            with CancelScope(shield=True), suppress(AgentError):
                 await agent.close()
 
 
@@ -103,13 +104,14 @@ class Session:
                 finally:
                     for task in tasks:
                         task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+                    with CancelScope(shield=True):
+                        await asyncio.gather(*tasks, return_exceptions=True)
         except StopAsyncIteration:
             raise AgentError("the agent of the sandbox started nothing") from None
         finally:
             if self._pid:
-                with suppress(AgentError):  # it may have ended by itself
-                    await asyncio.shield(self._agent.hang_up(self._pid))
+                with CancelScope(shield=True), suppress(AgentError):  # it may have ended by itself
+                    await self._agent.hang_up(self._pid)
 
     async def _show(self, found: Any) -> str:
         async for event in found:

@@ -70,7 +70,7 @@ def router(services: Services) -> APIRouter:
             current().fail(error.status, str(error))  # the answer has begun with 200
             yield json_line({"error": str(error)})
         finally:
-            context.unlink()
+            context.unlink(missing_ok=True)  # whoever asked may have gone long ago: this comes late then
 
     return made
 

@@ -11,6 +11,8 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from console import terminal
+from console.agent import Agent
+from console.errors import Unreached
 from console.places import Places
 from console.sessions import COOKIE
 from sandboxd.keys import Keys
@@ -64,17 +66,16 @@ def opened(browser: Browser, sandbox_id: str = ID, query: str = f"user={{user}}&
 
 
 @pytest.fixture
-def browser(console: Console, monkeypatch: pytest.MonkeyPatch, agent: Running) -> Browser:
-    """Of a key with the sandbox ID, whose agent runs commands as whoever runs the tests."""
+def browser(console: Console, monkeypatch: pytest.MonkeyPatch, agent: Running) -> Iterator[Browser]:
+    """Of a key with the sandbox ID, whose agent runs commands as whoever runs the tests, and none after a test."""
     assert console.sandbox("ada") == ID
     me = json.loads(agent.file.read_text())["user"]
     monkeypatch.setattr(terminal, "Agent", lambda gateway, row, user: terminal_agent(gateway, row, me))
-    return console.browser("ada")
+    yield console.browser("ada")
+    eventually(lambda: processes(agent) == [], "no program is left behind")
 
 
 def terminal_agent(gateway: tuple[str, int], row: dict[str, Any], user: str) -> Any:
-    from console.agent import Agent
-
     return Agent(gateway, row, user)
 
 
@@ -132,6 +133,29 @@ def test_a_browser_that_goes_hangs_the_shell_up(browser: Browser, agent: Running
         screen.until("42")
         assert len(processes(agent)) == 1
     eventually(lambda: processes(agent) == [], "nothing runs on")
+
+
+@pytest.mark.parametrize("fault", [None, Unreached("the connection to the sandbox broke")])
+def test_a_signal_that_is_lost_is_sent_again(
+    browser: Browser, agent: Running, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+) -> None:
+    call = Agent._call
+    lost: list[str] = []
+
+    async def lossy(agent: Agent, method: str, *arguments: Any) -> None:
+        if method == "SendSignal" and not lost:
+            lost.append(method)
+            if fault:
+                raise fault
+            return
+        await call(agent, method, *arguments)
+
+    monkeypatch.setattr(Agent, "_call", lossy)
+    with opened(browser) as screen:
+        screen.type("echo $((6*7))\r")
+        screen.until("42")
+    eventually(lambda: processes(agent) == [], "nothing runs on")
+    assert lost
 
 
 def test_a_revoked_key_closes_it(console: Console, browser: Browser, agent: Running) -> None:
@@ -194,8 +218,6 @@ def test_there_is_an_end_to_how_many(browser: Browser, monkeypatch: pytest.Monke
 
 def test_a_gateway_that_does_not_listen(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     console.sandbox("ada")
-    from console.agent import Agent
-
     monkeypatch.setattr(terminal, "Agent", lambda gateway, row, user: Agent(("127.0.0.1", 1), row, user))
     with opened(console.browser("ada")) as screen:
         assert screen.until_ended() == "The gateway of the host does not answer."
@@ -241,8 +263,6 @@ def test_whatever_listens_in_the_agents_place(console: Console, monkeypatch: pyt
     console.sandbox("ada")
     liar = Liar(said)
     liar.start()
-    from console.agent import Agent
-
     address = liar.listener.getsockname()
     monkeypatch.setattr(terminal, "Agent", lambda gateway, row, user: Agent(address, row, user))
     with opened(console.browser("ada")) as screen:
@@ -271,8 +291,6 @@ def test_one_that_drips_holds_no_terminal(console: Console, monkeypatch: pytest.
     console.sandbox("ada")
     liar = Dripping()
     liar.start()
-    from console.agent import Agent
-
     address = liar.listener.getsockname()
     monkeypatch.setattr(terminal, "START_S", 0.3)
     monkeypatch.setattr(terminal, "Agent", lambda gateway, row, user: Agent(address, row, user))
