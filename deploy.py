@@ -1,12 +1,15 @@
 """Turn a Debian host into a sandbox host."""
 
 from deploys import (
+    access,
     base,
     certificates,
     cleanup,
+    confinement,
     console,
     docker,
     gateway,
+    hardening,
     images,
     pool,
     preflight,
@@ -17,9 +20,12 @@ from deploys import (
 )
 
 preflight.check()
+access.prove()
 base.system()
+hardening.bounds()
 certificates.trust()
 docker.engine()
+confinement.profiles()
 images.build()
 certificates.serve()
 traefik.edge()
@@ -30,4 +36,6 @@ pool.warm()
 cleanup.cron()
 skills.install()
 certificates.issued()
+hardening.audit()
+access.ssh()
 release.record()

@@ -64,9 +64,12 @@ class Gateway:
             routes = self._routes()
             if self._file() != routes:
                 self._write(routes)
-            runtime = self._runtime()
-            for sandbox_id in runtime.keys() - routes.keys():
-                self._delete(sandbox_id)
+            runtime = {}
+            for pointer, sandbox_id, route in self._entries():
+                if sandbox_id in routes:
+                    runtime[sandbox_id] = route
+                else:
+                    self._delete(f"#{pointer}")  # what a spoilt file has put there may be no word that a command takes
             for sandbox_id, route in routes.items():
                 if runtime.get(sandbox_id) != route:
                     self._put(sandbox_id, route)
@@ -99,24 +102,30 @@ class Gateway:
         if self._ask(f"set map {self._map} {sandbox_id} {route}"):
             self._refused(self._ask(f"add map {self._map} {sandbox_id} {route}"))
 
-    def _delete(self, sandbox_id: str) -> None:
-        answer = self._ask(f"del map {self._map} {sandbox_id}")
+    def _delete(self, entry: str) -> None:
+        """An id, or `#` and the pointer that HAProxy shows."""
+        answer = self._ask(f"del map {self._map} {entry}")
         if "not found" not in answer:
             self._refused(answer)
 
     def _runtime(self) -> dict[str, str]:
+        return {key: value for _, key, value in self._entries()}
+
+    def _entries(self) -> list[tuple[str, str, str]]:
+        """Pointer, key and value of each entry that HAProxy has."""
         answer = self._ask(f"show map {self._map}")
-        lines = [line.split() for line in answer.splitlines()]
-        if any(len(parts) != 3 for parts in lines):  # each line is: <pointer> <key> <value>
+        lines = answer.splitlines()
+        if not all(line.startswith("0x") for line in lines):
             self._refused(answer)
-        return {parts[1]: parts[2] for parts in lines}
+        return [(*line.split(" ", 2), "", "")[:3] for line in lines]  # type: ignore[misc]
 
     def _file(self) -> dict[str, str]:
+        """What is in the file, be it spoilt: a line that is no route is an entry, too, and so a difference."""
         try:
-            lines = [line.split() for line in self._map.read_text(errors="replace").splitlines()]
+            lines = [line.split(None, 1) for line in self._map.read_text(errors="replace").splitlines()]
         except FileNotFoundError:
             return {}
-        return {parts[0]: parts[1] for parts in lines if len(parts) == 2}
+        return {"".join(parts[:1]): "".join(parts[1:]) for parts in lines}
 
     def _write(self, routes: dict[str, str]) -> None:
         text = "".join(f"{key} {route}\n" for key, route in sorted(routes.items()))
@@ -150,4 +159,4 @@ class Gateway:
                 f"the gateway does not answer on {self._admin_socket}: {error}."
                 " Look with: systemctl status haproxy; start it with: systemctl restart haproxy."
             ) from error
-        return answer.decode().strip()
+        return answer.decode(errors="replace").strip()

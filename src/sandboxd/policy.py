@@ -18,10 +18,12 @@ MOST = 1000  # entries of a list: each is an element of a set in the kernel, and
 @dataclass(frozen=True)
 class Policy:
     """Addresses and CIDRs as they were given. What is in `allow` is let through whatever `deny` says, and so is all
-    that is in neither."""
+    that is in neither: to the wall that the host has around its sandboxes (see `egress`), and past it if it is `open`.
+    """
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    open: bool = False
 
     def allowed(self) -> list[IPv4Network]:
         """In order and without overlaps."""
@@ -50,22 +52,22 @@ class Policy:
 UNRESTRICTED = Policy()
 
 
-def parse(allow: Iterable[str], deny: Iterable[str], internet: bool = True) -> Policy:
+def parse(allow: Iterable[str], deny: Iterable[str], internet: bool = True, past_wall: bool = False) -> Policy:
     """What somebody asked for; `internet` false denies everything. Raises BadRequest, which names field and value."""
     allowed, denied = _checked("network.allowOut", allow, v6=False), _checked("network.denyOut", deny, v6=True)
     if not internet and EVERYTHING not in denied:
         denied = (*denied, EVERYTHING)
-    return Policy(allowed, denied)
+    return Policy(allowed, denied, past_wall)
 
 
 def to_text(policy: Policy) -> str:
     """JSON, for the ledger."""
-    return json.dumps({"allow": policy.allow, "deny": policy.deny})
+    return json.dumps({"allow": policy.allow, "deny": policy.deny, "open": policy.open})
 
 
 def from_text(text: str) -> Policy:
     values = json.loads(text)
-    return Policy(tuple(values.get("allow", ())), tuple(values.get("deny", ())))
+    return Policy(tuple(values.get("allow", ())), tuple(values.get("deny", ())), values.get("open", False))
 
 
 def _checked(field: str, entries: Iterable[str], v6: bool) -> tuple[str, ...]:

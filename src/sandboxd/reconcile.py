@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from sandboxd.adoption import Adopter
 from sandboxd.audit import EXPIRY, RECONCILE, Actor, acting, carried, current
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, GatewayError, HostError, SandboxdError
 from sandboxd.health import Health
 from sandboxd.idle import Idle
-from sandboxd.nftables import marks
 from sandboxd.pool import Pool
 from sandboxd.records import USED, Sandbox
+from sandboxd.recovery import Copier
 from sandboxd.sandboxes import Sandboxes
+from sandboxd.spec import WALLS_LABEL
 from sandboxd.sweep import Sweeper
 from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
@@ -39,6 +41,8 @@ class Reconciler:
         self._sandboxes, self._transitions, self._pool, self._health = sandboxes, transitions, pool, health
         self._templates = templates
         self._sweeper, self._idle = Sweeper(sandboxes, health), Idle(sandboxes, transitions)
+        self._adopter = Adopter(sandboxes)
+        self._copier = Copier(sandboxes.ledger, sandboxes.config.ledger)
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self.compared_at, self.compared_s = 0.0, 0.0  # the last whole comparison: when (Unix seconds), and how long
         self._stopped = threading.Event()
@@ -48,10 +52,12 @@ class Reconciler:
         self._busy: set[str] = set()  # slots of somebody's, of which Docker told while we worked on them
         self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._warden = threading.Thread(target=self._stand_guard, name="guard", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
         self._watcher.start()
+        self._warden.start()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -71,9 +77,10 @@ class Reconciler:
     def tick(self) -> None:
         """One whole comparison. Raises EngineDown or EngineError when Docker cannot be asked; the rest is reported."""
         with self._ticking:
+            self._adopter.adopt()
             # Rows are read before Docker: whatever has a row now has its objects then, or somebody works on it.
             rows = [row for row in self._ledger.rows() if not self._sandboxes.locks.held(row.slot)]
-            rules = self._guard(rows)  # before Docker, which may be down for long
+            rules = self.guard()  # before Docker, which may be down for long
             found = self._engine.inventory(self._sandboxes.config.project)
             containers = {one.slot: one for one in found if one.kind == "container"}
             astray = [row for row in rows if self._settle(row, containers.get(row.slot))]
@@ -84,9 +91,10 @@ class Reconciler:
             self._sweeper.sweep(found + rules)
             self._sandboxes.volumes.release()
             self._templates.discard()
-            self._pool.discard_outdated()
+            self._pool.discard_outdated({slot: one.labels.get(WALLS_LABEL, "") for slot, one in containers.items()})
             self._pool.wake()
             self._ledger.forget_gone(self._now() - TOMBSTONES_S)
+        self._copy_ledger()
 
     def expire(self) -> None:
         """Removes the sandboxes whose end has come, or pauses them, as was asked for at their creation."""
@@ -117,7 +125,7 @@ class Reconciler:
         """The operator says that labelled objects which this ledger does not know are rubbish: removes them now."""
         self._sweeper.allow()
         found = self._engine.inventory(self._sandboxes.config.project)
-        self._sweeper.sweep(found + self._guard([]), grace_s=0.0)
+        self._sweeper.sweep(found + self.guard(), grace_s=0.0)
 
     def sync_routes(self) -> None:
         """Mends the routes; a gateway that does not answer is reported, and read the file when it comes up."""
@@ -127,18 +135,21 @@ class Reconciler:
         except GatewayError as error:
             self._health.report("gateway", str(error))
 
-    def _guard(self, rows: list[Sandbox]) -> list[Found]:
-        """Mends the host's rules of these rows that are not those of their policies; returns all that have rules."""
+    def _copy_ledger(self) -> None:
         try:
-            standing = self._sandboxes.guard.standing()
-            for row in rows:
-                if row.state in USED and standing.get(row.slot, {}) != marks(row.policy):
-                    log.warning("sandbox %s: its rules on the host were not those of its policy", row.id)
-                    self._transitions.guard(row)
+            self._copier.follow(self._now())
+            self._health.report("ledger copy", "")
         except HostError as error:
-            self._health.report("policies", str(error))
+            self._health.report("ledger copy", str(error))
+
+    def guard(self) -> list[Found]:
+        """Mends the host's rules where they are not those of the policies; returns all slots that have rules."""
+        try:
+            standing = self._sandboxes.guard.mend()
+        except HostError as error:
+            self._health.report("firewall", str(error))
             return []
-        self._health.report("policies", "")
+        self._health.report("firewall", "")
         return [Found("rules", slot, slot, 0.0) for slot in standing]
 
     def _settle(self, row: Sandbox, container: Found | None) -> bool:
@@ -260,6 +271,20 @@ class Reconciler:
             except Exception:  # an event of a form that we do not know: the comparisons go on without
                 log.exception("listening to Docker's events failed")
             self.notice()  # whatever happened while nobody listened
+            self._stopped.wait(RETRY_S)
+
+    def _stand_guard(self) -> None:
+        """The host's rules are mended as soon as somebody has removed any; until then nothing is passed on (`iprules`).
+        Ends as `_watch` does.
+        """
+        while not self._stopped.is_set():
+            try:
+                for _ in self._sandboxes.host.nft_changes(self._sandboxes.guard.table):
+                    self.guard()
+            except OSError as error:
+                self._health.report("firewall", f"nobody tells when the host's rules are changed: {error}")
+            except Exception:  # the comparisons go on without
+                log.exception("watching the host's rules failed")
             self._stopped.wait(RETRY_S)
 
     def _heard(self, slot: str) -> None:

@@ -33,6 +33,11 @@ def from_sandbox(found: list[str]) -> list[str]:
     return [one for one in found if not _v6(one)]
 
 
+def reached(found: list[str]) -> list[str]:
+    """Those that a sandbox asks by itself, and so must reach."""
+    return [one for one in from_sandbox(found) or found if not (_loopback(one) or _v6(one))]
+
+
 def shut(policy: Policy, found: list[str]) -> bool:
     """Whether names must not be asked for: nobody may be reached who knows them, or a question would leave the host
     although the sandbox has no internet."""

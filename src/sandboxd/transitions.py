@@ -102,13 +102,6 @@ class Transitions:
                 self._sandboxes.guard.names(container.pid, policy)
             return row
 
-    def guard(self, sandbox: Sandbox) -> None:
-        """The host's rules of a sandbox are not those of its policy: somebody has changed them."""
-        with self._sandboxes.locks.hold(sandbox.slot):
-            row = self._ledger.get(sandbox.slot)
-            if row is not None and row.state in USED:
-                self._sandboxes.guard.hold(row.slot, row.policy)
-
     def pause_ended(self, sandbox: Sandbox, now: float) -> None:
         """At the end of its time, unless it was given a later one meanwhile: paused or stopped, and not removed."""
         with self._sandboxes.locks.hold(sandbox.slot):
@@ -199,8 +192,7 @@ class Transitions:
             log.warning("sandbox %s runs without its disks: it is started again", row.id)
             self._stop(container)
             container = self._sandboxes.inspect(row.id)
-        if row.policy.restricts:
-            self._sandboxes.guard.hold(row.slot, row.policy)  # after a reboot there are no rules
+        self._sandboxes.guard.hold(row.slot, row.policy)  # after a reboot there are no rules
         if container.paused:
             self._engine.unpause(row.id)
         elif not container.running:

@@ -168,13 +168,12 @@ def rules(machine: Machine, slot: str) -> str:
     return "\n".join(line for line in table.splitlines() if slot in line)
 
 
-def test_by_default_all_is_reached(machine: Machine, decoy: Decoy) -> None:
+def test_by_default_the_internet_is_reached(machine: Machine, decoy: Decoy) -> None:
     with machine.sandbox() as sandbox:
         for kind in ("tcp", "udp"):
             port = decoy.port()
             assert decoy.probe(sandbox, kind, FIRST, port) == "pong"
             assert not decoy.none_arrived(port)
-        assert rules(machine, slot_of(sandbox)) == ""
 
 
 @pytest.mark.parametrize("options", ["", "--cold"])

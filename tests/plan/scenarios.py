@@ -103,6 +103,8 @@ MINIMAL = {
     "skills_users": [],
     "sysctls": {},
     "unattended_upgrades": False,
+    "journal_max_size": "",
+    "docker_group": True,
 }
 MAXIMAL = {
     **ACME,
@@ -133,6 +135,9 @@ MAXIMAL = {
     "failed_tries_per_minute": 5,
     "api_requests_per_minute": 0,
     "sandbox_users": ["ada"],
+    "journal_max_size": "20G",
+    "ssh_hardening": True,
+    "audit_rules": True,
     "skills_users": ["root", "ada"],
     "sysctls": {"vm.swappiness": 10, "fs.inotify.max_user_instances": 65536},
 }
@@ -148,6 +153,13 @@ CASES = {
             {"base_suite": "bookworm"},
             {"suite": "bookworm"},
         ),
+        Case(
+            "apparmor",
+            "A kernel with AppArmor, and a template that runs in gVisor",
+            {"templates": {**ONE_TEMPLATE, "distrusted": {"like": "base", "runtime": "runsc"}}},
+            {"apparmor": "yes"},
+        ),
+        Case("apparmor-12", "Debian 12 with AppArmor", {}, {"suite": "bookworm", "apparmor": "yes"}),
         Case("docker-repository", "The engine from Docker's own apt repository", {"docker_source": "docker"}),
         Case("tls-acme", "A certificate from Let's Encrypt by DNS-01", ACME),
         Case(

@@ -1,11 +1,12 @@
 """The list of all checks, in the order of what needs what."""
 
-from sandboxd.doctor import acme, edge, engine, host, names
+from sandboxd.doctor import acme, edge, engine, firewall, hardening, host, names
 from sandboxd.doctor.findings import Check
 from sandboxd.doctor.probe import Probe
 
 LOOKS = (
     Check("unit-docker", host.unit("docker.service")),
+    Check("unit-firewall", host.unit("PROJECT-firewall.service")),
     Check("unit-haproxy", host.unit("haproxy.service")),
     Check("unit-sandboxd", host.unit("PROJECT-sandboxd.service")),
     Check("unit-pool", host.unit("PROJECT-container-pool.service", unneeded=True)),
@@ -18,6 +19,8 @@ LOOKS = (
     Check("cgroups", engine.cgroups, ("engine",)),
     Check("apparmor", engine.apparmor, ("engine",)),
     Check("images", engine.images, ("engine",)),
+    Check("docker-socket", hardening.docker_socket, ("unit-docker",)),
+    Check("firewall", firewall.standing),
     Check("gateway", edge.gateway, ("unit-haproxy",)),
     Check("routes", edge.routes, ("gateway",)),
     Check("console", edge.console, ("gateway",)),
@@ -31,6 +34,7 @@ LOOKS = (
     Check("memory", host.memory),
     Check("clock", host.clock),
     Check("limits", host.limits),
+    Check("kernel", hardening.kernel_parameters),
     Check("ledger", host.ledger),
     Check("pool", host.pool, ("engine", "ledger")),
     Check("cleanup", host.cleanup, ("unit-cron",)),

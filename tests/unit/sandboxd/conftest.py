@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd import routes
+from sandboxd import iprules, recovery, routes
 from sandboxd.api import Services
 from sandboxd.config import Config, Template
 from sandboxd.config import Gateway as GatewayConfig
@@ -112,6 +112,7 @@ class FakeEngine:
     images: dict[str, str] = field(default_factory=lambda: {"base:1": "sha256:1", "large:1": "sha256:9"})
     containers: dict[str, Container] = field(default_factory=dict)
     slots: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
     networks: dict[str, Found] = field(default_factory=dict)
     volumes: dict[str, Found] = field(default_factory=dict)
     fail: dict[str, Exception] = field(default_factory=dict)
@@ -165,8 +166,12 @@ class FakeEngine:
             number = next(self.numbers)
             found = f"{number:012x}"
             image_id = self.images[payload["Image"]]
-            self.containers[found] = Container(found, name, image_id, False, False, 0, "", "", "", "exit code 0")
+            runtime = payload["HostConfig"].get("Runtime", "crun")
+            self.containers[found] = Container(
+                found, name, image_id, False, False, 0, "", "", "", "exit code 0", runtime
+            )
             self.slots[found] = payload["Labels"]["sandbox.slot"]
+            self.labels[found] = payload["Labels"]
             self.payloads.append(payload)
             return found
 
@@ -251,7 +256,7 @@ class FakeEngine:
         self._enter("inventory")
         with self.lock:
             made = [
-                Found("container", key, self.slots[key], self.clock(), state_of(value))
+                Found("container", key, self.slots[key], self.clock(), state_of(value), self.labels.get(key, {}))
                 for key, value in self.containers.items()
             ]
             return [*made, *self.networks.values(), *self.volumes.values()]
@@ -328,9 +333,13 @@ class FakeMounts:
 
 
 class FakeNft:
-    """The host's packet rules, as nft's scripts change them. `fail` is raised instead of the next command."""
+    """The host's packet and routing rules, as nft's scripts and ip change them. `fail` is raised instead of the next
+    command. `removed` tells who listens that somebody has removed something."""
 
     def __init__(self) -> None:
+        self.heeds = False  # the mark, at its look at the way back
+        self.routing = ["0: from all lookup local", "32766: from all lookup main"]
+        self.removed: queue.Queue[Exception | None] = queue.Queue()
         self.chains: dict[str, list[str]] = {}
         self.maps: dict[str, dict[str, str]] = {}
         self.fail: Exception | None = None
@@ -343,17 +352,44 @@ class FakeNft:
                 self.fail = None
                 raise error
             if command == ["nft", "-f", "-"]:
+                if not (self.chains or text.startswith("add table")):
+                    raise HostError("nft -f -: Error: No such file or directory")
                 self.scripts.append(text)
                 for line in text.splitlines():
                     self._do(line.split())
                 return ""
+            if command[0] == "sysctl":
+                self.heeds = self.heeds or command[-1] == f"{iprules.HEED}=1"
+                return f"{int(self.heeds)}\n"
+            if command[0] == "ip":
+                return self._route(command)
             assert command[:4] == ["nft", "-j", "list", "table"], command
             if not self.chains:
                 raise HostError("nft: No such file or directory")
             return json.dumps({"nftables": list(self._listing())})
 
+    def changes(self, table: str) -> Iterator[None]:
+        assert table == "acme-policies"
+        yield
+        while True:
+            if error := self.removed.get():
+                raise error
+            yield
+
+    def _route(self, command: list[str]) -> str:
+        if command[3] == "show":
+            return "".join(line.replace(":", ":\t", 1) + "\n" for line in sorted(self.routing))
+        assert command[:3] == ["ip", "-4", "rule"] and command[4] == "pref"
+        line = f"{command[5]}: {'from all ' if command[6] != 'from' else ''}{' '.join(command[6:])}"
+        if command[3] == "add":
+            assert line not in self.routing
+            self.routing.append(line)
+        else:
+            self.routing.remove(line)
+        return ""
+
     def flush(self) -> None:
-        """Somebody removed all rules of the host."""
+        """Somebody removed all packet rules of the host."""
         with self._lock:
             self.chains, self.maps = {}, {}
 
@@ -362,6 +398,10 @@ class FakeNft:
         if self.maps.get("from", {}).get(f'"sb-{slot}"') != f"from-{slot}":
             return []
         return [rule.partition(" comment ")[0] for rule in self.chains[f"from-{slot}"]]
+
+    def policies(self) -> dict[str, list[str]]:
+        """The rules of all slots that are led to any."""
+        return {slot: self.rules(slot) for slot in self.slots() if self.rules(slot)}
 
     def slots(self) -> set[str]:
         return {name.partition("-")[2] for name in self.chains if "-" in name}
@@ -405,6 +445,11 @@ STATISTICS = """\
 gateway,FRONTEND,3,120,4000,90000,,1,100,2,10,7,0,0,
 sandboxes,BACKEND,2,110,3000,80000,4,1,95,2,9,3,0,1,
 """
+
+
+def pointer(entry: tuple[str, str]) -> str:
+    """By which HAProxy shows an entry of a map, and lets it be deleted."""
+    return hex(id(entry))
 
 
 class FakeHaproxy:
@@ -451,9 +496,12 @@ class FakeHaproxy:
         if name != str(self.file):
             return "Unknown map identifier. Please use #<id> or <file>."
         if verb == "show":
-            return "".join(f"0x{n} {key} {value}\n" for n, (key, value) in enumerate(self.map))
+            return "".join(f"{pointer(entry)} {entry[0]} {entry[1]}\n" for entry in self.map)
         if verb == "get":
             return "type=str, case=sensitive, found=no"
+        if verb == "del" and rest[0].startswith("#"):
+            self.map = [entry for entry in self.map if f"#{pointer(entry)}" != rest[0]]
+            return ""
         known = [key for key, _ in self.map]
         if verb == "add":
             self.map.append((rest[0], rest[1]))
@@ -585,7 +633,7 @@ def make_world(
     nft: FakeNft | None = None,
 ) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
-    now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0, "-D": 0}
+    now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0, "-D": 0, "--write": 0}
 
     memory_mb, disk_mb = [8192], dict[str, int]()
 
@@ -597,13 +645,14 @@ def make_world(
     haproxy = haproxy or FakeHaproxy(config.gateway.admin_socket, config.gateway.routes_map)
     mounts = mounts or FakeMounts(config.state_dir.parent / "root")
     nft = nft or FakeNft()
-    ledger, health = Ledger(config.ledger), Health()
+    ledger, health = recovery.opened(config.ledger, now[0]), Health()
     edge = config.gateway
     gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), KEY))
     host = Host(
         nofile=1024,
         netns_run=run,
         nft_run=nft.run,
+        nft_changes=nft.changes,
         disks_run=mounts.run,
         root=mounts.root,
         alive=lambda address: address not in dead,

@@ -77,3 +77,5 @@ def test_lists_have_a_limit() -> None:
 def test_there_and_back() -> None:
     policy = parse(["192.0.2.7"], ["10.0.0.0/8", "::/0"])
     assert from_text(to_text(policy)) == policy and from_text("{}") == UNRESTRICTED
+    wide = parse([], ["10.0.0.0/8"], past_wall=True)
+    assert wide.open and from_text(to_text(wide)) == wide and not UNRESTRICTED.open

@@ -103,6 +103,21 @@ def test_members_of_an_outdated_image_and_surplus_ones_are_discarded(world: Worl
     assert world.pool.status().warm == 0 and world.engine.empty()
 
 
+def test_members_with_outdated_walls_or_limits_are_replaced(world: World) -> None:
+    """A comparison sees by the label how a member was made; what a deploy has changed since is not handed out."""
+    world.pool.start()
+    world.pool.enable()
+    full(world)
+    before = set(world.engine.containers)
+    world.reconciler.tick()
+    assert set(world.engine.containers) == before
+    for key in before:
+        world.engine.labels[key] = {**world.engine.labels[key], "sandbox.walls": "of an earlier deploy"}
+    world.reconciler.tick()
+    full(world)
+    assert not before & set(world.engine.containers)
+
+
 def test_many_claimers_all_get_something(world: World) -> None:
     world.pool.start()
     world.pool.enable()

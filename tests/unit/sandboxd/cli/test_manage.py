@@ -109,7 +109,7 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
     )
     assert run("init", *words.split())[0] == 0
     nothing = {"keep": False, "name": "", "envVars": {}, "metadata": {}, "cold": False, "diskMB": 0, "volume": ""}
-    network = {"allow_internet_access": True, "network": {"allowOut": [], "denyOut": []}}
+    network = {"network": {"mode": "", "allowOut": [], "denyOut": []}}
     assert control.requests[0].body == {"templateID": "", "timeout": None, **nothing, **network, "access": "public"}
     assert control.requests[1].body == {
         "templateID": "big",
@@ -121,8 +121,7 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
         "cold": True,
         "diskMB": 20480,
         "volume": "data",
-        "allow_internet_access": False,
-        "network": {"allowOut": ["192.0.2.0/24"], "denyOut": ["10.0.0.0/8"]},
+        "network": {"mode": "none", "allowOut": ["192.0.2.0/24"], "denyOut": ["10.0.0.0/8"]},
         "access": "token",
         "wake": False,
         "idlePause": 1800,

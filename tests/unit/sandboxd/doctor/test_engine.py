@@ -128,6 +128,16 @@ def test_apparmor_that_the_kernel_has_and_the_engine_does_not_use(readers: Reade
     check(engine.apparmor(with_engine(readers, world, apparmor=False)), "warn", "does not use it", "apparmor")
 
 
+def test_a_profile_that_is_not_loaded_stops_every_start(readers: Readers, host: FakeHost, world: World) -> None:
+    templates = world.config.templates
+    templates["base"] = replace(templates["base"], apparmor="acme-sandbox")
+    check(engine.apparmor(readers), "fail", "not loaded, so no new sandbox starts: acme-sandbox", "make deploy")
+    host.write("sys/kernel/security/apparmor/profiles", "crun (unconfined)\nacme-sandbox (enforce)\n")
+    assert "acme-sandbox" in engine.apparmor(readers).seen
+    (host.root / "sys/kernel/security/apparmor/profiles").unlink()
+    check(engine.apparmor(readers), "warn", "No such file", "securityfs")
+
+
 @pytest.mark.parametrize("state", ["N\n", None])
 def test_no_apparmor_at_all_does_not_apply(readers: Readers, host: FakeHost, state: str | None) -> None:
     file = host.root / "sys/module/apparmor/parameters/enabled"

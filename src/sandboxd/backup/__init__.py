@@ -1,0 +1,10 @@
+"""Backups of a host: what is in one, how it is written, read and put in place. Done by root on the host itself.
+
+One file: a tar archive, gzip around it. `backup.json` comes first and says what it is; `manifest.json` comes last and
+has a digest of each member. Nothing in it is believed before all of it was read.
+"""
+
+FORMAT = 1
+HEAD, MANIFEST, LEDGER, IMAGES = "backup.json", "manifest.json", "ledger.sqlite", "images.tar"
+KINDS = ("volumes", "templates")  # what can be left out
+DISKS = {"volumes": "volumes", "snapshots": "templates"}  # the directories of disks, and of which kind they are

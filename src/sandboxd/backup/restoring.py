@@ -1,0 +1,180 @@
+"""Puts a backup in place of what this host has. All of it was read, and was right, before the first change.
+
+What was there is moved aside, not removed. Whatever breaks off in the middle, the same restore is simply run again.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sandboxd import ledgercopy
+from sandboxd.backup import DISKS, IMAGES, LEDGER
+from sandboxd.backup.places import Places, run
+from sandboxd.backup.reading import SPACE_LEFT, Content, read
+from sandboxd.backup.services import Running
+from sandboxd.errors import Conflict, HostError
+from sandboxd.schema import MIGRATIONS
+
+WORK = "restore.new"  # below state_dir, so that disks are moved and not copied
+MARK = "restoring"  # is there from the first change to the last
+PUBLIC = ("ca.pem",)  # what others than root read
+REASON = "not in the backup, which a host was restored from: sandboxes have no copy"
+
+
+@contextmanager
+def working(places: Places) -> Iterator[Path]:
+    """An empty directory of our own, which another restore at the same time is refused. Raises HostError."""
+    work = places.config.state_dir / WORK
+    work.mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HostError("another restore of this host is under way. Wait for its end.") from None
+        clear(work)  # what one that was killed has left
+        try:
+            yield work
+        finally:
+            clear(work)
+            work.rmdir()
+    finally:
+        os.close(fd)
+
+
+def unpack(places: Places, stream: BinaryIO, told: Callable[[int], None], uid: int, force: bool, work: Path) -> Content:
+    """Reads all of a backup into `work`. Raises Damaged, Conflict, NoSpace, HostError; nothing was changed then."""
+
+    def accept(head: dict[str, Any]) -> None:
+        fits(head, places, uid, force)
+        found = os.statvfs(work)
+        free = found.f_bavail * found.f_frsize
+        if free < head["bytes"] + SPACE_LEFT:
+            raise HostError(
+                f"{work}: what is in the backup takes about {head['bytes'] // 1_000_000} MB, and"
+                f" {free // 1_000_000} MB are free. Make room: df -h {places.config.state_dir}"
+            )
+
+    content = read(stream, told, accept, work)
+    _end_sandboxes(work / LEDGER, content.head["schema"])
+    return content
+
+
+def fits(head: dict[str, Any], places: Places, uid: int, force: bool) -> None:
+    """Raises Conflict when this host is another one than that the backup can be for."""
+    if head["schema"] > len(MIGRATIONS):
+        raise Conflict(
+            f"the backup is of a newer release (schema {head['schema']}, this host knows {len(MIGRATIONS)})."
+            " Deploy that release here first."
+        )
+    if head["project"] != places.config.project:
+        raise Conflict(
+            f"the backup is of the project {head['project']!r}, and this host is {places.config.project!r}:"
+            " names of images would not fit. Deploy with that setting `project` first."
+        )
+    if head["userns_uid"] != uid:
+        raise Conflict(
+            f"on the host of the backup root in sandboxes was uid {head['userns_uid']}, here it is {uid}: files on"
+            " volumes would be nobody's. Make the line of dockremap in /etc/subuid and /etc/subgid the same, and"
+            " restart Docker."
+        )
+    if head["domain"] != places.config.domain and not force:
+        raise Conflict(
+            f"the backup is of the domain {head['domain']}, and this host has {places.config.domain}: links that were"
+            " given out lead elsewhere. If that is meant: --force."
+        )
+
+
+def marked(places: Places) -> bool:
+    """Whether a restore of this host was begun and not ended."""
+    return (places.config.state_dir / MARK).exists()
+
+
+def mark(places: Places, running: Running) -> Running:
+    """From here on the host is half restored. Returns what ran before, also before an earlier try."""
+    file = places.config.state_dir / MARK
+    if file.exists() and file.stat().st_size:
+        running = Running(**json.loads(file.read_text()))
+    else:
+        temporary = file.with_name(f"{MARK}.new")
+        temporary.write_text(json.dumps(vars(running)))
+        os.replace(temporary, file)
+    return running
+
+
+def put(places: Places, work: Path, content: Content) -> Path | None:
+    """Puts what was unpacked in its place. The daemon must not run. Returns where that is now what was there before.
+
+    Raises HostError and OSError half-way; then it is to be done again, from the beginning.
+    """
+    state = places.config.state_dir
+    aside = state / time.strftime("before-restore-%Y%m%dT%H%M%SZ", time.gmtime())
+    left_out = content.head["without"]
+    for kind, directory in places.directories().items():
+        if kind in DISKS and DISKS[kind] not in left_out:
+            for path in places.files(kind):
+                _aside(path, aside / kind)
+        for path in sorted((work / kind).iterdir()) if (work / kind).is_dir() else ():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _aside(directory / path.name, aside / kind)
+            path.chmod(0o644 if path.name in PUBLIC else 0o600)
+            os.replace(path, directory / path.name)
+    ledger = places.config.ledger
+    for file in (*(Path(f"{ledger}{side}") for side in ("", "-wal", "-shm")), ledgercopy.following(ledger)):
+        _aside(file, aside)
+    os.replace(work / LEDGER, ledger)
+    return aside if aside.exists() else None
+
+
+def done(places: Places) -> None:
+    (places.config.state_dir / MARK).unlink(missing_ok=True)
+
+
+def load_images(work: Path) -> None:
+    """Gives the engine the images of the templates. Such as it has already are left alone by it."""
+    if (work / IMAGES).exists():
+        run("docker", "load", "--quiet", "--input", str(work / IMAGES))
+        (work / IMAGES).unlink()
+
+
+def _end_sandboxes(ledger: Path, schema: int) -> None:
+    """Those in use have ended, and their rows say why; those that were in nobody's hands never were."""
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
+        try:
+            db.execute("PRAGMA trusted_schema = OFF")
+            fault, version = db.execute(ledgercopy.CHECK).fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0]
+            if (fault, version) != ("ok", schema):
+                raise HostError(f"the ledger in the backup cannot be used: {fault}, schema {version}, not {schema}")
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("DELETE FROM sandboxes WHERE state IN ('creating', 'warm')")
+            db.execute(
+                "UPDATE sandboxes SET state = 'gone', gone_at = ?, reason = ?, container = NULL, envs = '{}'"
+                " WHERE state <> 'gone'",
+                (time.time(), REASON),
+            )
+            db.execute("COMMIT")
+            db.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            raise HostError(f"the ledger in the backup cannot be used: {error}") from error
+
+
+def _aside(path: Path, directory: Path) -> None:
+    if path.exists():
+        for made in (directory.parent, directory):
+            made.mkdir(mode=0o700, exist_ok=True)
+        os.replace(path, directory / path.name)
+
+
+def clear(work: Path) -> None:
+    for path in work.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

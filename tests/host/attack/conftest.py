@@ -1,0 +1,79 @@
+"""What the attack suite shares: when it attacks, from which runtime, and the sandboxes that it sits in.
+
+`make test-attack` attacks the walls of a host as it is, after its engine was restarted, and after a reboot; the host
+suite attacks it as it is. Where a template says `runtime = "runsc"`, everything is tried from there, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploys.hosts import HostError, Target, chosen
+from deploys.settings import Settings
+from tests.host.attack.seats import Seats, seated
+from tests.host.conftest import LAB_SETTINGS
+from tests.host.machine import Machine, eventually
+
+FOUND, ENGINE, REBOOT = "as-it-is", "engine-restarted", "rebooted"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(os.path.dirname(__file__)):
+            item.add_marker(pytest.mark.attack)
+            item.add_marker(pytest.mark.disruptive)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    verified = bool(metafunc.config.getoption("--verify"))
+    if "moment" in metafunc.fixturenames:
+        moments = [FOUND, ENGINE, REBOOT] if metafunc.config.getoption("--moments") == "all" else [FOUND]
+        if verified and targets()[0].group != "lab":
+            moments = [moment for moment in moments if moment != REBOOT]
+        metafunc.parametrize("moment", moments, indirect=True, scope="session")
+    if "template" in metafunc.fixturenames:
+        metafunc.parametrize("template", templates(verified), scope="module")
+
+
+def targets() -> list[Target]:
+    try:
+        return chosen(os.environ)
+    except HostError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def templates(verified: bool) -> list[str]:
+    """The default template, and the first one of the runtime runsc, if there is one."""
+    lab = Target("lab", "", settings=LAB_SETTINGS, group="lab")
+    wanted: Settings = (targets()[0] if verified else lab).load_settings()
+    others: dict[str, Any] = dict(wanted.templates)
+    gvisor = [name for name, template in others.items() if getattr(template, "runtime", "") == "runsc"]
+    return list(dict.fromkeys([wanted.default_template, *gvisor[:1]]))
+
+
+@pytest.fixture(scope="session")
+def moment(request: pytest.FixtureRequest, machine: Machine) -> str:
+    """The host, after what the parameter says."""
+    if request.param == ENGINE:
+        machine.run("systemctl restart docker")
+    if request.param == REBOOT:
+        machine.reboot()
+        states = ("running", "degraded")
+        look = "systemctl is-system-running"
+        eventually(lambda: machine.run(look, check=False).stdout.strip(), lambda now: now in states, 120, "system")
+    eventually(
+        lambda: machine.run("docker-sandbox pool status", check=False).returncode, lambda code: code == 0, 120, "daemon"
+    )
+    machine.wait_for_full_pool()
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def seats(machine: Machine, moment: str, template: str) -> Iterator[Seats]:
+    """An attacker and a victim, made at this moment."""
+    with seated(machine, template) as made:
+        yield made

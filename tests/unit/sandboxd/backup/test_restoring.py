@@ -1,0 +1,78 @@
+"""What a restore refuses, and what it moves; whole restores are in cli/test_backup."""
+
+import fcntl
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from sandboxd.backup import restoring
+from sandboxd.backup.reading import Content
+from sandboxd.backup.services import Running
+from sandboxd.errors import HostError
+from sandboxd.schema import MIGRATIONS
+from tests.unit.sandboxd.backup.host import Host, disk
+from tests.unit.sandboxd.backup.test_reading import HEADER
+
+
+def test_two_at_a_time_are_refused_and_a_killed_one_is_cleared_away(host: Host) -> None:
+    work = host.state / restoring.WORK
+    (work / "volumes").mkdir(parents=True)
+    (work / "volumes/data.img").write_text("left over")
+    fd = os.open(work, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with pytest.raises(HostError, match="another restore"), restoring.working(host.places):
+        raise AssertionError("it was let in")
+    assert (work / "volumes/data.img").exists(), "it is the other's"
+    os.close(fd)
+    with restoring.working(host.places) as cleared:
+        assert list(cleared.iterdir()) == []
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("left_out", [[], ["volumes"], ["volumes", "templates"]])
+def test_what_the_backup_left_out_stays_here(host: Host, left_out: list[str]) -> None:
+    """And what is in it takes the place of all that is here of that kind."""
+    host.fill()
+    disk(host.state / "volumes/other.img", b"other")
+    with restoring.working(host.places) as work:
+        with closing(sqlite3.connect(work / "ledger.sqlite")) as db:
+            db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        if not left_out:
+            disk(work / "volumes/data.img", b"new")
+        aside = restoring.put(host.places, work, Content({**HEADER, "without": left_out}))
+    assert aside is not None
+    volumes = [path.name for path in host.places.files("volumes")]
+    snapshots = [path.name for path in host.places.files("snapshots")]
+    if left_out:
+        assert volumes == ["data.img", "half.new", "other.img"] and not (aside / "volumes").exists()
+    else:
+        assert volumes == ["data.img"]
+        assert (host.state / "volumes/data.img").read_bytes().startswith(b"new")
+        assert sorted(path.name for path in (aside / "volumes").iterdir()) == ["data.img", "half.new", "other.img"]
+    assert snapshots == (["mine.img"] if "templates" in left_out else [])
+
+
+def test_a_second_try_knows_what_ran_before_the_first(host: Host) -> None:
+    assert not restoring.marked(host.places)
+    assert restoring.mark(host.places, Running(pool=True, console=True)) == Running(pool=True, console=True)
+    assert restoring.marked(host.places)
+    assert restoring.mark(host.places, Running(pool=False, console=False)) == Running(pool=True, console=True)
+    restoring.done(host.places)
+    assert not restoring.marked(host.places)
+
+
+def test_a_ledger_that_is_none_is_refused(host: Host) -> None:
+    with restoring.working(host.places) as work:
+        (work / "ledger.sqlite").write_bytes(b"no database " * 500)
+        with pytest.raises(HostError, match="the ledger in the backup cannot be used: file is not a database"):
+            restoring._end_sandboxes(work / "ledger.sqlite", 1)
+
+
+def test_a_ledger_of_another_schema_than_it_says_is_refused(host: Host) -> None:
+    with restoring.working(host.places) as work:
+        with closing(sqlite3.connect(work / "ledger.sqlite")) as db:
+            db.execute("PRAGMA user_version = 999")
+        with pytest.raises(HostError, match="ok, schema 999, not 3"):
+            restoring._end_sandboxes(work / "ledger.sqlite", 3)
