@@ -52,6 +52,8 @@ ip -n decoy route replace 198.18.1.1 dev decoy-peer src {PRIVATE}
 ip netns exec decoy sysctl -qw net.ipv4.ip_forward=1
 ip route replace {NARROW} via {FIRST}
 {ROUTES}
+sysctl -qw net.ipv6.conf.decoy-host.disable_ipv6=0
+ip netns exec decoy sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.decoy-peer.disable_ipv6=0
 ip -6 address add fd00:ec2::1/64 dev decoy-host nodad
 ip -n decoy -6 address add fd00:ec2::254/64 dev decoy-peer nodad
 systemd-run --quiet --collect --unit test-decoy6 ip netns exec decoy python3 -m http.server 7778 --bind :: --directory /
