@@ -20,6 +20,7 @@ from tests.host.test_network import FIRST, HOME, PROBE, REFUSED, STARTER, UNREAC
 __all__ = ["decoy"]
 pytestmark = pytest.mark.disruptive
 
+UNTOLD = "TimeoutError"  # the kernel tells one receiver only so often that a packet was refused (icmp_ratelimit)
 METADATA, PRIVATE = "169.254.169.254", "10.77.0.2"
 # One of each kind: metadata services of clouds, private, shared, link-local, reserved networks.
 CLOSED = (
@@ -101,7 +102,7 @@ def closed_to(world: Decoy, sandbox: Sandbox, addresses: tuple[str, ...] = CLOSE
     port = world.port()
     for address in addresses:
         assert world.probe(sandbox, "tcp", address, port) == REFUSED, address
-        assert world.probe(sandbox, "udp", address, port) == UNREACHABLE, address
+        assert world.probe(sandbox, "udp", address, port) in (UNREACHABLE, UNTOLD), address
     assert world.none_arrived(port)
 
 
@@ -308,11 +309,14 @@ def test_what_somebody_flushes_is_back_at_once_and_nothing_gets_through(
         tries(none, FIRST, other_port)
         for one in (sandbox, none):
             goes_on(one)
-        machine.run(flush.format(table=f"{machine.project}-policies"))
-        eventually(lambda: standing(machine), bool, 60, "firewall")
-        assert "connected" not in goes_on(sandbox) | goes_on(none)
-        assert world.none_arrived(port) and world.none_arrived(other_port)
-        walls(machine, world, sandbox, none)
+        try:
+            machine.run(flush.format(table=f"{machine.project}-policies"))
+            eventually(lambda: standing(machine), bool, 60, "firewall")
+            assert "connected" not in goes_on(sandbox) | goes_on(none)
+            assert world.none_arrived(port) and world.none_arrived(other_port)
+            walls(machine, world, sandbox, none)
+        finally:
+            machine.run("systemctl restart docker")  # without its own chains it makes no network
 
 
 def test_without_its_rules_nothing_is_passed_on_and_doctor_says_so(machine: Machine, world: Decoy) -> None:
@@ -333,7 +337,7 @@ def test_without_its_rules_nothing_is_passed_on_and_doctor_says_so(machine: Mach
             assert failed.returncode != 0, "no sandbox is started without its rules"
         finally:
             machine.run("mv /usr/sbin/nft.aside /usr/sbin/nft")
-            machine.run(f"systemctl restart {machine.unit('firewall')}", check=False)
+            machine.run("systemctl restart docker")
         eventually(lambda: standing(machine), bool, 60, "firewall")
         walls(machine, world, sandbox, wide)
 
