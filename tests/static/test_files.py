@@ -102,7 +102,7 @@ def texts() -> dict[str, str]:
 TEXTS = texts()
 
 
-# `test_x.py`, with or without its directory; `test_x.py::test_y` or `test_x.py: test_y`; `test_y`; `tests/host/attack/`.
+# `test_x.py`, with or without its directory; `test_x.py::test_y` or `test_x.py: test_y`; `test_y`; `tests/host/`.
 SPAN = re.compile(r"`([^`\n]+)`")
 NAMED_TEST = re.compile(r"(?<![\w/])((?:[\w-]+/)*test_\w+\.py)(?:(?:::|: )(test_\w+))?|(?<![\w/.:])(test_\w+)(?![\w.])")
 TEST_DIRECTORY = re.compile(r"(?<![\w/])tests/[\w/]*(?![\w.])")
