@@ -108,6 +108,11 @@ def daemon() -> None:
         # pyvenv.cfg is as old as the environment; the files of the archive have no time, and python3 is Debian's.
         files=[f"{wanted.etc}/config.toml", f"{link}/pyvenv.cfg"],
     )
+
+
+@deploy("sandboxd")
+def routes() -> None:
+    """The gateway has the routes of the ledger, whatever became of its map while sandboxd did not run."""
     when(
         name="Bring the routes in step with the ledger",
         condition="docker-sandbox routes status --quiet || echo drift",

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from deploys import ROOT
+from deploys import ROOT, confinement
+from deploys.settings import RUNSC
 from sandboxd.spec import CAPABILITIES
 from tests.host.machine import Machine
 
@@ -69,6 +70,10 @@ def sandboxes(ours: Containers) -> Containers:
     return found
 
 
+def in_gvisor(container: dict[str, Any]) -> bool:
+    return bool(container["HostConfig"]["Runtime"] == RUNSC)
+
+
 def host_config(containers: Containers, key: str) -> dict[str, Any]:
     return {name: one["HostConfig"][key] for name, one in containers.items()}
 
@@ -124,7 +129,7 @@ def test_2_7_it_listens_on_no_port(machine: Machine, options: dict[str, Any]) ->
 
 def test_2_8_each_sandbox_has_ulimits(sandboxes: Containers) -> None:
     for limits in host_config(sandboxes, "Ulimits").values():
-        assert {limit["Name"] for limit in limits} >= {"nofile", "core"}
+        assert {limit["Name"] for limit in limits} >= {"nofile", "memlock", "core"}
 
 
 def test_2_9_user_namespaces(machine: Machine, info: dict[str, Any]) -> None:
@@ -190,6 +195,15 @@ def instructions() -> dict[str, str]:
     return {str(file.relative_to(ROOT)): file.read_text().replace("\\\n", " ") for file in files}
 
 
+def test_4_1_commands_run_as_a_user(machine: Machine) -> None:
+    with machine.sandbox() as sandbox:
+        pid = int(sandbox.out("exec sleep 300", "--background"))
+        assert sandbox.out(f"ps -o user= -p {pid}") == "user"
+        seen = machine.out(f"docker top {sandbox.id} -eo pid,uid").splitlines()
+    uids = {int(line.split()[1]) for line in seen[1:]}
+    assert uids and (0 not in uids) == machine.settings.docker_userns_remap, seen
+
+
 def test_4_7_what_updates_lists_installs() -> None:
     for file, text in instructions().items():
         for line in re.findall(r"^RUN .*apt-get.* update\b.*$", text, re.MULTILINE):
@@ -214,11 +228,13 @@ def test_5_1_no_swarm(info: dict[str, Any]) -> None:
     assert info["Swarm"]["LocalNodeState"] == "inactive"
 
 
-def test_5_2_apparmor_where_the_kernel_has_it(info: dict[str, Any], ours: Containers) -> None:
-    profiles = {name: one["AppArmorProfile"] for name, one in ours.items()}
+def test_5_2_apparmor_where_the_kernel_has_it(machine: Machine, info: dict[str, Any], ours: Containers) -> None:
     on = any("name=apparmor" in option for option in info["SecurityOptions"])
-    assert set(profiles.values()) == ({"docker-default"} if on else {""})
-    assert not any("apparmor" in option for each in host_config(ours, "SecurityOpt").values() for option in each or [])
+    own = {f"{machine.project}-{kind}" for kind in confinement.seccomp()}
+    for name, one in ours.items():
+        wanted = {"docker-default"} if name == "traefik" or in_gvisor(one) else own
+        assert one["AppArmorProfile"] in (wanted if on else {""}), name
+        assert "apparmor=unconfined" not in (one["HostConfig"]["SecurityOpt"] or []), name
 
 
 def test_5_4_capabilities_are_a_named_list(ours: Containers) -> None:
@@ -259,15 +275,17 @@ def test_5_10_no_sandbox_has_the_hosts_network(sandboxes: Containers) -> None:
 def test_5_11_memory_is_limited(sandboxes: Containers) -> None:
     for one in sandboxes.values():
         limits = one["HostConfig"]
-        assert limits["Memory"] > 0 and limits["MemorySwap"] == limits["Memory"]
+        assert limits["Memory"] > 0 and limits["MemorySwap"] == limits["Memory"] and limits["OomScoreAdj"] > 0
 
 
 def test_5_12_processors_are_limited(sandboxes: Containers) -> None:
     assert all(one["HostConfig"]["CpuQuota"] > 0 for one in sandboxes.values())
 
 
-def test_5_13_traefiks_root_is_read_only(ours: Containers) -> None:
+def test_5_13_what_need_not_be_written_is_read_only(ours: Containers, sandboxes: Containers) -> None:
     assert ours["traefik"]["HostConfig"]["ReadonlyRootfs"] is True
+    for paths in host_config(sandboxes, "ReadonlyPaths").values():
+        assert set(paths) >= {"/proc/sys", "/proc/sysrq-trigger"}
 
 
 def test_5_14_nothing_is_published_on_all_addresses(machine: Machine, ours: Containers) -> None:
@@ -288,12 +306,13 @@ def test_5_17_not_the_hosts_ipc(ours: Containers) -> None:
 
 
 def test_5_18_no_devices(ours: Containers) -> None:
-    assert not any(host_config(ours, "Devices").values())
+    for key in ("Devices", "DeviceCgroupRules", "DeviceRequests"):
+        assert not any(host_config(ours, key).values()), key
 
 
-def test_5_19_ulimits_of_files_and_core_dumps_alone(ours: Containers) -> None:
+def test_5_19_ulimits_are_changed_where_needed(ours: Containers) -> None:
     for limits in host_config(ours, "Ulimits").values():
-        assert {limit["Name"] for limit in limits or []} <= {"nofile", "core"}
+        assert {limit["Name"] for limit in limits or []} <= {"nofile", "memlock", "core"}
 
 
 def test_5_20_mounts_do_not_spread(ours: Containers) -> None:
@@ -306,25 +325,37 @@ def test_5_21_not_the_hosts_name(sandboxes: Containers) -> None:
 
 
 def test_5_22_seccomp_is_on(machine: Machine, ours: Containers) -> None:
-    for one in ours.values():
-        assert not any("unconfined" in option for option in one["HostConfig"]["SecurityOpt"] or [])
-        assert machine.out(f"awk '/^Seccomp:/ {{print $2}}' /proc/{one['State']['Pid']}/status") == "2"
+    for name, one in ours.items():
+        said = [word for word in one["HostConfig"]["SecurityOpt"] or [] if word.startswith("seccomp")]
+        own = name != "traefik" and not in_gvisor(one)
+        assert [word.startswith("seccomp={") for word in said] == ([True] if own else []), name
+        assert machine.out(f"awk '/^Seccomp:/ {{print $2}}' /proc/{one['State']['Pid']}/status") == "2", name
 
 
 def test_5_25_all_are_in_the_engines_cgroup(ours: Containers) -> None:
     assert set(host_config(ours, "CgroupParent").values()) == {""}
 
 
-def test_5_26_traefik_gains_no_privileges(ours: Containers) -> None:
+def test_5_26_no_privileges_but_by_what_is_in_the_image(
+    machine: Machine, ours: Containers, sandboxes: Containers
+) -> None:
     assert "no-new-privileges" in ours["traefik"]["HostConfig"]["SecurityOpt"]
+    for name, one in sandboxes.items():
+        writable = [mount["Source"] for mount in one["Mounts"] if mount["RW"]]
+        assert writable, name
+        for source in writable:
+            options = machine.out(f"findmnt --noheadings --output OPTIONS --target {source}").split(",")
+            assert {"nosuid", "nodev"} <= set(options), f"{name}: {source}"
 
 
 def test_5_29_processes_are_limited(sandboxes: Containers) -> None:
     assert all(limit > 0 for limit in host_config(sandboxes, "PidsLimit").values())
 
 
-def test_5_30_none_is_on_docker0(ours: Containers) -> None:
+def test_5_30_each_has_a_network_of_its_own(ours: Containers, sandboxes: Containers) -> None:
     assert not any("bridge" in one["NetworkSettings"]["Networks"] for one in ours.values())
+    networks = [tuple(one["NetworkSettings"]["Networks"]) for one in sandboxes.values()]
+    assert all(len(own) == 1 for own in networks) and len(set(networks)) == len(networks)
 
 
 def test_5_31_no_sandbox_has_the_hosts_user_namespace(sandboxes: Containers) -> None:
