@@ -8,3 +8,4 @@ FORMAT = 1
 HEAD, MANIFEST, LEDGER, IMAGES = "backup.json", "manifest.json", "ledger.sqlite", "images.tar"
 KINDS = ("volumes", "templates")  # what can be left out
 DISKS = {"volumes": "volumes", "snapshots": "templates"}  # the directories of disks, and of which kind they are
+FILES = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}"  # the names of the other files: what a reader takes, and so a writer
