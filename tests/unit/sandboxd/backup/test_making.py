@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sandboxd.backup import making
-from sandboxd.backup.making import WORK, make
 from sandboxd.backup.freezing import Mounted
+from sandboxd.backup.making import WORK, make
 from sandboxd.backup.reading import read
 from sandboxd.errors import HostError
 from tests.unit.sandboxd.backup.host import Host
