@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sandboxd import __version__, ledgercopy
-from sandboxd.backup import DISKS, FORMAT, IMAGES, LEDGER
+from sandboxd.backup import DISKS, FORMAT, IMAGES, LEDGER, TABLES
 from sandboxd.backup.freezing import Unmounted, frozen, mounted_at
 from sandboxd.backup.places import Places, image_bytes, run, userns_uid
 from sandboxd.backup.writing import Writer
@@ -28,7 +28,6 @@ from sandboxd.times import rfc3339
 
 WORK = "backup.new"  # below state_dir: copies of disks, one at a time, and the images
 TRIES = 3
-TABLES = {"volumes": ("volumes",), "templates": ("templates", "tags", "unused")}
 SPACE_LEFT = 256 * 1024 * 1024
 
 

@@ -18,7 +18,7 @@ from sandboxd.backup.places import Places, userns_uid
 from sandboxd.backup.services import Services, occupants
 from sandboxd.cli import place, printing
 from sandboxd.cli.control import ControlPlane, sandbox_path
-from sandboxd.cli.exits import OK, USAGE, CliError
+from sandboxd.cli.exits import NOT_FOUND, OK, USAGE, CliError
 from sandboxd.cli.interrupts import terminable
 from sandboxd.cli.progress import Progress
 from sandboxd.errors import SandboxdError
@@ -78,12 +78,10 @@ def restore(options: Namespace, places: Places, config: str) -> int:
     ):
         with Progress("read", size) as progress:
             content = restoring.unpack(places, stream, progress.add, uid, options.force, work)
+        restoring.load_images(work)  # the last that may well fail, and nobody misses anything then
         services.start_daemon()
         check_free(places, options.force)  # again: reading takes its time
-        control = ControlPlane(place.read(config).socket)
-        for sandbox_id in occupants(places.config.ledger)["sandboxes"]:
-            control.call("DELETE", sandbox_path(sandbox_id))
-        restoring.load_images(work)
+        end_sandboxes(places, config)
         before = restoring.mark(places, services.stop())
         try:
             aside = restoring.put(places, work, content)
@@ -110,6 +108,17 @@ def check_free(places: Places, force: bool) -> None:
             f"this host is in use ({shown}). A restore ends its sandboxes, and puts the rest aside. Nothing was"
             " changed. If that is meant: --force."
         )
+
+
+def end_sandboxes(places: Places, config: str) -> None:
+    """All that are in use. Raises CliError."""
+    control = ControlPlane(place.read(config).socket)
+    for sandbox_id in occupants(places.config.ledger)["sandboxes"]:
+        try:
+            control.call("DELETE", sandbox_path(sandbox_id))
+        except CliError as error:
+            if error.exit_code != NOT_FOUND:  # else it has ended by itself
+                raise
 
 
 def permitted(places: Places) -> None:

@@ -102,7 +102,7 @@ def test_a_new_host_has_all_of_it_afterwards(
     told = json.loads(run(other, "restore", str(backup), "--json"))
     found, wanted = files(other), files(host)
     for name in wanted:
-        if name.startswith(("etc/secrets", "etc/ca", "state/acme", "state/snapshots", "state/volumes/data")):
+        if name.startswith(("etc/secrets", "etc/ca", "state/acme/prod", "state/snapshots", "state/volumes/data")):
             assert found[name] == wanted[name], name
     assert "state/volumes/half.new" not in found
     modes = {path.name: path.stat().st_mode & 0o777 for path in (other.folder / "etc").rglob("*") if path.is_file()}
@@ -124,6 +124,7 @@ def test_a_new_host_has_all_of_it_afterwards(
     ]
     ledger = recovery.opened(other.places.config.ledger, 1.0)
     assert ledger.rows() == [] and ledger.routes() == [] and ledger.setting(recovery.PENDING) == ""
+    assert ledger.setting(recovery.MAY_SWEEP) == "", "it has not seen this host yet"
     (ended,) = ledger.rows("gone")
     assert (ended.id, ended.reason, ended.envs) == ("ida", restoring.REASON, {})
     assert [(volume.name, volume.sandbox_id) for volume in ledger.volumes()] == [("data", "")]
@@ -154,6 +155,17 @@ def test_a_host_in_use_is_left_alone_unless_that_is_meant(
     assert [(one.method, one.target) for one in control.requests] == [("DELETE", "/sandboxes/ida")]
     (aside,) = other.state.glob("before-restore-*")
     assert {path.name for path in aside.iterdir()} >= {"ledger.sqlite", "volumes", "snapshots", "secrets", "ca", "acme"}
+
+
+def test_a_sandbox_that_ends_by_itself_meanwhile_is_no_trouble(
+    host: Host, other: Host, backup: Path, control: ControlPlane, traefik: Path
+) -> None:
+    other.fill()
+    control.answer("DELETE /sandboxes/ida", 500, {"code": 500, "message": "it cannot be removed"})
+    assert "it cannot be removed" in run(other, "restore", "--force", str(backup), code=1)
+    assert "systemctl stop acme-sandboxd.service" not in host.calls()
+    control.answer("DELETE /sandboxes/ida", 404, {"code": 404, "message": "sandbox 'ida' not found"})
+    run(other, "restore", "--force", str(backup))
 
 
 def damaged(backup: Path) -> bytes:
@@ -204,7 +216,7 @@ def test_another_domain_is_taken_if_that_is_meant(
     assert (other.folder / "etc/secrets/link_key").read_text() == "key of links"
 
 
-def test_an_older_ledger_is_migrated_when_the_daemon_starts(
+def test_an_older_ledger_is_migrated_before_it_is_put_in_place(
     host: Host, other: Host, control: ControlPlane, traefik: Path
 ) -> None:
     host.places.config.ledger.unlink()
@@ -221,7 +233,18 @@ def test_an_older_ledger_is_migrated_when_the_daemon_starts(
     run(other, "restore", str(file))
     with closing(sqlite3.connect(other.places.config.ledger)) as db:
         assert db.execute("SELECT id, state FROM sandboxes").fetchall() == [("ida", "gone")]
-        assert db.execute("PRAGMA user_version").fetchone() == (8,)
+        assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+def test_one_whose_ledger_cannot_be_migrated_changes_nothing(host: Host, other: Host, control: ControlPlane) -> None:
+    host.places.config.ledger.unlink()
+    with closing(sqlite3.connect(host.places.config.ledger)) as db:
+        db.executescript(f"{'; '.join(MIGRATIONS[:8])}; CREATE TABLE here (n); PRAGMA user_version = 7")
+    file = host.folder / "b.backup"
+    run(host, "backup", str(file))
+    before = files(other)
+    assert "the ledger in the backup cannot be used" in run(other, "restore", str(file), code=1)
+    assert files(other) == before and "systemctl stop acme-sandboxd.service" not in host.calls()
 
 
 @pytest.mark.parametrize("trouble", ["full", "broken"])
