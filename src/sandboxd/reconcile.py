@@ -40,6 +40,13 @@ class Reconciler(Comparison):
         self._warden = threading.Thread(target=self._stand_guard, name="guard", daemon=True)
 
     def start(self) -> None:
+        """Returns once those whom a lost ledger did not know are known again: else somebody who is served before could
+        be given the volume of one of them."""
+        try:
+            with acting(RECONCILE):
+                self._adopter.adopt()
+        except Exception:  # Docker does not answer, so nobody gets anything either; the first comparison tries again
+            log.exception("those whom the lost ledger did not know are not known yet")
         self._thread.start()
         self._watcher.start()
         self._warden.start()

@@ -92,10 +92,11 @@ def backup(source: Source) -> str:
 
 
 @pytest.fixture(scope="module")
-def restored() -> Iterator[Machine]:
-    """A second host, as a deploy leaves it."""
+def restored(machine: Machine) -> Iterator[Machine]:
+    """A second host of the same Debian, as a deploy leaves it."""
+    suite = machine.out(". /etc/os-release; echo $VERSION_CODENAME")
     remove(NAME)
-    with Machine(*lab_target(NAME, "trixie", SETTINGS)) as made:
+    with Machine(*lab_target(NAME, suite, SETTINGS)) as made:
         made.deploy()
         yield made
     remove(NAME)

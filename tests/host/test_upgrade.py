@@ -20,7 +20,7 @@ from deploys import ROOT
 from tests.host.conftest import lab_target, remove
 from tests.host.machine import Machine, Sandbox, eventually, read_report
 
-pytestmark = [pytest.mark.disruptive, pytest.mark.suite("trixie")]
+pytestmark = pytest.mark.disruptive
 
 OLDER = "3d968f85bf3765757b0bcc62ebc5f3c07c7d4833"  # before there was a way back, and a copy of the ledger
 NAME = "test-upgrade"
@@ -77,10 +77,10 @@ def good(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A host of the older revision."""
+def older(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A host of the older revision, on Debian 13 unless --suite says otherwise."""
     remove(NAME)
-    with Machine(*lab_target(NAME, "trixie", SETTINGS)) as made:
+    with Machine(*lab_target(NAME, request.config.getoption("--suite") or "trixie", SETTINGS)) as made:
         good(deploy(made, unpacked(OLDER, tmp_path_factory.mktemp("older"))))
         yield made
     remove(NAME)
@@ -104,6 +104,11 @@ def running(machine: Machine) -> str:
     return machine.out(f"readlink {machine.settings.opt}/venv")
 
 
+def noted(machine: Machine) -> str:
+    """What a failed upgrade would go back to."""
+    return machine.out(f"cat {machine.settings.opt}/good/venv")
+
+
 def schema(machine: Machine) -> int:
     query = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA user_version').fetchone()[0])"
     return int(machine.out(f"python3 -c {shlex.quote(query)} {machine.settings.state}/ledger.sqlite"))
@@ -122,6 +127,7 @@ def test_what_runs_goes_on_through_an_upgrade(older: Machine, served: Sandbox) -
     changed = good(deploy(older, ROOT))
     assert "sandboxd | Run sandboxd" in changed and "sandboxd | Note what runs now" in changed
     assert running(older) != before and older.run(f"test -d {before}").returncode == 0
+    assert noted(older) == running(older), "what has come to serve is what the next upgrade goes back to"
     assert served.inspect()["State"]["StartedAt"] == started
     assert page(served) == "from-the-older"
     assert served.out("echo $STAGE; cat /code/index.html") == "old\nfrom-the-older"
@@ -151,7 +157,7 @@ def test_one_that_does_not_become_healthy_gives_way(older: Machine, served: Sand
     shown = done.stdout + done.stderr
     assert done.returncode != 0
     assert "sabotaged: no way to serve" in shown and "The one before is back" in shown, shown[-3000:]
-    assert running(older) == before and schema(older) == version
+    assert running(older) == noted(older) == before and schema(older) == version
     assert older.run(f"grep colour {older.settings.etc}/config.toml", check=False).returncode == 1
     assert page(served) == "from-the-older"
     assert served.out("cat /code/index.html") == "from-the-older"

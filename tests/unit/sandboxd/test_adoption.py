@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from sandboxd import ledgercopy, recovery
+from sandboxd.errors import Conflict
 from sandboxd.policy import EVERYTHING, Policy
 from sandboxd.records import Claim, Mount, Volume
-from tests.unit.sandboxd.conftest import World, down, make_world, member
+from tests.unit.sandboxd.conftest import World, down, make_world, member, until
 from tests.unit.sandboxd.test_reconcile import create
 
 
@@ -106,6 +109,30 @@ def test_those_of_another_state_dir_are_not_taken_over(world: World) -> None:
     later.reconciler.tick()
     assert later.ledger.rows() == [] and sandbox.id in later.engine.containers
     assert "cleanup --unknown" in later.health.troubles()["sweep"]
+    closed(later)
+
+
+def test_who_has_a_volume_is_known_before_anybody_is_served(world: World) -> None:
+    sandbox = create(world, Claim(volume="data"))
+    later = again(world)
+    with later.reconciler._ticking:  # no comparison comes first
+        later.reconciler.start()
+        assert [row.id for row in later.ledger.rows()] == [sandbox.id]
+        with pytest.raises(Conflict, match=sandbox.id):
+            create(later, Claim(volume="data"))
+    later.reconciler.stop()
+    closed(later)
+
+
+def test_a_daemon_whose_docker_is_down_starts_all_the_same(world: World) -> None:
+    sandbox = create(world)
+    later = again(world)
+    later.engine.fail["inventory"] = down()
+    with later.reconciler._ticking:
+        later.reconciler.start()
+        assert later.ledger.rows() == []
+    until(lambda: [row.id for row in later.ledger.rows()] == [sandbox.id], "the first comparison")
+    later.reconciler.stop()
     closed(later)
 
 

@@ -32,6 +32,7 @@ def in_state(world: World, state: str, claim: Claim | None = None) -> Sandbox:
 
 
 def test_the_loop_goes_on_after_a_failure_and_removes_what_ends(world: World) -> None:
+    world.reconciler.tick()
     world.engine.fail["inventory"] = refusal()
     world.reconciler.start()
     until(lambda: "reconcile" in world.health.troubles(), "the report")
@@ -91,6 +92,7 @@ def test_the_loop_outlives_a_ledger_that_cannot_be_read(
 
 def test_docker_that_was_down_is_asked_again_soon(world: World, quick: None) -> None:
     sandbox = create(world)
+    world.reconciler.tick()
     world.engine.stop(sandbox.id)
     world.engine.fail["inventory"] = down()
     world.reconciler.start()
