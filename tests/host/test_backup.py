@@ -82,9 +82,10 @@ def grows(sandbox: Sandbox, lines: int) -> None:
 
 @pytest.fixture(scope="module")
 def backup(source: Source) -> str:
-    """The file, made while somebody writes to the volume."""
+    """The file, made while somebody writes to the volume, with the little environment that cron gives."""
     lines = written(source.sandbox)
-    told = json.loads(source.machine.out(f"docker-sandbox backup {FILE} --json"))
+    command = f"env -i PATH=/usr/local/bin:/usr/bin:/bin docker-sandbox backup {FILE} --json"
+    told = json.loads(source.machine.out(command))
     assert set(told["volumes"]) >= {"data", source.volume} and "backed-up" in told["snapshots"]
     assert told["images"] and told["secrets"] >= 3
     grows(source.sandbox, lines)

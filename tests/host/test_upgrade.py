@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.disruptive
 
 OLDER = "3d968f85bf3765757b0bcc62ebc5f3c07c7d4833"  # before there was a way back, and a copy of the ledger
 NAME = "test-upgrade"
+SCHEMA = ("src/sandboxd/schema.py", "\n)\n\n\ndef migrate", '\n    "CREATE TABLE newer (n)",\n)\n\n\ndef migrate')
 SETTINGS = {"templates": json.dumps({"base": {"context": "sandbox"}}), "pool_size": "2"}
 
 
@@ -46,6 +48,14 @@ def unpacked(revision: str, folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(content)) as opened:
         opened.extractall(folder, filter="data")
     return folder
+
+
+def changed_in(tree: Path, *changes: tuple[str, str, str]) -> None:
+    """Each a file, what is in it, and what takes its place."""
+    for path, old, new in changes:
+        text = (tree / path).read_text()
+        assert old in text, path
+        (tree / path).write_text(text.replace(old, new, 1))
 
 
 def deploy(machine: Machine, tree: Path) -> subprocess.CompletedProcess[str]:
@@ -144,15 +154,13 @@ def test_one_that_does_not_become_healthy_gives_way(older: Machine, served: Sand
     """It reads a configuration that the one before does not, has changed the ledger, and then it ends."""
     before, version = running(older), schema(older)
     tree = unpacked("", tmp_path)
-    for path, old, new in (
-        ("src/sandboxd/schema.py", "\n)\n\n\ndef migrate", '\n    "CREATE TABLE sabotage (n)",\n)\n\n\ndef migrate'),
+    changed_in(
+        tree,
+        SCHEMA,
         ("src/sandboxd/config.py", 'top.pass_over("browser")', 'top.pass_over("browser"), top.pass_over("colour")'),
         ("templates/etc/project-sandbox/config.toml.j2", "\n[gateway]", '\ncolour = "blue"\n\n[gateway]'),
         ("src/sandboxd/__main__.py", "    parts.reconciler.start()", '    sys.exit("sabotaged: no way to serve")'),
-    ):
-        text = (tree / path).read_text()
-        assert old in text, path
-        (tree / path).write_text(text.replace(old, new, 1))
+    )
     done = deploy(older, tree)
     shown = done.stdout + done.stderr
     assert done.returncode != 0
@@ -167,6 +175,28 @@ def test_one_that_does_not_become_healthy_gives_way(older: Machine, served: Sand
     changed = good(deploy(older, ROOT))
     assert "sandboxd | Install sandboxd" not in changed, "the one that runs is the one that is wanted"
     assert page(served) == "from-the-older"
+    assert good(deploy(older, ROOT)) == []
+
+
+def test_the_way_back_that_is_described_is_one(older: Machine, served: Sandbox, tmp_path: Path) -> None:
+    """From a newer release that serves, and has changed the ledger."""
+    version, tree = schema(older), unpacked("", tmp_path)
+    changed_in(tree, SCHEMA)
+    good(deploy(older, tree))
+    assert schema(older) == version + 1
+    late = Sandbox(older, older.out("docker-sandbox init --cold"))
+    late.run("echo late >/code/file")
+    done = deploy(older, ROOT)
+    assert done.returncode != 0 and "written by a newer release" in done.stdout + done.stderr
+    assert schema(older) == version + 1 and page(served) == "from-the-older", "the newer one serves on"
+    (commands,) = re.findall(r"```sh\n(systemctl stop .*?)```", (ROOT / "docs/upgrade.md").read_text(), re.DOTALL)
+    older.run(commands.replace("ledger-schema-10.", f"ledger-schema-{version}."))
+    good(deploy(older, ROOT))
+    assert schema(older) == version
+    assert page(served) == "from-the-older"
+    assert {row["sandboxID"] for row in older.listed()} == {served.id, late.id}
+    assert late.out("cat /code/file") == "late"
+    older.run(f"docker-sandbox kill {late.id}")
     assert good(deploy(older, ROOT)) == []
 
 
