@@ -31,8 +31,8 @@ for number in itertools.count():
 FREEZER = """
 import sys, time
 from pathlib import Path
-from sandboxd.backup.freezing import frozen
-with frozen(Path(sys.argv[1])):
+from sandboxd.backup.freezing import frozen, mounted_at
+with frozen(mounted_at(Path(sys.argv[1]))):
     print("frozen", flush=True)
     time.sleep(300)
 """
@@ -134,12 +134,8 @@ def test_it_is_for_root_alone_and_whole(source: Source, backup: str) -> None:
 def test_a_disk_stands_still_for_as_long_as_whoever_holds_it_lives(source: Source) -> None:
     """And of whoever is killed by the hardest signal it is free again."""
     machine, sandbox = source.machine, source.sandbox
-    slot = sandbox.inspect()["Config"]["Labels"]["sandbox.slot"]
-    python = f"{machine.settings.opt}/venv/bin/python"
-    start = (
-        f"{python} -I -c {shlex.quote(FREEZER)} {machine.settings.state}/mounts/{slot} >/tmp/frozen 2>&1 </dev/null &"
-        " echo $!"
-    )
+    python, disk = f"{machine.settings.opt}/venv/bin/python", f"{machine.settings.state}/volumes/data.img"
+    start = f"{python} -I -c {shlex.quote(FREEZER)} {disk} >/tmp/frozen 2>&1 </dev/null & echo $!"
     freezer = machine.out(start)
     try:
         eventually(lambda: machine.out("cat /tmp/frozen"), lambda said: said == "frozen", 30, "frozen disk")
