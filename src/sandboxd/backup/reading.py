@@ -53,13 +53,14 @@ def read(
 ) -> Content:
     """Reads all of it, and with `into` writes its members there.
 
-    `accept` is called with the head before anything else is read, and may raise. `told` gets the bytes of each piece.
+    `accept` is called with the head before anything else is read, and may raise. `told` gets the bytes of each piece of
+    the stream.
     Raises Damaged, NoSpace, OSError.
     """
     found, seen = Content(), dict[str, tuple[int, str]]()
     manifest = None
     try:
-        with gzip.GzipFile(fileobj=stream) as opened:
+        with gzip.GzipFile(fileobj=cast("IO[bytes]", _Told(stream, told)), mode="rb") as opened:
             source = _Unending(opened)
             with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r|", bufsize=sparse.PIECE) as tar:
                 for info in tar:
@@ -71,7 +72,7 @@ def read(
                         found.head = _head(_text(tar, info, seen))
                         accept(found.head)
                     else:
-                        seen[info.name] = _take(tar, info, told, into)
+                        seen[info.name] = _take(tar, info, into)
                     source.left = TEXT_MAX
             while opened.read(sparse.PIECE):  # to its end, where the checksum is
                 pass
@@ -83,6 +84,18 @@ def read(
         raise Damaged("the backup is not whole: its manifest, which comes last, is missing")
     found.members = _compared(manifest, seen)
     return found
+
+
+class _Told:
+    """A stream that tells how much is read of it."""
+
+    def __init__(self, stream: BinaryIO, told: Callable[[int], None]) -> None:
+        self._stream, self._told = stream, told
+
+    def read(self, size: int) -> bytes:
+        piece = self._stream.read(size)
+        self._told(len(piece))
+        return piece
 
 
 class _Unending:
@@ -155,19 +168,14 @@ def _parsed(text: str) -> dict[str, Any]:
     return value
 
 
-def _take(
-    tar: tarfile.TarFile, info: tarfile.TarInfo, told: Callable[[int], None], into: Path | None
-) -> tuple[int, str]:
+def _take(tar: tarfile.TarFile, info: tarfile.TarInfo, into: Path | None) -> tuple[int, str]:
     """Reads one member, and writes it below `into`. Returns its size and its digest."""
     parts = [(0, info.size)] if info.sparse is None else _parts(info)
     digest = hashlib.sha256(b"" if info.sparse is None else sparse.as_map(parts))
     target = -1 if into is None else _created(into / info.name, sum(length for _, length in parts))
     try:
-        at = 0
         for piece in _pieces(tar, info, parts, lambda offset: os.lseek(target, offset, os.SEEK_SET) if into else 0):
             digest.update(piece)
-            told(len(piece))
-            at += len(piece)
             view = memoryview(piece)
             while into is not None and view:
                 view = view[os.write(target, view) :]
