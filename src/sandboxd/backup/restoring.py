@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sandboxd import ledgercopy
-from sandboxd.backup import DISKS, IMAGES, LEDGER, TABLES
+from sandboxd.backup import DISKS, IMAGES, LEDGER, MARK, TABLES
 from sandboxd.backup.places import Places, run
 from sandboxd.backup.reading import SPACE_LEFT, Content, read
 from sandboxd.backup.services import Running
@@ -25,7 +25,6 @@ from sandboxd.recovery import DONE, MAY_SWEEP, PENDING, SIDES
 from sandboxd.schema import MIGRATIONS, migrate
 
 WORK = "restore.new"  # below state_dir, so that disks are moved and not copied
-MARK = "restoring"  # is there from the first change to the last
 PUBLIC = ("ca.pem",)  # what others than root read
 REASON = "not in the backup, which a host was restored from: sandboxes have no copy"
 

@@ -1,5 +1,6 @@
 """The verbs `backup` and `restore`: by root, on the host itself. They read its files, and not what the API tells."""
 
+import glob
 import os
 import pwd
 import sys
@@ -166,6 +167,7 @@ def target(file: str) -> Iterator[BinaryIO]:
     if os.path.exists(file) and not os.path.isfile(file):
         raise CliError(f"{file}: is no plain file. Name the file that becomes the backup, or - for standard output.")
     final = os.path.realpath(file)
+    remove_left_over(final)
     temporary = f"{final}.part-{os.getpid()}"
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as opened:
@@ -176,6 +178,14 @@ def target(file: str) -> Iterator[BinaryIO]:
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_left_over(final: str) -> None:
+    """What one that was killed had written by then: nobody can restore it, and it holds secrets."""
+    for path in Path(final).parent.glob(f"{glob.escape(Path(final).name)}.part-*"):
+        pid = path.suffix.removeprefix(".part-")
+        if pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+            path.unlink(missing_ok=True)
 
 
 def summary_of(head: dict[str, Any], members: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sandboxd import recovery
-from sandboxd.backup import restoring
+from sandboxd.backup import MARK, restoring
 from sandboxd.backup.reading import read
 from sandboxd.schema import MIGRATIONS
 from tests.unit.sandboxd.backup.host import Host, a_host
@@ -111,7 +111,7 @@ def test_a_new_host_has_all_of_it_afterwards(
     aside = Path(told["before"])
     assert (aside / "ledger.sqlite").read_bytes() == before and aside.stat().st_mode & 0o777 == 0o700
     assert (aside / "secrets/token_key").read_text() == f"key of {other.folder.name}"
-    assert not (other.state / restoring.WORK).exists() and not (other.state / restoring.MARK).exists()
+    assert not (other.state / restoring.WORK).exists() and not (other.state / MARK).exists()
     assert (host.folder / "loaded").read_text() == "saved acme-template-mine:1\n"
     calls = [call for call in host.calls() if "is-active" not in call and "docker" not in call]
     assert calls == [
@@ -263,7 +263,7 @@ def test_one_that_was_interrupted_is_run_again(
             patch.setattr("sandboxd.backup.restoring.put", put)
             said = run(other, "restore", str(backup), code=1)
         assert "half done" in said and "Run the same command again" in said
-        assert (other.state / restoring.MARK).exists()
+        assert (other.state / MARK).exists()
     else:
         switch.touch()
         before = files(other)
@@ -271,7 +271,7 @@ def test_one_that_was_interrupted_is_run_again(
         assert files(other) == before and "systemctl stop acme-sandboxd.service" not in host.calls()
     switch.unlink()
     run(other, "restore", str(backup))
-    assert not (other.state / restoring.MARK).exists()
+    assert not (other.state / MARK).exists()
     ledger = other.ledger()
     assert [volume.name for volume in ledger.volumes()] == ["data"]
     ledger.close()
@@ -296,6 +296,17 @@ def test_a_backup_that_fails_leaves_no_file(host: Host) -> None:
     file.write_text("the one of yesterday")
     run(host, "backup", str(file), code=1)
     assert file.read_text() == "the one of yesterday" and list(host.folder.glob("*.part-*")) == []
+
+
+def test_what_a_killed_one_left_is_removed_by_the_next(host: Host) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    parts = {pid: host.folder / f"b.backup.part-{pid}" for pid in (ended.pid, os.getppid())}
+    for part in (*parts.values(), host.folder / "b.backup.part-x"):
+        part.touch()
+    run(host, "backup", str(host.folder / "b.backup"))
+    left = sorted(path.name for path in host.folder.glob("b.backup*"))
+    assert left == sorted(["b.backup", parts[os.getppid()].name, "b.backup.part-x"]), "one that is being made stays"
 
 
 def test_others_than_root_are_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
