@@ -89,9 +89,10 @@ def good(done: subprocess.CompletedProcess[str]) -> list[str]:
 @pytest.fixture(scope="module")
 def older(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A host of the older revision, on Debian 13 unless --suite says otherwise."""
+    tree = unpacked(OLDER, tmp_path_factory.mktemp("older"))
     remove(NAME)
     with Machine(*lab_target(NAME, request.config.getoption("--suite") or "trixie", SETTINGS)) as made:
-        good(deploy(made, unpacked(OLDER, tmp_path_factory.mktemp("older"))))
+        good(deploy(made, tree))
         yield made
     remove(NAME)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sandboxd import __version__, ledgercopy
-from sandboxd.backup import DISKS, FORMAT, IMAGES, LEDGER, TABLES
+from sandboxd.backup import DISKS, FORMAT, IMAGES, LEDGER, MARK, TABLES
 from sandboxd.backup.freezing import Unmounted, frozen, mounted_at
 from sandboxd.backup.places import Places, image_bytes, run, userns_uid
 from sandboxd.backup.writing import Writer
@@ -41,6 +41,8 @@ def make(
 
     `told` gets the bytes of each piece. Raises HostError, OSError.
     """
+    if (places.config.state_dir / MARK).exists():
+        raise HostError("a restore of this host was interrupted, or is under way: there is no whole host to back up.")
     with working(places) as work:
         images = copy_ledger(places, work / LEDGER, without)
         disks = [path for kind in kinds(without) for path in places.files(kind) if is_disk(path)]

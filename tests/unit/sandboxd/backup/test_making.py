@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.backup import making
+from sandboxd.backup import MARK, making
 from sandboxd.backup.freezing import Mounted
 from sandboxd.backup.making import WORK, make
 from sandboxd.backup.reading import read
@@ -99,6 +99,12 @@ def test_without_room_for_a_copy_nothing_is_copied(host: Host, monkeypatch: pyte
     with pytest.raises(HostError, match=r"Make room, or leave out volumes or templates with --without"):
         make(host.places, (), ignore, stream)
     assert stream.getvalue() == b"" and not (host.state / WORK).exists()
+
+
+def test_of_a_host_that_is_half_restored_there_is_none(host: Host) -> None:
+    (host.state / MARK).touch()
+    with pytest.raises(HostError, match="no whole host"):
+        make(host.places, (), ignore, io.BytesIO())
 
 
 def test_without_a_ledger_there_is_no_backup(host: Host) -> None:
