@@ -17,7 +17,6 @@ from tests.host.machine import Machine, Sandbox, eventually
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.suite("trixie")]
 
-NAME = "test-restored"
 SETTINGS = {"templates": json.dumps({"base": {"context": "sandbox"}}), "pool_size": "1"}
 FILE = "/root/host.backup"
 # Appends numbered lines, each whole on the disk before the next one.
@@ -96,11 +95,12 @@ def backup(source: Source) -> str:
 def restored(machine: Machine) -> Iterator[Machine]:
     """A second host of the same Debian, as a deploy leaves it."""
     suite = machine.out(". /etc/os-release; echo $VERSION_CODENAME")
-    remove(NAME)
-    with Machine(*lab_target(NAME, suite, SETTINGS)) as made:
+    name = f"test-restored-{suite}"
+    remove(name)
+    with Machine(*lab_target(name, suite, SETTINGS)) as made:
         made.deploy()
         yield made
-    remove(NAME)
+    remove(name)
 
 
 def copied(source: Machine, target: Machine, file: str) -> None:
@@ -212,7 +212,8 @@ def test_sandboxes_of_before_have_ended_and_say_why(source: Source, backup: str,
     assert restored.listed() == []
     gone = restored.run(f"docker-sandbox info {source.sandbox.id}", check=False)
     assert gone.returncode == 3 and "it ended on" in gone.stderr and "not in the backup" in gone.stderr
-    assert "not in the backup" in restored.out(f"docker-sandbox logs {source.sandbox.id} --events")
+    logs = restored.run(f"docker-sandbox logs {source.sandbox.id} --events", check=False)
+    assert logs.returncode == 3 and "not in the backup" in logs.stderr
     url = f"https://qa-{source.sandbox.id}.{restored.settings.domain}"
     assert restored.request("GET", url).status_code == 502
     assert json.loads(restored.out("docker-sandbox routes status --json"))["routes"] == 0

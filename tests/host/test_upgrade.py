@@ -24,7 +24,6 @@ from tests.host.machine import Machine, Sandbox, eventually, read_report
 pytestmark = pytest.mark.disruptive
 
 OLDER = "3d968f85bf3765757b0bcc62ebc5f3c07c7d4833"  # before there was a way back, and a copy of the ledger
-NAME = "test-upgrade"
 SCHEMA = ("src/sandboxd/schema.py", "\n)\n\n\ndef migrate", '\n    "CREATE TABLE newer (n)",\n)\n\n\ndef migrate')
 SETTINGS = {"templates": json.dumps({"base": {"context": "sandbox"}}), "pool_size": "2"}
 
@@ -90,11 +89,13 @@ def good(done: subprocess.CompletedProcess[str]) -> list[str]:
 def older(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A host of the older revision, on Debian 13 unless --suite says otherwise."""
     tree = unpacked(OLDER, tmp_path_factory.mktemp("older"))
-    remove(NAME)
-    with Machine(*lab_target(NAME, request.config.getoption("--suite") or "trixie", SETTINGS)) as made:
+    suite = request.config.getoption("--suite") or "trixie"
+    name = f"test-upgrade-{suite}"
+    remove(name)
+    with Machine(*lab_target(name, suite, SETTINGS)) as made:
         good(deploy(made, tree))
         yield made
-    remove(NAME)
+    remove(name)
 
 
 @pytest.fixture(scope="module")
