@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PENDING = "recovery_pending"  # JSON: what was found, until the containers of the host are looked at
 DONE = "recovered"  # JSON: the same, with when that was and who was adopted
+MAY_SWEEP = "may_sweep"  # has a value once this ledger is known to be this host's: see `sweep`
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 MISSING = "was not there"
 COPY_S = 10.0  # the least time between two copies
@@ -109,12 +110,14 @@ def _usable(copy: Path) -> bool:
 
 
 def _take(copy: Path, file: Path) -> None:
-    """Who was in nobody's hands when the copy was made may be in somebody's since: nothing is handed out by it."""
+    """Who was in nobody's hands when the copy was made may be in somebody's since: nothing is handed out by it.
+    And what it does not know is not swept until somebody says so."""
     temporary = file.with_name(f"{file.name}.new")
     shutil.copyfile(copy, temporary)
     temporary.chmod(0o600)
     with closing(sqlite3.connect(temporary, isolation_level=None)) as db:
         db.execute("DELETE FROM sandboxes WHERE state IN ('creating', 'warm')")
+        db.execute("DELETE FROM settings WHERE key = ?", (MAY_SWEEP,))
     os.replace(temporary, file)
 
 

@@ -17,7 +17,6 @@ from tests.host.machine import Machine, Sandbox, eventually
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.suite("trixie")]
 
-NAME = "test-restored"
 SETTINGS = {"templates": json.dumps({"base": {"context": "sandbox"}}), "pool_size": "1"}
 FILE = "/root/host.backup"
 # Appends numbered lines, each whole on the disk before the next one.
@@ -31,8 +30,8 @@ for number in itertools.count():
 FREEZER = """
 import sys, time
 from pathlib import Path
-from sandboxd.backup.freezing import frozen
-with frozen(Path(sys.argv[1])):
+from sandboxd.backup.freezing import frozen, mounted_at
+with frozen(mounted_at(Path(sys.argv[1]))):
     print("frozen", flush=True)
     time.sleep(300)
 """
@@ -82,9 +81,10 @@ def grows(sandbox: Sandbox, lines: int) -> None:
 
 @pytest.fixture(scope="module")
 def backup(source: Source) -> str:
-    """The file, made while somebody writes to the volume."""
+    """The file, made while somebody writes to the volume, with the little environment that cron gives."""
     lines = written(source.sandbox)
-    told = json.loads(source.machine.out(f"docker-sandbox backup {FILE} --json"))
+    command = f"env -i PATH=/usr/local/bin:/usr/bin:/bin docker-sandbox backup {FILE} --json"
+    told = json.loads(source.machine.out(command))
     assert set(told["volumes"]) >= {"data", source.volume} and "backed-up" in told["snapshots"]
     assert told["images"] and told["secrets"] >= 3
     grows(source.sandbox, lines)
@@ -92,13 +92,15 @@ def backup(source: Source) -> str:
 
 
 @pytest.fixture(scope="module")
-def restored() -> Iterator[Machine]:
-    """A second host, as a deploy leaves it."""
-    remove(NAME)
-    with Machine(*lab_target(NAME, "trixie", SETTINGS)) as made:
+def restored(machine: Machine) -> Iterator[Machine]:
+    """A second host of the same Debian, as a deploy leaves it."""
+    suite = machine.out(". /etc/os-release; echo $VERSION_CODENAME")
+    name = f"test-restored-{suite}"
+    remove(name)
+    with Machine(*lab_target(name, suite, SETTINGS)) as made:
         made.deploy()
         yield made
-    remove(NAME)
+    remove(name)
 
 
 def copied(source: Machine, target: Machine, file: str) -> None:
@@ -132,12 +134,8 @@ def test_it_is_for_root_alone_and_whole(source: Source, backup: str) -> None:
 def test_a_disk_stands_still_for_as_long_as_whoever_holds_it_lives(source: Source) -> None:
     """And of whoever is killed by the hardest signal it is free again."""
     machine, sandbox = source.machine, source.sandbox
-    slot = sandbox.inspect()["Config"]["Labels"]["sandbox.slot"]
-    python = f"{machine.settings.opt}/venv/bin/python"
-    start = (
-        f"{python} -I -c {shlex.quote(FREEZER)} {machine.settings.state}/mounts/{slot} >/tmp/frozen 2>&1 </dev/null &"
-        " echo $!"
-    )
+    python, disk = f"{machine.settings.opt}/venv/bin/python", f"{machine.settings.state}/volumes/data.img"
+    start = f"{python} -I -c {shlex.quote(FREEZER)} {disk} >/tmp/frozen 2>&1 </dev/null & echo $!"
     freezer = machine.out(start)
     try:
         eventually(lambda: machine.out("cat /tmp/frozen"), lambda said: said == "frozen", 30, "frozen disk")
@@ -214,7 +212,8 @@ def test_sandboxes_of_before_have_ended_and_say_why(source: Source, backup: str,
     assert restored.listed() == []
     gone = restored.run(f"docker-sandbox info {source.sandbox.id}", check=False)
     assert gone.returncode == 3 and "it ended on" in gone.stderr and "not in the backup" in gone.stderr
-    assert "not in the backup" in restored.out(f"docker-sandbox logs {source.sandbox.id} --events")
+    logs = restored.run(f"docker-sandbox logs {source.sandbox.id} --events", check=False)
+    assert logs.returncode == 3 and "not in the backup" in logs.stderr
     url = f"https://qa-{source.sandbox.id}.{restored.settings.domain}"
     assert restored.request("GET", url).status_code == 502
     assert json.loads(restored.out("docker-sandbox routes status --json"))["routes"] == 0

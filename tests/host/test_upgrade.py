@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -20,10 +21,10 @@ from deploys import ROOT
 from tests.host.conftest import lab_target, remove
 from tests.host.machine import Machine, Sandbox, eventually, read_report
 
-pytestmark = [pytest.mark.disruptive, pytest.mark.suite("trixie")]
+pytestmark = pytest.mark.disruptive
 
 OLDER = "3d968f85bf3765757b0bcc62ebc5f3c07c7d4833"  # before there was a way back, and a copy of the ledger
-NAME = "test-upgrade"
+SCHEMA = ("src/sandboxd/schema.py", "\n)\n\n\ndef migrate", '\n    "CREATE TABLE newer (n)",\n)\n\n\ndef migrate')
 SETTINGS = {"templates": json.dumps({"base": {"context": "sandbox"}}), "pool_size": "2"}
 
 
@@ -46,6 +47,14 @@ def unpacked(revision: str, folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(content)) as opened:
         opened.extractall(folder, filter="data")
     return folder
+
+
+def changed_in(tree: Path, *changes: tuple[str, str, str]) -> None:
+    """Each a file, what is in it, and what takes its place."""
+    for path, old, new in changes:
+        text = (tree / path).read_text()
+        assert old in text, path
+        (tree / path).write_text(text.replace(old, new, 1))
 
 
 def deploy(machine: Machine, tree: Path) -> subprocess.CompletedProcess[str]:
@@ -77,13 +86,16 @@ def good(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A host of the older revision."""
-    remove(NAME)
-    with Machine(*lab_target(NAME, "trixie", SETTINGS)) as made:
-        good(deploy(made, unpacked(OLDER, tmp_path_factory.mktemp("older"))))
+def older(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A host of the older revision, on Debian 13 unless --suite says otherwise."""
+    tree = unpacked(OLDER, tmp_path_factory.mktemp("older"))
+    suite = request.config.getoption("--suite") or "trixie"
+    name = f"test-upgrade-{suite}"
+    remove(name)
+    with Machine(*lab_target(name, suite, SETTINGS)) as made:
+        good(deploy(made, tree))
         yield made
-    remove(NAME)
+    remove(name)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +116,11 @@ def running(machine: Machine) -> str:
     return machine.out(f"readlink {machine.settings.opt}/venv")
 
 
+def noted(machine: Machine) -> str:
+    """What a failed upgrade would go back to."""
+    return machine.out(f"cat {machine.settings.opt}/good/venv")
+
+
 def schema(machine: Machine) -> int:
     query = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA user_version').fetchone()[0])"
     return int(machine.out(f"python3 -c {shlex.quote(query)} {machine.settings.state}/ledger.sqlite"))
@@ -122,6 +139,7 @@ def test_what_runs_goes_on_through_an_upgrade(older: Machine, served: Sandbox) -
     changed = good(deploy(older, ROOT))
     assert "sandboxd | Run sandboxd" in changed and "sandboxd | Note what runs now" in changed
     assert running(older) != before and older.run(f"test -d {before}").returncode == 0
+    assert noted(older) == running(older), "what has come to serve is what the next upgrade goes back to"
     assert served.inspect()["State"]["StartedAt"] == started
     assert page(served) == "from-the-older"
     assert served.out("echo $STAGE; cat /code/index.html") == "old\nfrom-the-older"
@@ -138,20 +156,18 @@ def test_one_that_does_not_become_healthy_gives_way(older: Machine, served: Sand
     """It reads a configuration that the one before does not, has changed the ledger, and then it ends."""
     before, version = running(older), schema(older)
     tree = unpacked("", tmp_path)
-    for path, old, new in (
-        ("src/sandboxd/schema.py", "\n)\n\n\ndef migrate", '\n    "CREATE TABLE sabotage (n)",\n)\n\n\ndef migrate'),
+    changed_in(
+        tree,
+        SCHEMA,
         ("src/sandboxd/config.py", 'top.pass_over("browser")', 'top.pass_over("browser"), top.pass_over("colour")'),
         ("templates/etc/project-sandbox/config.toml.j2", "\n[gateway]", '\ncolour = "blue"\n\n[gateway]'),
         ("src/sandboxd/__main__.py", "    parts.reconciler.start()", '    sys.exit("sabotaged: no way to serve")'),
-    ):
-        text = (tree / path).read_text()
-        assert old in text, path
-        (tree / path).write_text(text.replace(old, new, 1))
+    )
     done = deploy(older, tree)
     shown = done.stdout + done.stderr
     assert done.returncode != 0
     assert "sabotaged: no way to serve" in shown and "The one before is back" in shown, shown[-3000:]
-    assert running(older) == before and schema(older) == version
+    assert running(older) == noted(older) == before and schema(older) == version
     assert older.run(f"grep colour {older.settings.etc}/config.toml", check=False).returncode == 1
     assert page(served) == "from-the-older"
     assert served.out("cat /code/index.html") == "from-the-older"
@@ -161,6 +177,28 @@ def test_one_that_does_not_become_healthy_gives_way(older: Machine, served: Sand
     changed = good(deploy(older, ROOT))
     assert "sandboxd | Install sandboxd" not in changed, "the one that runs is the one that is wanted"
     assert page(served) == "from-the-older"
+    assert good(deploy(older, ROOT)) == []
+
+
+def test_the_way_back_that_is_described_is_one(older: Machine, served: Sandbox, tmp_path: Path) -> None:
+    """From a newer release that serves, and has changed the ledger."""
+    version, tree = schema(older), unpacked("", tmp_path)
+    changed_in(tree, SCHEMA)
+    good(deploy(older, tree))
+    assert schema(older) == version + 1
+    late = Sandbox(older, older.out("docker-sandbox init --cold"))
+    late.run("echo late >/code/file")
+    done = deploy(older, ROOT)
+    assert done.returncode != 0 and "written by a newer release" in done.stdout + done.stderr
+    assert schema(older) == version + 1 and page(served) == "from-the-older", "the newer one serves on"
+    (commands,) = re.findall(r"```sh\n(systemctl stop .*?)```", (ROOT / "docs/upgrade.md").read_text(), re.DOTALL)
+    older.run(commands.replace("ledger-schema-10.", f"ledger-schema-{version}."))
+    good(deploy(older, ROOT))
+    assert schema(older) == version
+    assert page(served) == "from-the-older"
+    assert {row["sandboxID"] for row in older.listed()} == {served.id, late.id}
+    assert late.out("cat /code/file") == "late"
+    older.run(f"docker-sandbox kill {late.id}")
     assert good(deploy(older, ROOT)) == []
 
 

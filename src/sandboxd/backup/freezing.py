@@ -4,6 +4,7 @@ A process of its own freezes it, and thaws it as soon as we say so, end, or take
 because a backup was killed.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -11,6 +12,7 @@ import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878  # linux/fs.h
@@ -19,23 +21,38 @@ MOUNTS = Path("/proc/self/mountinfo")
 BLOCKS = Path("/sys/dev/block")
 
 
-def mounted_at(file: Path, mountinfo: Path = MOUNTS, blocks: Path = BLOCKS) -> Path | None:
+class Unmounted(Exception):
+    """The file system was unmounted since it was looked for."""
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A file system, and where it is mounted. `device` is the number of its block device."""
+
+    directory: Path
+    device: int
+
+
+def mounted_at(file: Path, mountinfo: Path = MOUNTS, blocks: Path = BLOCKS) -> Mounted | None:
     """Where the file system in `file` is mounted through a loop device; None if it is not."""
     for line in mountinfo.read_text().splitlines():
         fields = line.split(" ")
         with suppress(OSError):
             if (blocks / fields[2] / "loop/backing_file").read_text().strip() == str(file.resolve()):
-                return Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4]))
+                directory = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+                major, minor = fields[2].split(":")
+                return Mounted(Path(directory), os.makedev(int(major), int(minor)))
     return None
 
 
 @contextmanager
-def frozen(directory: Path, limit_s: float = LIMIT_S) -> Iterator[Callable[[], bool]]:
-    """Freezes the file system that is mounted there for the time that the body takes, or for `limit_s`.
+def frozen(mounted: Mounted, limit_s: float = LIMIT_S) -> Iterator[Callable[[], bool]]:
+    """Freezes a file system for the time that the body takes, or for `limit_s`.
 
-    Gives a function that says whether it has been still up to now. Raises OSError when it cannot be frozen.
+    Gives a function that says whether it has been still up to now. Raises Unmounted, and OSError when it cannot be
+    frozen.
     """
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = _opened(mounted)
     ours, theirs = os.pipe()
     said, saying = os.pipe()
     child = os.fork()
@@ -52,7 +69,8 @@ def frozen(directory: Path, limit_s: float = LIMIT_S) -> Iterator[Callable[[], b
     try:
         answer = os.read(said, 16)
         if answer != b"0":
-            raise OSError(int(answer or 5), f"{os.strerror(int(answer or 5))}: it cannot be frozen", str(directory))
+            number = int(answer or errno.EIO)
+            raise OSError(number, f"{os.strerror(number)}: it cannot be frozen", str(mounted.directory))
         yield lambda: not select.select([said], [], [], 0)[0]  # the pipe ends when it is thawed
     finally:
         os.close(theirs)
@@ -61,6 +79,19 @@ def frozen(directory: Path, limit_s: float = LIMIT_S) -> Iterator[Callable[[], b
             _thaw(fd)  # should the child have been killed
         os.close(fd)
         os.close(said)
+
+
+def _opened(mounted: Mounted) -> int:
+    """The directory, which as long as it is open cannot be unmounted. What is below its mount point is the host's own
+    file system: to freeze that would stop the host. Raises Unmounted."""
+    try:
+        fd = os.open(mounted.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Unmounted(str(error)) from error
+    if os.fstat(fd).st_dev != mounted.device:
+        os.close(fd)
+        raise Unmounted(f"{mounted.directory}: nothing is mounted there any more")
+    return fd
 
 
 def _thaw(fd: int) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sandboxd import __version__, ledgercopy
-from sandboxd.backup import DISKS, FORMAT, IMAGES, LEDGER
-from sandboxd.backup.freezing import frozen, mounted_at
+from sandboxd.backup import DISKS, FORMAT, IMAGES, LEDGER, MARK, TABLES
+from sandboxd.backup.freezing import Unmounted, frozen, mounted_at
 from sandboxd.backup.places import Places, image_bytes, run, userns_uid
 from sandboxd.backup.writing import Writer
 from sandboxd.disks import VOLUME_NAME
@@ -28,9 +28,7 @@ from sandboxd.times import rfc3339
 
 WORK = "backup.new"  # below state_dir: copies of disks, one at a time, and the images
 TRIES = 3
-TABLES = {"volumes": ("volumes",), "templates": ("templates", "tags", "unused")}
 SPACE_LEFT = 256 * 1024 * 1024
-VITAL = ("secrets", "ca", "acme")
 
 
 def make(
@@ -43,11 +41,13 @@ def make(
 
     `told` gets the bytes of each piece. Raises HostError, OSError.
     """
+    if (places.config.state_dir / MARK).exists():
+        raise HostError("a restore of this host was interrupted, or is under way: there is no whole host to back up.")
     with working(places) as work:
         images = copy_ledger(places, work / LEDGER, without)
         disks = [path for kind in kinds(without) for path in places.files(kind) if is_disk(path)]
-        bytes_ = sum(path.stat().st_blocks * 512 for path in disks) + image_bytes(images)
-        check_space(work, max([image_bytes(images), *(path.stat().st_blocks * 512 for path in disks)]))
+        sizes = [image_bytes(images), *(path.stat().st_blocks * 512 for path in disks)]
+        check_space(work, max(sizes))
         head = {
             "format": FORMAT,
             "version": __version__,
@@ -58,13 +58,12 @@ def make(
             "made": rfc3339(time.time()),
             "userns_uid": userns_uid(),
             "without": list(without),
-            "bytes": bytes_,
+            "bytes": sum(sizes),
         }
         with Writer(stream, head, told) as writer:
             writer.file(LEDGER, work / LEDGER)
-            for kind in VITAL:
-                for path in places.files(kind):
-                    writer.file(f"{kind}/{path.name}", path)
+            for name, path in places.vital().items():
+                writer.content(name, steady(path))
             for path in disks:
                 still = copy_disk(path, work / path.name)
                 writer.image(f"{path.parent.name}/{path.name}", work / path.name, still=still)
@@ -140,19 +139,38 @@ def check_space(work: Path, needed: int) -> None:
         )
 
 
+def steady(path: Path) -> bytes:
+    """Of a small file that somebody may be writing anew. Raises HostError when it does not come to rest."""
+    for _ in range(TRIES):
+        before = path.stat()
+        found = path.read_bytes()
+        after = path.stat()
+        if (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino) and len(found) == after.st_size:
+            return found
+    raise HostError(f"{path}: it is being written all the time. Make the backup again.")
+
+
 def copy_disk(source: Path, target: Path) -> bool:
-    """A copy of a disk as of one moment. False when it could not be held still for long enough."""
+    """A copy of a disk as of one moment. False when it could not be held still for long enough.
+
+    Raises HostError, also for one that was removed meanwhile: the ledger of this backup has it.
+    """
     for _ in range(TRIES):
         target.unlink(missing_ok=True)
-        directory = mounted_at(source)
-        if directory is not None:
-            with frozen(directory) as still:
-                copy(source, target)
-                return still()
-        before = source.stat().st_mtime_ns
+        if not source.exists():
+            raise HostError(f"{source}: it was removed while the backup was made. Make the backup again.")
+        mounted = mounted_at(source)
+        with suppress(Unmounted):
+            if mounted is not None:
+                with frozen(mounted) as still:
+                    copy(source, target)
+                    return still()
+            before = source.stat().st_mtime_ns
+            copy(source, target)
+            if mounted_at(source) is None and source.stat().st_mtime_ns == before:
+                return True
+    if not target.exists():
         copy(source, target)
-        if mounted_at(source) is None and source.stat().st_mtime_ns == before:
-            return True
     return False
 
 

@@ -1,12 +1,14 @@
 """Where on a host the parts of a backup are, and the programs that are asked about them. Reads the configuration."""
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sandboxd import description
+from sandboxd.backup import FILES
 from sandboxd.config import Config
 from sandboxd.errors import HostError
 
@@ -40,6 +42,19 @@ class Places:
         found = directory.iterdir() if directory.is_dir() else ()
         return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
+    def vital(self) -> dict[str, Path]:
+        """The files without which the host would be another one, by their names in a backup.
+
+        Of ACME only the accounts with their certificates: beside them Traefik writes its log. A file with a name that
+        no part of us gives, such as an editor's, is nobody's.
+        """
+        found = {f"{kind}/{path.name}": path for kind in ("secrets", "ca", "acme") for path in self.files(kind)}
+        return {
+            name: path
+            for name, path in found.items()
+            if re.fullmatch(FILES, path.name) and (path.suffix == ".json" or not name.startswith("acme/"))
+        }
+
 
 def run(*command: str) -> str:
     """The output of a program. Raises HostError with what it said."""
@@ -60,6 +75,14 @@ def userns_uid() -> int:
 
 
 def image_bytes(images: list[str]) -> int:
-    """About how much they take together; layers that they share count once for each."""
-    sizes = run("docker", "image", "inspect", "--format", "{{.Size}}", *images).split() if images else []
+    """About how much they take together; layers that they share count once for each. Raises HostError."""
+    if not images:
+        return 0
+    try:
+        sizes = run("docker", "image", "inspect", "--format", "{{.Size}}", *images).split()
+    except HostError as error:
+        raise HostError(
+            f"{error}. If the image of a template is gone, remove that template (docker-sandbox template rm NAME), or"
+            " leave templates out with --without."
+        ) from error
     return sum(int(one) for one in sizes)

@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-from sandboxd.backup import FORMAT, HEAD, IMAGES, LEDGER, MANIFEST, sparse
+from sandboxd.backup import FILES, FORMAT, HEAD, IMAGES, KINDS, LEDGER, MANIFEST, sparse
 from sandboxd.disks import VOLUME_NAME
 from sandboxd.errors import SandboxdError
 
-TEXT_MAX = 64 * 1024 * 1024  # of head and manifest
+TEXT_MAX = 64 * 1024 * 1024  # of head and manifest, and of what stands before a member, such as the map of a disk
+MEMBERS_MAX = 100_000
 SPACE_LEFT = 256 * 1024 * 1024  # bytes that unpacking leaves free on the disk
 NAMES = re.compile(
     rf"{re.escape(HEAD)}|{re.escape(MANIFEST)}|{re.escape(LEDGER)}|{re.escape(IMAGES)}"
-    rf"|(volumes|snapshots)/{VOLUME_NAME}\.img|(secrets|ca|acme)/[A-Za-z0-9][A-Za-z0-9_.-]{{0,200}}"
+    rf"|(volumes|snapshots)/{VOLUME_NAME}\.img|(secrets|ca|acme)/{FILES}"
 )
 
 
@@ -52,15 +53,18 @@ def read(
 ) -> Content:
     """Reads all of it, and with `into` writes its members there.
 
-    `accept` is called with the head before anything else is read, and may raise. `told` gets the bytes of each piece.
+    `accept` is called with the head before anything else is read, and may raise. `told` gets the bytes of each piece of
+    the stream.
     Raises Damaged, NoSpace, OSError.
     """
     found, seen = Content(), dict[str, tuple[int, str]]()
     manifest = None
     try:
-        with gzip.GzipFile(fileobj=stream) as opened:
-            with tarfile.open(fileobj=cast("IO[bytes]", _Unending(opened)), mode="r|", bufsize=sparse.PIECE) as tar:
+        with gzip.GzipFile(fileobj=cast("IO[bytes]", _Told(stream, told)), mode="rb") as opened:
+            source = _Unending(opened)
+            with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r|", bufsize=sparse.PIECE) as tar:
                 for info in tar:
+                    source.left = None
                     _check(info, seen, manifest is not None)
                     if info.name == MANIFEST:
                         manifest = _text(tar, info)
@@ -68,7 +72,8 @@ def read(
                         found.head = _head(_text(tar, info, seen))
                         accept(found.head)
                     else:
-                        seen[info.name] = _take(tar, info, told, into)
+                        seen[info.name] = _take(tar, info, into)
+                    source.left = TEXT_MAX
             while opened.read(sparse.PIECE):  # to its end, where the checksum is
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, ValueError) as error:  # ValueError: of a map that is none
@@ -81,16 +86,36 @@ def read(
     return found
 
 
+class _Told:
+    """A stream that tells how much is read of it."""
+
+    def __init__(self, stream: BinaryIO, told: Callable[[int], None]) -> None:
+        self._stream, self._told = stream, told
+
+    def read(self, size: int) -> bytes:
+        piece = self._stream.read(size)
+        self._told(len(piece))
+        return piece
+
+
 class _Unending:
-    """An archive says itself where it ends: when there is nothing before that, the reader must not wait for more."""
+    """An archive says itself where it ends: when there is nothing before that, the reader must not wait for more.
+
+    `left` is how much may be read for the next header, which tarfile keeps in memory however long it is; None: no end.
+    """
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self._file = file
+        self.left: int | None = TEXT_MAX
 
     def read(self, size: int) -> bytes:
         piece = self._file.read(size)
         if not piece:
             raise EOFError
+        if self.left is not None:
+            self.left -= len(piece)
+            if self.left < 0:
+                raise Damaged(f"this is no backup of ours: a header in it has more than {TEXT_MAX // 1_000_000} MB")
         return piece
 
 
@@ -103,6 +128,8 @@ def _check(info: tarfile.TarInfo, seen: dict[str, Any], ended: bool) -> None:
         raise Damaged(f"this is no backup of ours: its member {info.name!r} comes twice, or after the manifest")
     if (info.name == HEAD) != (not seen):
         raise Damaged(f"this is no backup of ours: it does not begin with {HEAD}")
+    if len(seen) >= MEMBERS_MAX:
+        raise Damaged(f"this is no backup of ours: it has more than {MEMBERS_MAX} members")
     if info.size < 0:
         raise Damaged(f"this is no backup of ours: the size of its member {info.name!r} is {info.size}")
 
@@ -113,10 +140,12 @@ def _head(text: str) -> dict[str, Any]:
         raise Damaged(
             f"the backup has format {head.get('format')!r}, and this release reads {FORMAT}. Deploy a newer release."
         )
-    wanted = {"schema": int, "project": str, "domain": str, "bytes": int, "userns_uid": int, "without": list}
-    for key, kind in wanted.items():
-        if type(head.get(key)) is not kind:
-            raise Damaged(f"this is no backup of ours: {key} = {head.get(key)!r} in its {HEAD}")
+    numbers, texts = ("schema", "bytes", "userns_uid"), ("project", "domain", "version", "made")
+    fits = {key: type(head.get(key)) is int for key in numbers}
+    fits |= {key: isinstance(head.get(key), str) and head[key].isprintable() for key in texts}  # a terminal shows them
+    fits["without"] = isinstance(head.get("without"), list) and all(kind in KINDS for kind in head["without"])
+    if wrong := [key for key in fits if not fits[key]]:
+        raise Damaged(f"this is no backup of ours: {wrong[0]} = {repr(head.get(wrong[0]))[:200]} in its {HEAD}")
     return head
 
 
@@ -139,19 +168,14 @@ def _parsed(text: str) -> dict[str, Any]:
     return value
 
 
-def _take(
-    tar: tarfile.TarFile, info: tarfile.TarInfo, told: Callable[[int], None], into: Path | None
-) -> tuple[int, str]:
+def _take(tar: tarfile.TarFile, info: tarfile.TarInfo, into: Path | None) -> tuple[int, str]:
     """Reads one member, and writes it below `into`. Returns its size and its digest."""
     parts = [(0, info.size)] if info.sparse is None else _parts(info)
     digest = hashlib.sha256(b"" if info.sparse is None else sparse.as_map(parts))
     target = -1 if into is None else _created(into / info.name, sum(length for _, length in parts))
     try:
-        at = 0
         for piece in _pieces(tar, info, parts, lambda offset: os.lseek(target, offset, os.SEEK_SET) if into else 0):
             digest.update(piece)
-            told(len(piece))
-            at += len(piece)
             view = memoryview(piece)
             while into is not None and view:
                 view = view[os.write(target, view) :]

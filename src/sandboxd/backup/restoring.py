@@ -11,19 +11,20 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sandboxd import ledgercopy
-from sandboxd.backup import DISKS, IMAGES, LEDGER
+from sandboxd.backup import DISKS, IMAGES, LEDGER, MARK, TABLES
 from sandboxd.backup.places import Places, run
 from sandboxd.backup.reading import SPACE_LEFT, Content, read
 from sandboxd.backup.services import Running
-from sandboxd.errors import Conflict, HostError
-from sandboxd.schema import MIGRATIONS
+from sandboxd.errors import Conflict, HostError, LedgerError
+from sandboxd.recovery import DONE, MAY_SWEEP, PENDING, SIDES
+from sandboxd.schema import MIGRATIONS, migrate
 
 WORK = "restore.new"  # below state_dir, so that disks are moved and not copied
-MARK = "restoring"  # is there from the first change to the last
 PUBLIC = ("ca.pem",)  # what others than root read
 REASON = "not in the backup, which a host was restored from: sandboxes have no copy"
 
@@ -63,7 +64,7 @@ def unpack(places: Places, stream: BinaryIO, told: Callable[[int], None], uid: i
             )
 
     content = read(stream, told, accept, work)
-    _end_sandboxes(work / LEDGER, content.head["schema"])
+    _adapt(work / LEDGER, content.head["schema"])
     return content
 
 
@@ -115,7 +116,7 @@ def put(places: Places, work: Path, content: Content) -> Path | None:
     Raises HostError and OSError half-way; then it is to be done again, from the beginning.
     """
     state = places.config.state_dir
-    aside = state / time.strftime("before-restore-%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = _unused(state / time.strftime("before-restore-%Y%m%dT%H%M%SZ", time.gmtime()))
     left_out = content.head["without"]
     for kind, directory in places.directories().items():
         if kind in DISKS and DISKS[kind] not in left_out:
@@ -127,9 +128,11 @@ def put(places: Places, work: Path, content: Content) -> Path | None:
             path.chmod(0o644 if path.name in PUBLIC else 0o600)
             os.replace(path, directory / path.name)
     ledger = places.config.ledger
-    for file in (*(Path(f"{ledger}{side}") for side in ("", "-wal", "-shm")), ledgercopy.following(ledger)):
-        _aside(file, aside)
+    _keep_rows(ledger, work / LEDGER, left_out)
+    for side in SIDES:
+        _aside(Path(f"{ledger}{side}"), aside)
     os.replace(work / LEDGER, ledger)
+    _aside(ledgercopy.following(ledger), aside)  # last: without a ledger it is what the daemon goes on with
     return aside if aside.exists() else None
 
 
@@ -144,14 +147,17 @@ def load_images(work: Path) -> None:
         (work / IMAGES).unlink()
 
 
-def _end_sandboxes(ledger: Path, schema: int) -> None:
-    """Those in use have ended, and their rows say why; those that were in nobody's hands never were."""
+def _adapt(ledger: Path, schema: int) -> None:
+    """Makes it one of this host. Sandboxes in use have ended, and their rows say why; those that were in nobody's hands
+    never were. It is of this release, and has to see the host in order before anything is swept by it."""
     with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
         try:
             db.execute("PRAGMA trusted_schema = OFF")
             fault, version = db.execute(ledgercopy.CHECK).fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0]
             if (fault, version) != ("ok", schema):
                 raise HostError(f"the ledger in the backup cannot be used: {fault}, schema {version}, not {schema}")
+            db.execute("PRAGMA journal_mode = DELETE")
+            migrate(db, ledger)
             db.execute("BEGIN IMMEDIATE")
             db.execute("DELETE FROM sandboxes WHERE state IN ('creating', 'warm')")
             db.execute(
@@ -159,10 +165,29 @@ def _end_sandboxes(ledger: Path, schema: int) -> None:
                 " WHERE state <> 'gone'",
                 (time.time(), REASON),
             )
+            db.executemany("DELETE FROM settings WHERE key = ?", [(key,) for key in (MAY_SWEEP, PENDING, DONE)])
             db.execute("COMMIT")
-            db.execute("PRAGMA journal_mode = DELETE")
-        except sqlite3.Error as error:
+        except (LedgerError, sqlite3.Error) as error:
             raise HostError(f"the ledger in the backup cannot be used: {error}") from error
+
+
+def _keep_rows(here: Path, ledger: Path, left_out: list[str]) -> None:
+    """What the backup left out stays on this host, so its ledger goes on knowing it. Raises HostError."""
+    if not left_out or not here.exists():
+        return
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
+        try:
+            db.execute("ATTACH ? AS here", (str(here),))
+            for table in (table for kind in left_out for table in TABLES[kind]):
+                db.execute(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM here.{table}")
+        except sqlite3.Error as error:
+            raise HostError(f"{here}: what the backup left out cannot be taken over from it: {error}") from error
+
+
+def _unused(path: Path) -> Path:
+    """That, or with a number behind it: what an earlier restore has put aside is not written over."""
+    names = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(one for one in chain([path], names) if not one.exists())
 
 
 def _aside(path: Path, directory: Path) -> None:

@@ -3,7 +3,7 @@
 import re
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,19 +38,20 @@ class Services:
         run("systemctl", "start", self.daemon)
 
     def stop(self) -> Running:
-        """All that uses the ledger; the pools are drained. Raises HostError; Conflict when a disk is still in use."""
+        """All that uses the ledger; the pools are drained. Raises HostError; Conflict when a disk is still in use. Then
+        all of it runs again."""
         found = Running(self._active(self.pool), self._active(self.console))
-        run("systemctl", "stop", self.pool)
-        if found.console:
-            run("systemctl", "stop", self.console)
-        run("systemctl", "stop", self.daemon)
-        mounts = re.escape(str(self._places.config.state_dir / "mounts"))
-        give_up = time.monotonic() + UNMOUNT_S
-        while busy := re.findall(rf" ({mounts}/\S+) ", MOUNTS.read_text()):
-            if time.monotonic() > give_up:
-                run("systemctl", "start", self.daemon)
-                raise Conflict(f"disks of sandboxes are still mounted: {' '.join(busy)}. Unmount them, and try again.")
-            time.sleep(POLL_S)
+        try:
+            run("systemctl", "stop", self.pool)
+            if found.console:
+                run("systemctl", "stop", self.console)
+            run("systemctl", "stop", self.daemon)
+            self._await_unmounted()
+        except BaseException:
+            with suppress(HostError):  # the first failure is what is told
+                self.start_daemon()
+                self._start_more(found)
+            raise
         return found
 
     def start(self, before: Running) -> None:
@@ -62,10 +63,20 @@ class Services:
             run("docker", "restart", "traefik")  # it reads its store at its start
         self.start_daemon()
         run("systemctl", "reload", "haproxy.service")  # the key of links
-        if before.pool:
-            run("systemctl", "start", self.pool)
-        if before.console:
-            run("systemctl", "start", self.console)
+        self._start_more(before)
+
+    def _start_more(self, wanted: Running) -> None:
+        for unit, on in ((self.pool, wanted.pool), (self.console, wanted.console)):
+            if on:
+                run("systemctl", "start", unit)
+
+    def _await_unmounted(self) -> None:
+        mounts = re.escape(str((self._places.config.state_dir / "mounts").resolve()))  # as the kernel lists them
+        give_up = time.monotonic() + UNMOUNT_S
+        while busy := re.findall(rf" ({mounts}/\S+) ", MOUNTS.read_text()):
+            if time.monotonic() > give_up:
+                raise Conflict(f"disks of sandboxes are still mounted: {' '.join(busy)}. Unmount them, and try again.")
+            time.sleep(POLL_S)
 
     def _active(self, unit: str) -> bool:
         try:

@@ -27,7 +27,7 @@ class Writer:
             fileobj=cast("IO[bytes]", self._gzip), mode="w", format=tarfile.PAX_FORMAT, copybufsize=sparse.PIECE
         )
         self.members: list[dict[str, Any]] = []
-        self.text(HEAD, json.dumps(head, indent=2))
+        self.content(HEAD, json.dumps(head, indent=2).encode())
 
     def __enter__(self) -> "Writer":
         return self
@@ -39,9 +39,8 @@ class Writer:
             self._tar.close()
             self._gzip.close()
 
-    def text(self, name: str, content: str) -> None:
-        encoded = content.encode()
-        self._note(name, len(encoded), self._put(name, [encoded], len(encoded)))
+    def content(self, name: str, content: bytes) -> None:
+        self._note(name, len(content), self._put(name, [content], len(content)))
 
     def file(self, name: str, path: Path) -> None:
         """A file as it is."""

@@ -1,5 +1,6 @@
 """The verbs `backup` and `restore`: by root, on the host itself. They read its files, and not what the API tells."""
 
+import glob
 import os
 import pwd
 import sys
@@ -18,7 +19,7 @@ from sandboxd.backup.places import Places, userns_uid
 from sandboxd.backup.services import Services, occupants
 from sandboxd.cli import place, printing
 from sandboxd.cli.control import ControlPlane, sandbox_path
-from sandboxd.cli.exits import OK, USAGE, CliError
+from sandboxd.cli.exits import NOT_FOUND, OK, USAGE, CliError
 from sandboxd.cli.interrupts import terminable
 from sandboxd.cli.progress import Progress
 from sandboxd.errors import SandboxdError
@@ -78,12 +79,10 @@ def restore(options: Namespace, places: Places, config: str) -> int:
     ):
         with Progress("read", size) as progress:
             content = restoring.unpack(places, stream, progress.add, uid, options.force, work)
+        restoring.load_images(work)  # the last that may well fail, and nobody misses anything then
         services.start_daemon()
         check_free(places, options.force)  # again: reading takes its time
-        control = ControlPlane(place.read(config).socket)
-        for sandbox_id in occupants(places.config.ledger)["sandboxes"]:
-            control.call("DELETE", sandbox_path(sandbox_id))
-        restoring.load_images(work)
+        end_sandboxes(places, config)
         before = restoring.mark(places, services.stop())
         try:
             aside = restoring.put(places, work, content)
@@ -110,6 +109,17 @@ def check_free(places: Places, force: bool) -> None:
             f"this host is in use ({shown}). A restore ends its sandboxes, and puts the rest aside. Nothing was"
             " changed. If that is meant: --force."
         )
+
+
+def end_sandboxes(places: Places, config: str) -> None:
+    """All that are in use. Raises CliError."""
+    control = ControlPlane(place.read(config).socket)
+    for sandbox_id in occupants(places.config.ledger)["sandboxes"]:
+        try:
+            control.call("DELETE", sandbox_path(sandbox_id))
+        except CliError as error:
+            if error.exit_code != NOT_FOUND:  # else it has ended by itself
+                raise
 
 
 def permitted(places: Places) -> None:
@@ -157,6 +167,7 @@ def target(file: str) -> Iterator[BinaryIO]:
     if os.path.exists(file) and not os.path.isfile(file):
         raise CliError(f"{file}: is no plain file. Name the file that becomes the backup, or - for standard output.")
     final = os.path.realpath(file)
+    remove_left_over(final)
     temporary = f"{final}.part-{os.getpid()}"
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as opened:
@@ -167,6 +178,14 @@ def target(file: str) -> Iterator[BinaryIO]:
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_left_over(final: str) -> None:
+    """What one that was killed had written by then: nobody can restore it, and it holds secrets."""
+    for path in Path(final).parent.glob(f"{glob.escape(Path(final).name)}.part-*"):
+        pid = path.suffix.removeprefix(".part-")
+        if pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+            path.unlink(missing_ok=True)
 
 
 def summary_of(head: dict[str, Any], members: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from sandboxd import ledgercopy, recovery
+from sandboxd.errors import Conflict
 from sandboxd.policy import EVERYTHING, Policy
 from sandboxd.records import Claim, Mount, Volume
-from tests.unit.sandboxd.conftest import World, down, make_world, member
+from tests.unit.sandboxd.conftest import World, down, make_world, member, until
 from tests.unit.sandboxd.test_reconcile import create
 
 
@@ -109,6 +112,30 @@ def test_those_of_another_state_dir_are_not_taken_over(world: World) -> None:
     closed(later)
 
 
+def test_who_has_a_volume_is_known_before_anybody_is_served(world: World) -> None:
+    sandbox = create(world, Claim(volume="data"))
+    later = again(world)
+    with later.reconciler._ticking:  # no comparison comes first
+        later.reconciler.start()
+        assert [row.id for row in later.ledger.rows()] == [sandbox.id]
+        with pytest.raises(Conflict, match=sandbox.id):
+            create(later, Claim(volume="data"))
+    later.reconciler.stop()
+    closed(later)
+
+
+def test_a_daemon_whose_docker_is_down_starts_all_the_same(world: World) -> None:
+    sandbox = create(world)
+    later = again(world)
+    later.engine.fail["inventory"] = down()
+    with later.reconciler._ticking:
+        later.reconciler.start()
+        assert later.ledger.rows() == []
+    until(lambda: [row.id for row in later.ledger.rows()] == [sandbox.id], "the first comparison")
+    later.reconciler.stop()
+    closed(later)
+
+
 def test_while_docker_is_down_nothing_is_decided(world: World) -> None:
     create(world)
     later = again(world)
@@ -163,12 +190,14 @@ def test_with_the_copy_all_goes_on_but_what_came_since(world: World) -> None:
     }
     assert rows[taken.id].access == rows[late.id].access == "token"
     assert second in later.engine.containers and second not in rows
-    assert "sweep" not in later.health.troubles()
     report = json.loads(later.ledger.setting(recovery.DONE))
     assert sorted(report["adopted"]) == sorted([taken.id, late.id]) and report["copied_at"]
     later.now[0] += 3600
     later.reconciler.tick()
-    assert second not in later.engine.containers, "this ledger is this host's"
+    assert second in later.engine.containers, "what came since the copy is not swept"
+    assert "cleanup --unknown" in later.health.troubles()["sweep"]
+    later.reconciler.sweep_unknown()
+    assert second not in later.engine.containers and len(later.engine.containers) == 5
     assert {name.name for name in later.ledger.volumes()} >= {"idle"}
     closed(later)
 

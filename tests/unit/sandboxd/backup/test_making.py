@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.backup import making
+from sandboxd.backup import MARK, making
+from sandboxd.backup.freezing import Mounted
 from sandboxd.backup.making import WORK, make
 from sandboxd.backup.reading import read
 from sandboxd.errors import HostError
@@ -34,7 +35,6 @@ def test_it_has_what_a_deploy_cannot_make_again(host: Host, directory: Path) -> 
     members = unpacked(stream.getvalue(), directory / "into")
     assert sorted(members) == [
         "acme/production-example.com.json",
-        "acme/traefik.log.gz",
         "backup.json",
         "ca/ca.key",
         "ca/ca.pem",
@@ -101,6 +101,12 @@ def test_without_room_for_a_copy_nothing_is_copied(host: Host, monkeypatch: pyte
     assert stream.getvalue() == b"" and not (host.state / WORK).exists()
 
 
+def test_of_a_host_that_is_half_restored_there_is_none(host: Host) -> None:
+    (host.state / MARK).touch()
+    with pytest.raises(HostError, match="no whole host"):
+        make(host.places, (), ignore, io.BytesIO())
+
+
 def test_without_a_ledger_there_is_no_backup(host: Host) -> None:
     host.places.config.ledger.unlink()
     with pytest.raises(HostError, match="there is no ledger"):
@@ -135,3 +141,52 @@ def test_one_that_never_stands_still_is_told(host: Host, directory: Path, monkey
 
     monkeypatch.setattr(making, "copy", copy)
     assert making.copy_disk(source, directory / "copy") is False
+
+
+def test_one_that_was_unmounted_before_it_was_frozen_is_copied_as_it_is(
+    host: Host, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sandbox was killed in between."""
+    host.fill()
+    source, looks = host.state / "volumes/data.img", [Mounted(directory, device=0)]
+    monkeypatch.setattr(making, "mounted_at", lambda file: looks.pop() if looks else None)
+    assert making.copy_disk(source, directory / "copy") is True
+    assert (directory / "copy").read_bytes() == source.read_bytes()
+
+
+def test_a_disk_that_was_removed_meanwhile_is_told(host: Host, directory: Path) -> None:
+    with pytest.raises(HostError, match=r"none\.img: it was removed while the backup was made"):
+        making.copy_disk(host.state / "none.img", directory / "copy")
+
+
+def test_a_small_file_that_is_written_meanwhile_is_read_again(
+    host: Host, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Traefik does with its certificates: it empties the file, and writes."""
+    file, reads = directory / "account.json", list[int]()
+    file.write_bytes(b"")
+    real = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        found = real(path)
+        reads.append(1)
+        if len(reads) == 1:
+            path.write_bytes(b"whole")
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert making.steady(file) == b"whole" and len(reads) == 2
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"never what it is")
+    with pytest.raises(HostError, match="being written all the time"):
+        making.steady(file)
+
+
+def test_what_a_reader_would_refuse_is_not_in_it(host: Host, directory: Path) -> None:
+    """What an editor has left beside a secret does not make a backup that nobody can restore."""
+    host.fill()
+    for name in (".token_key.swp", "token_key~", "a b"):
+        (host.folder / "etc/secrets" / name).write_text("left")
+    stream = io.BytesIO()
+    make(host.places, (), ignore, stream)
+    found = [name for name in unpacked(stream.getvalue(), directory / "into") if name.startswith("secrets/")]
+    assert found == ["secrets/link_key", "secrets/token_key"]

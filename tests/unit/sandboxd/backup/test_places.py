@@ -19,6 +19,12 @@ def test_sizes_of_images_are_added(host: Host) -> None:
     assert image_bytes([]) == 0 and image_bytes(["a:1", "b:1"]) == 2000
 
 
+def test_an_image_that_is_gone_is_told_with_what_to_do(host: Host) -> None:
+    (host.folder / "bin/docker").write_text("#!/bin/sh\necho No such image: b:1 >&2; exit 1\n")
+    with pytest.raises(HostError, match=r"No such image: b:1\. If .*template rm NAME"):
+        image_bytes(["a:1", "b:1"])
+
+
 def test_what_a_program_says_is_told(directory: Path) -> None:
     assert run("echo", "yes") == "yes\n"
     with pytest.raises(HostError, match=r"^sh -c echo no >&2; exit 3: no$"):

@@ -43,7 +43,17 @@ def test_while_a_disk_is_mounted_nothing_is_put_in_place(host: Host, monkeypatch
     monkeypatch.setattr(services, "UNMOUNT_S", 0.0)
     with pytest.raises(Conflict, match=f"still mounted: {host.state}/mounts/data"):
         of(host).stop()
-    assert host.calls()[-1] == "systemctl start acme-sandboxd.service", "the host goes on as it was"
+    again = ["systemctl start acme-sandboxd.service", "systemctl start acme-container-pool.service"]
+    assert host.calls()[-2:] == again, "the host goes on as it was"
+
+
+def test_what_cannot_be_stopped_leaves_the_rest_running(host: Host) -> None:
+    systemctl = host.folder / "bin/systemctl"
+    refuses = 'case "$*" in "stop acme-sandboxd.service") echo timed out >&2; exit 1 ;; esac\n'
+    systemctl.write_text(systemctl.read_text() + refuses)
+    with pytest.raises(HostError, match="timed out"):
+        of(host).stop()
+    assert host.calls()[-1] == "systemctl start acme-container-pool.service"
 
 
 def test_a_daemon_that_does_not_come_up_is_told(host: Host) -> None:

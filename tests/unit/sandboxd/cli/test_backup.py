@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sandboxd import recovery
-from sandboxd.backup import restoring
+from sandboxd.backup import MARK, restoring
 from sandboxd.backup.reading import read
 from sandboxd.schema import MIGRATIONS
 from tests.unit.sandboxd.backup.host import Host, a_host
@@ -102,7 +102,7 @@ def test_a_new_host_has_all_of_it_afterwards(
     told = json.loads(run(other, "restore", str(backup), "--json"))
     found, wanted = files(other), files(host)
     for name in wanted:
-        if name.startswith(("etc/secrets", "etc/ca", "state/acme", "state/snapshots", "state/volumes/data")):
+        if name.startswith(("etc/secrets", "etc/ca", "state/acme/prod", "state/snapshots", "state/volumes/data")):
             assert found[name] == wanted[name], name
     assert "state/volumes/half.new" not in found
     modes = {path.name: path.stat().st_mode & 0o777 for path in (other.folder / "etc").rglob("*") if path.is_file()}
@@ -111,7 +111,7 @@ def test_a_new_host_has_all_of_it_afterwards(
     aside = Path(told["before"])
     assert (aside / "ledger.sqlite").read_bytes() == before and aside.stat().st_mode & 0o777 == 0o700
     assert (aside / "secrets/token_key").read_text() == f"key of {other.folder.name}"
-    assert not (other.state / restoring.WORK).exists() and not (other.state / restoring.MARK).exists()
+    assert not (other.state / restoring.WORK).exists() and not (other.state / MARK).exists()
     assert (host.folder / "loaded").read_text() == "saved acme-template-mine:1\n"
     calls = [call for call in host.calls() if "is-active" not in call and "docker" not in call]
     assert calls == [
@@ -124,6 +124,7 @@ def test_a_new_host_has_all_of_it_afterwards(
     ]
     ledger = recovery.opened(other.places.config.ledger, 1.0)
     assert ledger.rows() == [] and ledger.routes() == [] and ledger.setting(recovery.PENDING) == ""
+    assert ledger.setting(recovery.MAY_SWEEP) == "", "it has not seen this host yet"
     (ended,) = ledger.rows("gone")
     assert (ended.id, ended.reason, ended.envs) == ("ida", restoring.REASON, {})
     assert [(volume.name, volume.sandbox_id) for volume in ledger.volumes()] == [("data", "")]
@@ -154,6 +155,17 @@ def test_a_host_in_use_is_left_alone_unless_that_is_meant(
     assert [(one.method, one.target) for one in control.requests] == [("DELETE", "/sandboxes/ida")]
     (aside,) = other.state.glob("before-restore-*")
     assert {path.name for path in aside.iterdir()} >= {"ledger.sqlite", "volumes", "snapshots", "secrets", "ca", "acme"}
+
+
+def test_a_sandbox_that_ends_by_itself_meanwhile_is_no_trouble(
+    host: Host, other: Host, backup: Path, control: ControlPlane, traefik: Path
+) -> None:
+    other.fill()
+    control.answer("DELETE /sandboxes/ida", 500, {"code": 500, "message": "it cannot be removed"})
+    assert "it cannot be removed" in run(other, "restore", "--force", str(backup), code=1)
+    assert "systemctl stop acme-sandboxd.service" not in host.calls()
+    control.answer("DELETE /sandboxes/ida", 404, {"code": 404, "message": "sandbox 'ida' not found"})
+    run(other, "restore", "--force", str(backup))
 
 
 def damaged(backup: Path) -> bytes:
@@ -204,7 +216,7 @@ def test_another_domain_is_taken_if_that_is_meant(
     assert (other.folder / "etc/secrets/link_key").read_text() == "key of links"
 
 
-def test_an_older_ledger_is_migrated_when_the_daemon_starts(
+def test_an_older_ledger_is_migrated_before_it_is_put_in_place(
     host: Host, other: Host, control: ControlPlane, traefik: Path
 ) -> None:
     host.places.config.ledger.unlink()
@@ -221,7 +233,18 @@ def test_an_older_ledger_is_migrated_when_the_daemon_starts(
     run(other, "restore", str(file))
     with closing(sqlite3.connect(other.places.config.ledger)) as db:
         assert db.execute("SELECT id, state FROM sandboxes").fetchall() == [("ida", "gone")]
-        assert db.execute("PRAGMA user_version").fetchone() == (8,)
+        assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+def test_one_whose_ledger_cannot_be_migrated_changes_nothing(host: Host, other: Host, control: ControlPlane) -> None:
+    host.places.config.ledger.unlink()
+    with closing(sqlite3.connect(host.places.config.ledger)) as db:
+        db.executescript(f"{'; '.join(MIGRATIONS[:8])}; CREATE TABLE here (n); PRAGMA user_version = 7")
+    file = host.folder / "b.backup"
+    run(host, "backup", str(file))
+    before = files(other)
+    assert "the ledger in the backup cannot be used" in run(other, "restore", str(file), code=1)
+    assert files(other) == before and "systemctl stop acme-sandboxd.service" not in host.calls()
 
 
 @pytest.mark.parametrize("trouble", ["full", "broken"])
@@ -240,7 +263,7 @@ def test_one_that_was_interrupted_is_run_again(
             patch.setattr("sandboxd.backup.restoring.put", put)
             said = run(other, "restore", str(backup), code=1)
         assert "half done" in said and "Run the same command again" in said
-        assert (other.state / restoring.MARK).exists()
+        assert (other.state / MARK).exists()
     else:
         switch.touch()
         before = files(other)
@@ -248,7 +271,7 @@ def test_one_that_was_interrupted_is_run_again(
         assert files(other) == before and "systemctl stop acme-sandboxd.service" not in host.calls()
     switch.unlink()
     run(other, "restore", str(backup))
-    assert not (other.state / restoring.MARK).exists()
+    assert not (other.state / MARK).exists()
     ledger = other.ledger()
     assert [volume.name for volume in ledger.volumes()] == ["data"]
     ledger.close()
@@ -273,6 +296,17 @@ def test_a_backup_that_fails_leaves_no_file(host: Host) -> None:
     file.write_text("the one of yesterday")
     run(host, "backup", str(file), code=1)
     assert file.read_text() == "the one of yesterday" and list(host.folder.glob("*.part-*")) == []
+
+
+def test_what_a_killed_one_left_is_removed_by_the_next(host: Host) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    parts = {pid: host.folder / f"b.backup.part-{pid}" for pid in (ended.pid, os.getppid())}
+    for part in (*parts.values(), host.folder / "b.backup.part-x"):
+        part.touch()
+    run(host, "backup", str(host.folder / "b.backup"))
+    left = sorted(path.name for path in host.folder.glob("b.backup*"))
+    assert left == sorted(["b.backup", parts[os.getppid()].name, "b.backup.part-x"]), "one that is being made stays"
 
 
 def test_others_than_root_are_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,11 @@ def test_a_ledger_that_is_damaged(readers: Readers, world: World, monkeypatch: p
     check(checks.ledger(readers), "fail", "row 3 missing from index; page 7", "systemctl restart acme-sandboxd")
 
 
+def test_a_restore_that_was_interrupted(readers: Readers, world: World) -> None:
+    (world.config.state_dir / "restoring").touch()
+    check(checks.ledger(readers), "fail", "a restore was interrupted", "the same restore again")
+
+
 def test_a_ledger_that_was_made_anew(readers: Readers, world: World, host: FakeHost) -> None:
     report = {"fault": "was damaged: x", "kept": "/state/kept", "copied_at": 0.0, "at": readers.effects.now()}
     world.ledger.set_setting(recovery.DONE, json.dumps({**report, "adopted": ["ida"]}))
