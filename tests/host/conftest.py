@@ -31,7 +31,8 @@ TEMPLATES = {
         "pids": 256,
     },
 }
-GVISOR = {"distrusted": {"like": "base", "runtime": "runsc"}}  # not on Debian 12
+GVISOR = {"distrusted": {"like": "base", "runtime": "runsc"}}
+GVISOR_SUITE = "trixie"  # Debian 12 has none that works
 # The cleanup runs every minute, so that a test can see cron run it; and sshd takes keys alone, as on a host in earnest.
 LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "ssh_hardening": "true"}
 LAST = ("test_redeploy", "test_reboot", "test_destroy")
@@ -114,7 +115,7 @@ def lab_target(name: str, suite: str, settings: dict[str, Any] | None = None) ->
     """A lab that is up, and how the deploy reaches it."""
     up = lab.up(name, debian=suite)
     data = up.pyinfra_data()
-    more = GVISOR if suite == "trixie" else {}
+    more = GVISOR if suite == GVISOR_SUITE else {}
     target = Target(
         name=name,
         address=data["ssh_hostname"],
