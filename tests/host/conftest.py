@@ -154,9 +154,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """By what factor others became slower under attack: a figure, and no condition."""
+    """By what factor others became slower under attack, and how soon a host came back: figures, and no conditions."""
     reports = terminalreporter.stats.get("passed", [])
-    rows: list[Any] = [row for report in reports for name, row in report.user_properties if name == "latency"]
+
+    def told(wanted: str) -> list[Any]:
+        return [row for report in reports for name, row in report.user_properties if name == wanted]
+
+    recovered, rows = told("recovery"), told("latency")
+    if recovered:
+        terminalreporter.section("faults: seconds until everything worked again")
+    for row in recovered:
+        terminalreporter.line(f"{row['seconds']:6.1f} {row['fault']}")
     if rows:
         terminalreporter.section("latency of others under attack: medians in ms")
     for row in rows:
