@@ -23,11 +23,11 @@ class Bomb:
         self.arguments = arguments
         self.taken = self.refused = 0
         self.end = time.monotonic() + seconds
-        self._last = self.end + 5 * seconds
+        self.last = self.end + 5 * seconds
 
     def over(self) -> bool:
         now = time.monotonic()
-        return now > self._last or (now > self.end and self.refused > 0)
+        return now > self.last or (now > self.end and self.refused > 0)
 
     def tell(self) -> None:
         print(json.dumps({"taken": self.taken, "refused": self.refused}), flush=True)
@@ -107,21 +107,20 @@ def log(bomb: Bomb) -> None:
 def descriptors(bomb: Bomb) -> None:
     """Processes that each open as many files as they may, twenty at the same time."""
     opener = (
-        "import os, sys, time\nopened, refused, end = [], 0, float(sys.argv[1])\n"
-        "while time.monotonic() < end:\n"
+        "import os, sys, time\nopened, refused, end, last = [], 0, *map(float, sys.argv[1:])\n"
+        "while time.monotonic() < (end if refused else last):\n"
         "    try: opened.append(os.open('/dev/null', os.O_RDONLY))\n"
         "    except OSError:\n"
         "        refused += 1\n"
         "        time.sleep(0.1)\n"
         "print(len(opened), refused)"
     )
-    while not bomb.over():
-        command = [sys.executable, "-c", opener, str(max(bomb.end, time.monotonic() + 5))]
-        holders = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(20)]
-        for one in holders:
-            opened, refused = map(int, one.communicate()[0].split())
-            bomb.taken += opened
-            bomb.refused += refused
+    command = [sys.executable, "-c", opener, str(bomb.end), str(bomb.last)]
+    holders = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(20)]
+    for one in holders:
+        opened, refused = map(int, one.communicate()[0].split())
+        bomb.taken += opened
+        bomb.refused += refused
 
 
 def connections(bomb: Bomb) -> None:
