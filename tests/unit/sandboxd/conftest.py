@@ -358,7 +358,7 @@ class FakeNft:
                 for line in text.splitlines():
                     self._do(line.split())
                 return ""
-            if command[0] == "sysctl":
+            if "sysctl" in command:
                 self.heeds = self.heeds or command[-1] == f"{iprules.HEED}=1"
                 return f"{int(self.heeds)}\n"
             if command[0] == "ip":
