@@ -31,7 +31,8 @@ TEMPLATES = {
         "pids": 256,
     },
 }
-GVISOR = {"distrusted": {"like": "base", "runtime": "runsc"}}  # not on Debian 12
+GVISOR = {"distrusted": {"like": "base", "runtime": "runsc"}}
+GVISOR_SUITE = "trixie"  # Debian 12 has none that works
 # The cleanup runs every minute, so that a test can see cron run it; and sshd takes keys alone, as on a host in earnest.
 LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "ssh_hardening": "true"}
 LAST = ("test_redeploy", "test_reboot", "test_destroy")
@@ -114,7 +115,7 @@ def lab_target(name: str, suite: str, settings: dict[str, Any] | None = None) ->
     """A lab that is up, and how the deploy reaches it."""
     up = lab.up(name, debian=suite)
     data = up.pyinfra_data()
-    more = GVISOR if suite == "trixie" else {}
+    more = GVISOR if suite == GVISOR_SUITE else {}
     target = Target(
         name=name,
         address=data["ssh_hostname"],
@@ -153,9 +154,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """By what factor others became slower under attack: a figure, and no condition."""
+    """By what factor others became slower under attack, and how soon a host came back: figures, and no conditions."""
     reports = terminalreporter.stats.get("passed", [])
-    rows: list[Any] = [row for report in reports for name, row in report.user_properties if name == "latency"]
+
+    def told(wanted: str) -> list[Any]:
+        return [row for report in reports for name, row in report.user_properties if name == wanted]
+
+    recovered, rows = told("recovery"), told("latency")
+    if recovered:
+        terminalreporter.section("faults: seconds until everything worked again")
+    for row in recovered:
+        terminalreporter.line(f"{row['seconds']:6.1f} {row['fault']}")
     if rows:
         terminalreporter.section("latency of others under attack: medians in ms")
     for row in rows:

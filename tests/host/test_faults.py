@@ -1,7 +1,8 @@
 """What breaks, and what is left of it: parts killed in every order, reboots half-way, full disks, spoilt files.
 
-`make test-faults` runs these; docs/operate.md has the outcomes as a table. The rule: what was acknowledged is not lost,
-what was not may have been done and is in the list, and nothing is left over. Clock jumps are in test_chaos.
+`make test-faults` runs these and prints how soon everything worked again; docs/operate.md has the outcomes as a table.
+The rule: what was acknowledged is not lost, what was not may have been done and is in the list, and nothing is left
+over. Clock jumps are in test_chaos, and are run as well; a lost ledger is in test_ledger.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +34,14 @@ PARTS = {
     "haproxy": "systemctl kill --signal KILL haproxy.service",
     "traefik": "kill -KILL $(pgrep -x traefik)",
 }
+RESTARTS = {
+    "dockerd": "systemctl restart docker.service",
+    "containerd": "systemctl restart containerd.service",
+    "sandboxd": "systemctl restart {sandboxd}",
+    "haproxy": "systemctl restart haproxy.service",
+    "traefik": "docker restart traefik",
+}
+DEEDS = {"killed": PARTS, "restarted": RESTARTS}
 # In these ten each part is killed right after each other one, twice: a design of Williams for five.
 SQUARE = [[(first + step) % 5 for step in (0, 1, 4, 2, 3)] for first in range(5)]
 CLOSE = [tuple(list(PARTS)[number] for number in row) for rows in (SQUARE, [r[::-1] for r in SQUARE]) for row in rows]
@@ -138,10 +150,14 @@ def remove_all(machine: Machine) -> None:
 
 
 def serves(machine: Machine, page: str) -> bool:
-    """Whether everything works: a page that was there before, a new sandbox, a command in it, its URL, the API."""
+    """Whether everything works: a page that was there before ("" for none), a new sandbox, a command in it, its URL,
+    the API.
+    """
     health = f"https://api.{machine.settings.domain}/health"
     try:
-        if machine.request("GET", page).text != "well\n" or machine.request("GET", health).text != "ok\n":
+        if page and machine.request("GET", page).text != "well\n":
+            return False
+        if machine.request("GET", health).text != "ok\n":
             return False
     except Exception:  # whatever it is, it is not up yet
         return False
@@ -160,11 +176,25 @@ def serves(machine: Machine, page: str) -> bool:
         machine.run(f"docker-sandbox kill {sandbox}", check=False)
 
 
-def back(machine: Machine, page: str) -> float:
-    """Seconds until everything works again, by itself."""
-    started = time.monotonic()
-    eventually(lambda: serves(machine, page), bool, 180, "host that works again")
-    return time.monotonic() - started
+@dataclass
+class Clock:
+    """How soon everything works again, by itself, after what."""
+
+    record: Callable[[str, object], None]
+    since: float = 0.0
+
+    def start(self) -> None:
+        self.since = time.monotonic()
+
+    def back(self, machine: Machine, page: str, fault: str) -> None:
+        """The time since `start`; the last probe is in it, which takes about a second."""
+        eventually(lambda: serves(machine, page), bool, 180, "host that works again")
+        self.record("recovery", {"fault": fault, "seconds": time.monotonic() - self.since})
+
+
+@pytest.fixture
+def clock(record_property: Callable[[str, object], None]) -> Clock:
+    return Clock(record_property)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -175,8 +205,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("orders", list(firsts.values()), ids=list(firsts))
 
 
-def test_parts_are_killed_in_every_order(machine: Machine, orders: list[tuple[str, ...]]) -> None:
-    """One right after the other, none waits for the one before. sandboxes, their processes and their pages live on."""
+@pytest.mark.parametrize("deed", DEEDS)
+def test_parts_are_killed_and_restarted_in_every_order(
+    machine: Machine, clock: Clock, orders: list[tuple[str, ...]], deed: str
+) -> None:
+    """One right after the other, all in a moment. Sandboxes, their processes and their pages live on."""
     ready(machine)
     with nobody_else(machine), machine.sandbox() as sandbox:
         sandbox.run("echo well >index.html; echo $$ >/tmp/started")
@@ -185,9 +218,10 @@ def test_parts_are_killed_in_every_order(machine: Machine, orders: list[tuple[st
         with load(machine, 2):
             for order in orders:
                 machine.run("systemctl reset-failed docker containerd haproxy", check=False)
+                clock.start()
                 for part in order:
-                    machine.run(PARTS[part].format(sandboxd=machine.unit("sandboxd")), check=False)
-                print(f"{', '.join(order)}: everything works after {back(machine, page):.1f} s")
+                    machine.run(DEEDS[deed][part].format(sandboxd=machine.unit("sandboxd")), check=False)
+                clock.back(machine, page, f"{deed}: {', '.join(order)}")
         assert sandbox.inspect()["State"]["StartedAt"] == before, "it was never restarted"
         for row in machine.listed():
             if row["name"] == "faults-probe":
@@ -200,9 +234,7 @@ def test_parts_are_killed_in_every_order(machine: Machine, orders: list[tuple[st
 DOCKERFILE = b"ARG BASE\nFROM ${BASE}\nRUN sleep 20 && head -c 50M /dev/urandom >/opt/large\nUSER root\n"
 
 
-def test_a_reboot_in_the_middle_of_creates_claims_and_a_build(machine: Machine) -> None:
-    if machine.lab is None:
-        raise AssertionError("only labs are rebooted")
+def test_a_reboot_in_the_middle_of_creates_claims_and_a_build(machine: Machine, clock: Clock) -> None:
     ready(machine)
     machine.run(f"mkdir {HOME}/image && cat >{HOME}/image/Dockerfile", stdin=DOCKERFILE)
     build = f"docker-sandbox template build {HOME}/image faults"
@@ -213,13 +245,9 @@ def test_a_reboot_in_the_middle_of_creates_claims_and_a_build(machine: Machine) 
             machine.run(f"systemd-run --quiet --collect --unit test-faults {words}")
             least = len(acknowledged(machine)["killed"]) + 2
             eventually(lambda: len(acknowledged(machine)["killed"]), lambda seen: seen >= least, 120, "life")  # noqa: B023
+            clock.start()
             machine.reboot()
-            eventually(
-                lambda: machine.run("systemctl is-system-running", check=False).stdout.strip(),
-                lambda state: state in ("running", "degraded"),
-                120,
-                "running system",
-            )
+            clock.back(machine, "", f"reboot in the middle of {'creates' if options else 'claims'} and a build")
             machine.run("docker-sandbox pool start --wait")
             nothing_lost(machine, least=2)
             assert "faults" not in machine.out("docker-sandbox template ls | awk '{print $1}'").split()
@@ -229,49 +257,94 @@ def test_a_reboot_in_the_middle_of_creates_claims_and_a_build(machine: Machine) 
         machine.run("docker-sandbox template rm faults")
 
 
-@contextmanager
-def small_disk(machine: Machine, size_mb: int) -> Iterator[str]:
-    """The state directory on a disk of its own. What was there comes back at the end. Nobody may have a sandbox."""
-    state, unit = machine.settings.state, machine.unit("sandboxd")
-    stop = f"systemctl stop {machine.unit('container-pool')} {unit} haproxy"
-    start = f"systemctl start haproxy {unit} {machine.unit('container-pool')}"
-    image = f"{HOME}/disk.img"
-    machine.run(f"{stop}; truncate -s {size_mb}M {image} && mkfs.ext4 -q -F -m 0 {image} && mkdir -p {HOME}/disk")
-    machine.run(
-        f"mount -o loop {image} {HOME}/disk && cp -a --sparse=always {state}/. {HOME}/disk/ && umount {HOME}/disk"
-    )
-    try:
-        machine.run(f"mount -o loop {image} {state} && {start}")
-        machine.run("docker-sandbox pool start --wait")
-        yield state
-    finally:
-        machine.run(f"{stop}; umount -R {state}; {start}", check=False)
-
-
-def test_a_full_data_disk_refuses_what_is_new_and_loses_nothing(machine: Machine) -> None:
+def test_a_reboot_in_the_middle_of_a_deploy(machine: Machine, clock: Clock) -> None:
+    """While it installs another control plane: the one before runs on, and another deploy ends what was begun."""
     ready(machine)
-    machine.run("docker-sandbox pool stop")
-    with nobody_else(machine), small_disk(machine, 3500) as state, machine.sandbox("--keep") as sandbox:
+    link, unit = f"{machine.settings.opt}/venv", machine.unit("sandboxd")
+    with machine.sandbox("--keep") as sandbox:
+        sandbox.run("echo kept >kept")
+        machine.run(
+            f"mv $(readlink -f {link}) {link}s/older && ln -sfn {link}s/older {link} && systemctl restart {unit}"
+        )
+        deploy = deploying(machine)
+        try:
+            installing = "pgrep -f '[p]ip install'"
+            eventually(
+                lambda: deploy.poll() is not None or machine.run(installing, check=False).returncode == 0,
+                bool,
+                300,
+                "deploy that installs",
+            )
+            clock.start()
+            machine.reboot()
+            said = deploy.communicate(timeout=300)[0]
+        finally:
+            deploy.kill()
+        assert deploy.returncode != 0, said
+        clock.back(machine, "", "reboot in the middle of a deploy")
+        assert machine.out(f"readlink {link}") == f"{link}s/older"
+        found = eventually(lambda: sandbox.run("cat kept", check=False), lambda done: done.returncode == 0, 90, "file")
+        assert found.stdout == "kept\n"
+        assert "sandboxd | Install sandboxd" in machine.deploy().changed
+        assert machine.deploy().changed == []
+        assert sandbox.out("cat kept") == "kept"
+
+
+@contextmanager
+def small_disk(machine: Machine, directory: str, free_mb: int) -> Iterator[str]:
+    """A directory of the engine or of the control plane on a disk of its own, on which so much is free.
+
+    What was there comes back at the end. Nobody may have a sandbox.
+    """
+    pool, unit, image = machine.unit("container-pool"), machine.unit("sandboxd"), f"{HOME}/disk.img"
+    engine = "docker.socket docker containerd"
+    stop = f"docker stop traefik; systemctl stop {pool} {unit} haproxy {engine}"
+    start = f"systemctl start {engine} haproxy {unit} {pool} && docker start traefik"
+    machine.run("docker-sandbox pool stop", check=False)
+    used_mb = int(machine.out(f"du --summarize --one-file-system --block-size=1M {directory}").split()[0])
+    machine.run(f"truncate -s {used_mb * 11 // 10 + free_mb}M {image} && mkfs.ext4 -q -F -m 0 {image}")
+    machine.run(f"{stop}; mkdir -p {HOME}/disk && mount -o loop {image} {HOME}/disk", check=False)
+    machine.run(f"cp --archive --one-file-system --sparse=always {directory}/. {HOME}/disk/ && umount {HOME}/disk")
+    try:
+        machine.run(f"mount -o loop {image} {directory} && {start}")
+        machine.run("docker-sandbox pool start --wait")
+        yield directory
+    finally:
+        machine.run("docker-sandbox pool stop", check=False)
+        machine.run(f"{stop}; umount --recursive {directory}; {start}", check=False)
+        machine.run(f"rm -f {image}; docker-sandbox pool start --wait", check=False)
+
+
+@pytest.mark.parametrize("place", ["state", "engine"])
+def test_a_full_disk_refuses_what_is_new_and_loses_nothing(machine: Machine, clock: Clock, place: str) -> None:
+    """The disk of the sandboxes' files and the ledger; and that of Docker's images and containers."""
+    ready(machine)
+    directory = machine.settings.state if place == "state" else "/var/lib/docker"
+    with nobody_else(machine), small_disk(machine, directory, 3000), machine.sandbox("--keep") as sandbox:
         sandbox.run("echo well >index.html")
         sandbox.serve("python3 -m http.server 8000")
-        fill = f"fallocate -l $(($(df --block-size=1 --output=avail {state} | tail -n 1) - {{}})) {state}/fill"
+        started, page = sandbox.inspect()["State"]["StartedAt"], sandbox.url()
+        free = f"df --block-size=1 --output=avail {directory} | tail -n 1"
         with machine.sandbox("--keep") as other:
-            machine.run(fill.format(300 << 20))
+            machine.run(f"fallocate -l $(($({free}) - {300 << 20})) {directory}/fill")
             refused = machine.run("docker-sandbox init --cold", check=False)
             assert refused.returncode == 5 and "disk_reserve_mb" in refused.stderr
-            machine.run(f"rm {state}/fill; dd if=/dev/zero of={state}/fill bs=1M || true; sync", check=False)
-            assert machine.out(f"df --output=avail {state} | tail -n 1").strip() == "0"
-            assert machine.request("GET", sandbox.url()).text == "well\n"
+            machine.run(f"rm {directory}/fill; dd if=/dev/zero of={directory}/fill bs=1M; sync", check=False)
+            assert int(machine.out(free)) < 1 << 20
+            assert machine.request("GET", page).text == "well\n"
             assert sandbox.out("echo alive") == "alive"
             said = machine.run(f"docker-sandbox kill {other.id}", check=False)
             assert said.returncode in (0, 5) and "Traceback" not in said.stderr
-            assert findings(machine)["disk-state"] == "fail"
-            machine.run(f"rm {state}/fill")
+            assert findings(machine)[f"disk-{place}"] == "fail"
+            machine.run(f"rm {directory}/fill")
+            clock.start()
+            clock.back(machine, page, f"full disk of the {place}, once there is space")
             machine.run(f"docker-sandbox kill {other.id}", check=False)
         with machine.sandbox("--cold") as new:
             assert new.out("echo again") == "again"
         assert sandbox.out("cat /code/index.html") == "well"
-        machine.run(f"docker-sandbox kill {sandbox.id}; docker-sandbox pool stop")
+        assert sandbox.inspect()["State"]["StartedAt"] == started
+        machine.run(f"docker-sandbox kill {sandbox.id}")
 
 
 def findings(machine: Machine) -> dict[str, str]:
@@ -303,20 +376,21 @@ def page(machine: Machine) -> Iterator[tuple[Sandbox, str]]:
 
 
 @pytest.mark.parametrize("content", ["no route at all\\n", "\\0\\377\\n", ""])
-def test_a_spoilt_map_file_is_noticed_and_written_anew(machine: Machine, content: str) -> None:
+def test_a_spoilt_map_file_is_noticed_and_written_anew(machine: Machine, clock: Clock, content: str) -> None:
     """The gateway goes on with what it has in memory, and starts again with what the ledger says."""
     routes = f"{machine.settings.state}/routes.map"
     with page(machine) as (_, url), spoilt(machine, routes, content):
         assert machine.request("GET", url).text == "well\n"
         if machine.run("docker-sandbox routes status --quiet", check=False).returncode:
             assert findings(machine)["routes"] != "ok"
+        clock.start()
         machine.run("systemctl restart haproxy", check=False)
-        eventually(lambda: serves(machine, url), bool, 90, "routes as the ledger says")
+        clock.back(machine, url, "map file spoilt, and a gateway that reads it")
         eventually(lambda: findings(machine)["routes"], lambda level: level == "ok", 60, "routes in step")
         machine.run(f"rm -f {routes}.before")
 
 
-def test_a_spoilt_configuration_stops_a_start_with_words_and_nothing_that_runs(machine: Machine) -> None:
+def test_a_spoilt_configuration_stops_a_start_with_words_and_nothing_that_runs(machine: Machine, clock: Clock) -> None:
     file, unit = f"{machine.settings.etc}/config.toml", machine.unit("sandboxd")
     with page(machine) as (sandbox, url):
         with spoilt(machine, file, "default_port = = 1\\n"):
@@ -329,12 +403,13 @@ def test_a_spoilt_configuration_stops_a_start_with_words_and_nothing_that_runs(m
             assert file in said and "Traceback" not in said
             assert machine.request("GET", url).text == "well\n", "the gateway does not need it"
             mended(machine, file)
-            eventually(lambda: serves(machine, url), bool, 60, "control plane")
+            clock.start()
+            clock.back(machine, url, "configuration spoilt, once it is mended")
         assert sandbox.out("echo alive") == "alive"
 
 
 @pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n"])
-def test_a_spoilt_certificate_is_noticed_and_comes_back(machine: Machine, content: str) -> None:
+def test_a_spoilt_certificate_is_noticed_and_comes_back(machine: Machine, clock: Clock, content: str) -> None:
     """While Traefik runs it keeps the one that it has read; the doctor looks at what is served."""
     file, tls = "/etc/traefik/certs/wildcard.pem", "/etc/traefik/dynamic/tls.yml"
     with page(machine) as (sandbox, url):
@@ -343,23 +418,34 @@ def test_a_spoilt_certificate_is_noticed_and_comes_back(machine: Machine, conten
             eventually(lambda: findings(machine)["certificate"], lambda level: level == "fail", 60, "finding")
             assert sandbox.out("echo alive") == "alive", "the command line needs none"
             mended(machine, file)
+            clock.start()
             machine.run(f"touch {tls}")
-            eventually(lambda: serves(machine, url), bool, 60, "certificate")
+            clock.back(machine, url, "certificate spoilt, once it is mended")
         assert findings(machine)["certificate"] == "ok"
 
 
-def test_two_deploys_at_once_are_one_deploy_and_one_refusal(machine: Machine) -> None:
-    command = ["make", "plan"]
-    first, second = (
-        subprocess.Popen(
-            command, cwd=ROOT, env=machine.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        for _ in range(2)
+def deploying(machine: Machine) -> subprocess.Popen[str]:
+    pyinfra = str(Path(sys.executable).with_name("pyinfra"))
+    return subprocess.Popen(
+        [pyinfra, "inventory.py", "deploy.py", "--yes", "--fail-percent", "0"],
+        cwd=ROOT,
+        env=machine.environment() | {"PYINFRA_PROGRESS": "off"},
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
-    ended = {process: process.communicate(timeout=600)[0] for process in (first, second)}
-    codes = sorted(process.returncode != 0 for process in ended)
-    assert codes == [False, True], list(ended.values())
-    refusal = next(text for process, text in ended.items() if process.returncode)
-    assert "another deploy or plan has been at work there since" in refusal and "kill " in refusal
-    third = subprocess.run(command, cwd=ROOT, env=machine.environment(), capture_output=True, text=True, check=False)
-    assert third.returncode == 0, "the turn ended with the connection"
+
+
+def test_two_deploys_at_once_are_one_deploy_and_one_refusal(machine: Machine) -> None:
+    """Of a host that needs one: the second changes nothing, and the first is not disturbed."""
+    with page(machine) as (_, url):
+        machine.run("echo '# half' >>/etc/haproxy/haproxy.cfg")
+        both = [deploying(machine), deploying(machine)]
+        said = {process: process.communicate(timeout=600)[0] for process in both}
+        assert sorted(process.returncode != 0 for process in both) == [False, True], list(said.values())
+        refusal = next(text for process, text in said.items() if process.returncode)
+        assert "another deploy or plan has been at work there since" in refusal and "kill " in refusal
+        assert machine.request("GET", url).text == "well\n"
+        assert machine.run("grep '# half' /etc/haproxy/haproxy.cfg", check=False).returncode == 1
+        assert machine.deploy().changed == [], "the turn ended with the connection, and all was done"

@@ -28,6 +28,7 @@ from typing import Any
 WORKERS = 4
 WARM_S = 60  # of load before the first look: what fills once, such as caches and thread pools, is full then
 SETTLE_S = 20
+PATIENCE_S = 120
 NAME = "soak"
 Found = dict[str, int]
 
@@ -37,8 +38,10 @@ def say(text: str) -> None:
 
 
 def run(*words: str, check: bool = True) -> str:
-    """The output of a command. Raises CalledProcessError."""
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check)
+    """The output of a command. Raises CalledProcessError, and TimeoutExpired when it hangs."""
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check, timeout=PATIENCE_S
+    )
     return done.stdout.strip()
 
 
@@ -137,7 +140,7 @@ class Load:
             try:
                 kind()
                 self.done[name] += 1
-            except (subprocess.CalledProcessError, OSError, ValueError) as error:
+            except (subprocess.SubprocessError, OSError, ValueError) as error:
                 said = str(getattr(error, "stderr", "") or error).strip().splitlines()
                 self.failed[f"{name}: {said[-1] if said else error!r}"] += 1
 

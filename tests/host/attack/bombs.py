@@ -1,8 +1,12 @@
 """Programs that take all that they can get, for a bounded time. Runs inside a sandbox; standard library only.
 
-`python3 bombs.py NAME SECONDS [ARGUMENT...]`. What the limits refuse is tried again until the time is over.
+`python3 bombs.py NAME SECONDS [ARGUMENT...]`. What the limits refuse is tried again until the time is over; a bomb that
+was refused nothing by then goes on until it is, for six times as long at most. Prints a JSON object: `taken`, in the
+bomb's own unit, and how often it was `refused`.
 """
 
+import errno
+import json
 import os
 import signal
 import socket
@@ -12,118 +16,147 @@ import time
 from collections.abc import Callable
 
 MIB = 1 << 20
-Until = Callable[[], bool]
 
 
-def forks(until: Until) -> None:
+class Bomb:
+    def __init__(self, seconds: float, arguments: list[str]) -> None:
+        self.arguments = arguments
+        self.taken = self.refused = 0
+        self.end = time.monotonic() + seconds
+        self.last = self.end + 5 * seconds
+
+    def over(self) -> bool:
+        now = time.monotonic()
+        return now > self.last or (now > self.end and self.refused > 0)
+
+    def tell(self) -> None:
+        print(json.dumps({"taken": self.taken, "refused": self.refused}), flush=True)
+
+
+def forks(bomb: Bomb) -> None:
     """Processes that make processes, as many as there may be."""
+    first = os.getpid()
     os.setpgid(0, 0)
-    while not until():
+    while not bomb.over():
         try:
-            if not os.fork():
+            if os.fork():
+                bomb.taken += 1
+            else:
                 signal.alarm(60)  # whatever becomes of the others
         except OSError:
+            bomb.refused += 1
             time.sleep(0.01)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.getpid() != first:
+        os._exit(0)
+    bomb.tell()
     os.killpg(0, signal.SIGKILL)
 
 
-def memory(until: Until) -> None:
+def memory(bomb: Bomb) -> None:
     """Children that take memory until the kernel ends them, again and again."""
-    while not until():
-        eater = "all = []\nwhile True: all.append(bytearray(b'x') * (32 << 20))"
-        subprocess.run([sys.executable, "-c", eater], check=False, stderr=subprocess.DEVNULL)
+    eater = "all = []\nwhile True: all.append(bytearray(b'x') * (32 << 20))"
+    while not bomb.over():
+        done = subprocess.run([sys.executable, "-c", eater], check=False, stderr=subprocess.DEVNULL)
+        bomb.taken += 1
+        bomb.refused += done.returncode != 0
 
 
-def processor(until: Until) -> None:
-    """Each processor of the host wants to be used, four times over."""
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * (os.cpu_count() or 1))]
-    while not until():
+def processor(bomb: Bomb) -> None:
+    """Each processor of the host wants to be used, four times over; which is refused by giving it less."""
+    bomb.taken, bomb.refused = 4 * (os.cpu_count() or 1), 1
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(bomb.taken)]
+    while not bomb.over():
         time.sleep(0.1)
     for one in spinning:
         one.kill()
 
 
-def disk(until: Until) -> None:
+def disk(bomb: Bomb) -> None:
     """/code, written full, emptied and written again."""
-    while not until():
+    while not bomb.over():
         try:
             with open("/code/bomb", "wb", buffering=0) as file:
-                while not until():
-                    file.write(bytes(4 * MIB))
-        except OSError:
+                while not bomb.over():
+                    bomb.taken += file.write(bytes(4 * MIB)) // MIB
+        except OSError as error:
+            bomb.refused += error.errno == errno.ENOSPC
             time.sleep(0.2)
     os.unlink("/code/bomb")
 
 
-def inodes(until: Until) -> None:
+def inodes(bomb: Bomb) -> None:
     """Empty files on /code, as many as there may be."""
     os.makedirs("/code/many", exist_ok=True)
-    number = 0
-    while not until():
+    while not bomb.over():
         try:
-            os.close(os.open(f"/code/many/{number}", os.O_CREAT | os.O_WRONLY))
-            number += 1
-        except OSError:
+            os.close(os.open(f"/code/many/{bomb.taken}", os.O_CREAT | os.O_WRONLY))
+            bomb.taken += 1
+        except OSError as error:
+            bomb.refused += error.errno == errno.ENOSPC
             time.sleep(0.2)
-    print(number)
 
 
-def log(until: Until) -> None:
-    """Into the log of the container, which is what PID 1 says."""
+def log(bomb: Bomb) -> None:
+    """Into the log of the container, which is what PID 1 says: so many bytes at least as the argument says."""
     with open("/proc/1/fd/1", "wb", buffering=0) as output:
-        while not until():
-            output.write(b"flood " * 1000 + b"\n")
+        while not bomb.over():
+            bomb.taken += output.write(b"flood " * 1000 + b"\n")
+            bomb.refused = int(bomb.taken > int(bomb.arguments[0]))
 
 
-def descriptors(until: Until) -> None:
-    """Processes that each open as many files as they may."""
+def descriptors(bomb: Bomb) -> None:
+    """Processes that each open as many files as they may, twenty at the same time."""
     opener = (
-        "import os, time\nopened = []\nend = time.monotonic() + float(%r)\n"
-        "while time.monotonic() < end:\n"
+        "import os, sys, time\nopened, refused, end, last = [], 0, *map(float, sys.argv[1:])\n"
+        "while time.monotonic() < (end if refused else last):\n"
         "    try: opened.append(os.open('/dev/null', os.O_RDONLY))\n"
-        "    except OSError: time.sleep(0.1)"
+        "    except OSError:\n"
+        "        refused += 1\n"
+        "        time.sleep(0.1)\n"
+        "print(len(opened), refused)"
     )
-    holders = [subprocess.Popen([sys.executable, "-c", opener % 8]) for _ in range(20)]
-    while not until():
-        time.sleep(0.1)
+    command = [sys.executable, "-c", opener, str(bomb.end), str(bomb.last)]
+    holders = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(20)]
     for one in holders:
-        one.kill()
+        opened, refused = map(int, one.communicate()[0].split())
+        bomb.taken += opened
+        bomb.refused += refused
 
 
-def connections(until: Until) -> None:
+def connections(bomb: Bomb) -> None:
     """Flows to one address, each of which takes an entry in the host's table of connections."""
-    address, port, flows = sys.argv[3], 1, 0
-    while not until() and flows < 400_000:
+    address = bomb.arguments[0]
+    bomb.refused = 1  # nobody says so to him who sends
+    while not bomb.over() and bomb.taken < 400_000:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
             for port in range(1, 65536):
                 try:
                     one.sendto(b"ping", (address, port))
-                    flows += 1
+                    bomb.taken += 1
                 except OSError:
                     pass
-                if port % 1000 == 0 and until():
+                if port % 1000 == 0 and bomb.over():
                     break
-    print(flows)
 
 
-BOMBS = {
+# What is refused by a limit of the sandbox's own; and two more.
+LIMITED: dict[str, Callable[[Bomb], None]] = {
     "forks": forks,
     "memory": memory,
     "processor": processor,
     "disk": disk,
     "inodes": inodes,
-    "log": log,
     "descriptors": descriptors,
-    "connections": connections,
 }
+BOMBS = {**LIMITED, "log": log, "connections": connections}
 
 
 def main() -> None:
     if not os.path.isdir("/run/sandbox"):
         sys.exit("this is no sandbox: nothing was tried")
-    end = time.monotonic() + float(sys.argv[2])
-    BOMBS[sys.argv[1]](lambda: time.monotonic() > end)
+    bomb = Bomb(float(sys.argv[2]), sys.argv[3:])
+    BOMBS[sys.argv[1]](bomb)
+    bomb.tell()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploys.settings import RUNSC
 from tests.host.machine import Machine, Sandbox
 
 HERE = Path(__file__).parent
@@ -22,14 +23,22 @@ class Seats:
     attacker: Sandbox
     victim: Sandbox
 
-    def victim_address(self) -> str:
-        return address(self.victim)
+    @property
+    def gvisor(self) -> bool:
+        """Whether what the attacker asks of the kernel is asked of a kernel of his own."""
+        return gvisor(self.attacker)
 
 
 @contextmanager
-def seated(machine: Machine, template: str) -> Iterator[Seats]:
-    with machine.sandbox(f"--template {template}") as attacker, machine.sandbox(f"--template {template}") as victim:
+def seated(machine: Machine, template: str, options: str = "") -> Iterator[Seats]:
+    """`options` are those of the attacker's `init`."""
+    words = f"--template {template}"
+    with machine.sandbox(f"{words} {options}") as attacker, machine.sandbox(words) as victim:
         yield Seats(machine, attacker, victim)
+
+
+def gvisor(sandbox: Sandbox) -> bool:
+    return str(sandbox.inspect()["HostConfig"]["Runtime"]) == RUNSC
 
 
 def address(sandbox: Sandbox) -> str:
@@ -44,12 +53,21 @@ def bring(sandbox: Sandbox, program: str) -> str:
     return path
 
 
-def command(path: str, *words: str, user: str = "user") -> str:
-    """The command line that runs it as `user`, or as the root that `user` becomes with sudo."""
-    return shlex.join([*(["sudo", "-n"] if user == "root" else []), "python3", path, *words])
+def ran(sandbox: Sandbox, line: str, user: str = "user", check: bool = True) -> str:
+    """What a command line prints that is run as `user`, or as the root that `user` becomes with sudo.
+
+    gVisor gives set-uid programs no rights: there root is whom the agent makes root.
+    """
+    if user == "user":
+        done = sandbox.run(line, check=check)
+    elif gvisor(sandbox):
+        done = sandbox.run(line, "--user root", check=check)
+    else:
+        done = sandbox.run(f"sudo -n bash -c {shlex.quote(line)}", check=check)
+    return done.stdout.strip()
 
 
 def told(sandbox: Sandbox, program: str, question: Any, user: str = "user") -> dict[str, str]:
     """What a program of this directory prints, asked inside."""
-    done = sandbox.out(command(bring(sandbox, program), json.dumps(question), user=user))
-    return dict(json.loads(done))
+    line = shlex.join(["python3", bring(sandbox, program), json.dumps(question)])
+    return dict(json.loads(ran(sandbox, line, user)))

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from tests.host.api import with_key
-from tests.host.attack.seats import USERS, Seats, seated, told
+from tests.host.attack.attempts import SOCKETS_OF_HOST
+from tests.host.attack.seats import USERS, Seats, ran, seated, told
 from tests.host.machine import Machine
 
-REFUSALS = {"EPERM", "EACCES", "ENOSYS", "EROFS", "ENOENT", "ENODEV", "EAFNOSUPPORT", "EPROTONOSUPPORT", "empty"}
+REFUSALS = {"EPERM", "EACCES", "ENOSYS", "EAFNOSUPPORT", "EPROTONOSUPPORT"}
+# What is not there, or has nothing in it, is refused as well; but only where a name is asked for.
+REFUSALS_OF_FILES = REFUSALS | {"EROFS", "ENOENT", "empty"}
+FILES = ("read ", "write ", "connect to ", "unmount ")
 # What opens for root inside, and is his own: his own init's memory, and how soon it is to be killed.
 OWN_OF_ROOT = {"memory of PID 1", "ptrace of PID 1", "write /proc/1/oom_score_adj"}
 # What a sandbox has in /dev.
@@ -24,7 +28,7 @@ def devices_of_host(machine: Machine) -> list[list[Any]]:
     disks = [["b", *map(int, line.split())] for line in lines][:8]
     state = machine.out(f"stat -c %d {machine.settings.state}")
     disks.append(["b", int(state) >> 8 & 0xFFF, int(state) & 0xFF])
-    return [*disks, ["c", 1, 1], ["c", 1, 11], ["c", 10, 229], ["c", 10, 232], ["c", 10, 237]]
+    return [*disks, ["c", 1, 1], ["c", 1, 11], ["c", 10, 200], ["c", 10, 229], ["c", 10, 232], ["c", 10, 237]]
 
 
 @pytest.mark.parametrize("user", USERS)
@@ -33,24 +37,33 @@ def test_nothing_that_leads_out_is_done(seats: Seats, user: str) -> None:
     found = told(seats.attacker, "attempts.py", {"devices": devices_of_host(seats.machine)}, user)
     assert len(found) > 80
     own = OWN_OF_ROOT if user == "root" else set()
-    assert {name: word for name, word in found.items() if word not in REFUSALS and name not in own} == {}
+
+    def refused(name: str) -> bool:
+        return found[name] in (REFUSALS_OF_FILES if name.startswith(FILES) else REFUSALS)
+
+    assert {name: word for name, word in found.items() if not refused(name) and name not in own} == {}
 
 
 def test_the_host_is_not_seen(seats: Seats) -> None:
-    """No process of it, no device, no name of a file of it."""
+    """No process of it, no device, no name of a file of it; and the sockets that are asked for are those it has."""
+    there = [path for path in SOCKETS_OF_HOST if seats.machine.host.file(path).is_socket]
+    assert {path.rpartition("/")[2] for path in there} >= {"docker.sock", "admin.sock", "sandboxd.sock", "gateway.sock"}
     every = "cat /proc/[0-9]*/comm | sort -u"
     assert not {"dockerd", "containerd", "haproxy", "traefik", "systemd"} & set(seats.attacker.out(every).split())
     nodes = "find /dev -xdev ( -type b -o -type c ) -printf '%f\\n'".replace("(", "\\(").replace(")", "\\)")
     assert set(seats.attacker.out(nodes).split()) <= DEVICES
     mounts = seats.attacker.out("awk '{print $4, $5}' /proc/self/mountinfo")
     assert "docker.sock" not in mounts
-    environment = seats.attacker.out("sudo -n cat /proc/1/environ | tr '\\0' '\\n'")
+    environment = ran(seats.attacker, "tr '\\0' '\\n' </proc/1/environ", "root")
+    assert "PATH=" in environment
     assert not re.search(r"(?i)key|secret|password", environment)
 
 
 def test_the_agents_token_is_not_for_the_user(seats: Seats) -> None:
-    assert seats.attacker.run("cat /run/sandbox/agent.json", check=False).returncode != 0
-    assert seats.attacker.run("sudo -n touch /run/sandbox/agent.json", check=False).returncode != 0
+    file = "/run/sandbox/agent.json"
+    assert ran(seats.attacker, f"cat {file} || echo refused") == "refused"
+    assert ran(seats.attacker, f"touch {file} || echo refused", "root") == "refused"
+    assert ran(seats.attacker, f"grep -c token -i {file}", "root") == "1", "root inside may know what it is"
 
 
 SET_UID = "cp /bin/bash {0}/bash && chown root:root {0}/bash && chmod 6755 {0}/bash"
@@ -113,21 +126,12 @@ FORBIDDEN = {
 @pytest.mark.parametrize("user", USERS)
 def test_sudo_gives_no_more_than_the_list(seats: Seats, user: str) -> None:
     """The capabilities that root inside may ever get; for the user himself, none."""
-    status = seats.attacker.out(f"{'sudo -n ' if user == 'root' else ''}cat /proc/self/status")
+    status = ran(seats.attacker, "cat /proc/self/status", user)
     sets = {name: int(value, 16) for name, value in re.findall(r"Cap(\w+):\s+(\w+)", status)}
-    forbidden = {"DAC_READ_SEARCH": 2, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_MODULE": 16, "SYS_RAWIO": 17}
-    forbidden |= {
-        "SYS_PTRACE": 19,
-        "SYS_ADMIN": 21,
-        "SYS_BOOT": 22,
-        "SYS_TIME": 25,
-        "MKNOD": 27,
-        "SETFCAP": 31,
-        "BPF": 39,
-    }
-    assert [name for name, bit in forbidden.items() if sets["Bnd"] >> bit & 1] == []
+    assert [name for name, bit in FORBIDDEN.items() if sets["Bnd"] >> bit & 1] == []
+    assert (sets["Eff"] != 0) == (user == "root")
     if user == "user":
-        assert sets["Eff"] == sets["Prm"] == 0
+        assert sets["Prm"] == 0
 
 
 def test_links_in_a_sandbox_lead_nowhere_on_the_host(machine: Machine, template: str, moment: str) -> None:
