@@ -8,6 +8,7 @@ from deploys import (
     confinement,
     console,
     docker,
+    egress,
     gateway,
     hardening,
     images,
@@ -30,7 +31,9 @@ images.build()
 certificates.serve()
 traefik.edge()
 gateway.haproxy()
+egress.configure()
 sandboxd.daemon()
+egress.activate()
 console.pages()
 pool.warm()
 cleanup.cron()

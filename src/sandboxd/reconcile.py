@@ -88,6 +88,7 @@ class Reconciler:
             with ThreadPoolExecutor(self._sandboxes.config.create_parallelism, "enforce") as several:
                 list(several.map(carried(self._enforce), astray))
             self.sync_routes()
+            self._follow_names()
             self._sweeper.sweep(found + rules)
             self._sandboxes.volumes.release()
             self._templates.discard()
@@ -134,6 +135,14 @@ class Reconciler:
             self._health.report("gateway", "")
         except GatewayError as error:
             self._health.report("gateway", str(error))
+
+    def _follow_names(self) -> None:
+        """As the routes."""
+        try:
+            self._sandboxes.proxy.follow()
+            self._health.report("egress proxy", "")
+        except GatewayError as error:
+            self._health.report("egress proxy", str(error))
 
     def _copy_ledger(self) -> None:
         try:

@@ -93,6 +93,8 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"docker-sandbox routes status .*", []),
     # What `make destroy` looks for.
     (r"findmnt .*", []),
+    (r"\{ ip -4 -oneline address show to .*", []),
+    (r"ip -4 -oneline address show dev lo .*", []),
     (r"nft list .*", []),
     (r"ip -4 rule show .*", []),
     (r"(systemctl cat|ls -d|getent group|id -u) \S+.*", []),

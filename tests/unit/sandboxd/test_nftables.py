@@ -14,7 +14,8 @@ from tests.unit.sandboxd.conftest import FakeNft
 
 SLOT, OTHER = "0a1b2c3d4e5f", "f" * 12
 TABLE = nftables.table_name("acme")
-WALL = wall.build(TABLE, Egress(), ["192.0.2.53"])
+DOOR = wall.Door("198.18.0.1", 998)
+WALL = wall.build(TABLE, Egress(), ["192.0.2.53"], DOOR)
 CLOSED = parse([], [], internet=False)
 PARTLY = parse(["198.51.100.0/25", "192.0.2.7"], ["198.51.100.0/24", "203.0.113.0/24"])
 OPEN = parse([], [], past_wall=True)
@@ -152,7 +153,7 @@ def test_the_listing_of_nft_itself() -> None:
     assert nftables.parse(listing, WALL) == {SLOT: Counter({"from abc": 1, "": 1})}
     assert nftables.parse(json.dumps({"nftables": shared}), WALL) == {}
     assert nftables.parse(json.dumps({"nftables": shared[:-1]}), WALL) is None
-    assert nftables.parse(listing, wall.build(TABLE, Egress(allow=("10.0.0.1/32",)), [])) is None, "other settings"
+    assert nftables.parse(listing, wall.build(TABLE, Egress(allow=("10.0.0.1/32",)), [], DOOR)) is None, "other settings"
 
 
 def test_commands_are_run_with_their_input() -> None:

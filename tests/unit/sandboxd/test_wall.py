@@ -8,7 +8,8 @@ from sandboxd import wall
 from sandboxd.egress import Egress
 
 EGRESS = Egress(allow=("10.9.0.0/16",), deny=("198.51.100.0/24",))
-CHAINS = wall.chains(EGRESS, ["10.0.0.53"])
+DOOR = wall.Door("198.18.0.1", 998, ("10.0.0.53", "fd00::53", "127.0.0.53"))
+CHAINS = wall.chains(EGRESS, ["10.0.0.53"], DOOR)
 
 
 def closed_networks(rules: list[str]) -> list[IPv4Network]:
@@ -79,12 +80,12 @@ def test_builds_are_behind_the_same_wall() -> None:
 
 
 def test_without_name_servers_and_exemptions_there_are_no_rules_for_them() -> None:
-    found = wall.chains(Egress(), [])
+    found = wall.chains(Egress(), [], DOOR)
     assert len(found["public"]) == len(CHAINS["public"]) - 2 and len(found["back"]) == len(CHAINS["back"]) - 2
 
 
 def test_the_text_makes_all_of_it_and_may_be_repeated() -> None:
-    made = wall.build("acme-policies", EGRESS, ["10.0.0.53"])
+    made = wall.build("acme-policies", EGRESS, ["10.0.0.53"], DOOR)
     lines = made.text.splitlines()
     assert lines[0] == "add table inet acme-policies"
     forward = "{ type filter hook forward priority filter - 10; policy accept; }"
@@ -97,4 +98,4 @@ def test_the_text_makes_all_of_it_and_may_be_repeated() -> None:
         assert lines[first : first + len(rules)] == [
             f'add rule inet acme-policies {chain} {rule} comment "{made.mark}"' for rule in rules
         ]
-    assert wall.build("acme-policies", Egress(), ["10.0.0.53"]).mark != made.mark, "other settings have another mark"
+    assert wall.build("acme-policies", Egress(), ["10.0.0.53"], DOOR).mark != made.mark, "other settings have another mark"
