@@ -134,7 +134,9 @@ def _check_egress(settings: Settings) -> None:
     except ValueError as error:
         raise SettingError("egress_address", value, f"{error}; use an IPv4 address, such as '198.18.0.1'") from None
     if address.is_loopback or address.is_multicast or address.is_unspecified:
-        raise SettingError("egress_address", value, "no packet of a sandbox is led there; use '198.18.0.1', or its like")
+        raise SettingError(
+            "egress_address", value, "no packet of a sandbox is led there; use '198.18.0.1', or its like"
+        )
     for key, network in zip(("docker_network_pool", "docker_bridge"), settings.sandbox_sources, strict=True):
         if address in ipaddress.IPv4Network(network):
             raise SettingError("egress_address", value, f"is in {key} {network}: use one that nobody has")

@@ -1,4 +1,4 @@
-"""The address at which the egress proxy waits for sandboxes with names: on the loopback of the host, known by its label.
+"""The address at which the egress proxy waits for sandboxes with names: on the host's loopback, known by its label.
 
 Values, and what brings the host in step with them through a runner. Other addresses are neither read nor touched.
 """

@@ -34,7 +34,7 @@ HOST_PORTS = (80, 443)  # of the host itself: Traefik, which is open to the whol
 class Egress:
     """The settings. `sources` are the networks that sandboxes and builds have addresses of.
 
-    `address` is that to which sandboxes with names in their allow list are led, and `user` whom the proxy there runs as.
+    `address` is that to which sandboxes with names in their allow list are led; `user` is whom the proxy there runs as.
     """
 
     mode: str = PUBLIC

@@ -148,7 +148,8 @@ class Gateway:
         if answer and not answer.startswith("type="):
             raise GatewayError(
                 f"HAProxy refuses a command on {self._map}: {answer!r}."
-                f" Its configuration must read this map file: deploy again, then systemctl reload-or-restart {self._unit}."
+                " Its configuration must read this map file: deploy again, then"
+                f" systemctl reload-or-restart {self._unit}."
             )
 
     def _ask(self, command: str) -> str:

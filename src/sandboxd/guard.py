@@ -57,8 +57,8 @@ class Guard:
         if by_host := resolver.asked_by_host(resolver.servers(self._root)):
             raise BadRequest(
                 f"{ALLOW}: {policy.names[0]!r} is a name, and this host cannot tell names apart: its name server"
-                f" {by_host[0]} is asked from the host's own network, where no rule of a sandbox holds. Give it one with"
-                " an IPv4 address in /etc/resolv.conf, or systemd-resolved."
+                f" {by_host[0]} is asked from the host's own network, where no rule of a sandbox holds. Give it one"
+                " with an IPv4 address in /etc/resolv.conf, or systemd-resolved."
             )
         if not self.has_user():
             raise HostError(f"{policy.names[0]!r}: the host has no user {self._egress.user!r} for names. Deploy again.")

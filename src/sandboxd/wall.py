@@ -88,7 +88,12 @@ def chains(egress: Egress, resolvers: Sequence[str], door: Door) -> dict[str, li
             "oifname vmap @to",
         ],
         **_behind(egress, door),
-        "input": [f"ip daddr {door.address} goto door", "iifname vmap @from", f"iifname {SANDBOXES} drop", f"iifname {BUILDS} goto build"],
+        "input": [
+            f"ip daddr {door.address} goto door",
+            "iifname vmap @from",
+            f"iifname {SANDBOXES} drop",
+            f"iifname {BUILDS} goto build",
+        ],
         "build": ["ct direction reply accept", "meta nfproto ipv6 goto refuse", "goto public"],
         "public": [
             *names,
@@ -134,7 +139,10 @@ def _behind(egress: Egress, door: Door) -> dict[str, list[str]]:
         exempt = egress.exempt()
         dial = [
             "ct direction reply accept",
-            *(f"{'ip6' if ':' in one else 'ip'} daddr {one} meta l4proto {{ tcp, udp }} th dport 53 accept" for one in door.asks),
+            *(
+                f"{'ip6' if ':' in one else 'ip'} daddr {one} meta l4proto {{ tcp, udp }} th dport 53 accept"
+                for one in door.asks
+            ),
             "meta nfproto ipv6 goto refuse",
             "fib daddr type local goto refuse",
             f"ip daddr {own} goto refuse",

@@ -132,6 +132,8 @@ def answer(
         return _summary(summary)
     if fact == "deploys.turns.Turn":
         return [summary["turn"]] if "turn" in summary else []
+    if fact == "deploys.facts.Output" and "taken" in summary and "address show to" in arguments["command_line"]:
+        return [summary["taken"]]
     if fact == "deploys.facts.Output":
         if deployed and not arguments["command_line"].startswith("getent passwd"):
             return ["yes"]

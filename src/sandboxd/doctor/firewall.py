@@ -1,5 +1,5 @@
-"""The checks of the firewall: whether the host's packet and routing rules are those of the settings and policies; and of
-the egress proxy, to which they lead sandboxes with names.
+"""The checks of the firewall: whether the host's packet and routing rules are those of the settings and policies; and
+of the egress proxy, to which they lead sandboxes with names.
 """
 
 from sandboxd.doctor.findings import DEPLOY, Verdict, fail, ok, warn

@@ -474,6 +474,7 @@ class FakeHaproxy:
     def __init__(self, path: Path, file: Path) -> None:
         self.path, self.file = path, file
         self.map: list[tuple[str, str]] = []
+        self.refuses = False  # every change
         self.sessions: dict[str, str] = {}  # pointer -> the address that it is from
         self.commands: list[list[str]] = []
         self.hanging = threading.Event()  # set: connections are accepted, and nothing is answered
@@ -516,6 +517,8 @@ class FakeHaproxy:
             del self.sessions[words[2]]
             return ""
         verb, _, name, *rest = words
+        if self.refuses and verb in ("add", "set", "del"):
+            return "Permission denied"
         if name != str(self.file):
             return "Unknown map identifier. Please use #<id> or <file>."
         if verb == "show":
