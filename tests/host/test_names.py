@@ -332,12 +332,13 @@ def test_a_flood_of_refusals_is_bounded_in_the_log(internet: Internet) -> None:
         sandbox.run("for n in $(seq 300); do curl -ks --max-time 5 https://flood-$n.example.com/ || true; done")
         lines = [line for line in internet.denied(sandbox) if "flood-" in line]
         assert 20 <= len(lines) < 250, "20 at once, and one each second"
-        is_denied(sandbox, "last.example.com")
+
+        def told() -> list[str]:
+            is_denied(sandbox, "last.example.com")
+            return internet.denied(sandbox)
+
         seen = eventually(
-            lambda: (is_denied(sandbox, "last.example.com"), internet.denied(sandbox))[1],
-            lambda seen: any("last.example.com" in line for line in seen),
-            30,
-            "line after the flood",
+            told, lambda seen: any("last.example.com" in line for line in seen), 60, "line after the flood"
         )
         assert any("lines before this were left out" in line for line in seen)
 
