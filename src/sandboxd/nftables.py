@@ -69,7 +69,7 @@ def script(table: str, slot: str, policy: Policy) -> str:
     """What makes the rules of one sandbox those of its policy, whatever stands, in one step. The table is there."""
     text = ""
     for way, found in chains(policy).items():
-        mark = _mark(way, found)
+        mark = _mark(way, found, policy)
         rules = [f'add rule inet {table} {way}-{slot} {rule} comment "{mark}"' for rule in found]
         text += ADD.format(table=table, way=way, slot=slot, bridge=bridge_name(slot), rules="\n".join(rules))
     return text + (LED if policy.names else NOT_LED).format(table=table, named=NAMED, bridge=bridge_name(slot))
@@ -84,7 +84,7 @@ def removal(table: str, slot: str) -> str:
 
 def marks(policy: Policy) -> Counter[str]:
     """What `standing` says of a sandbox whose rules are those of this policy."""
-    found = Counter({_mark(way, rules): len(rules) for way, rules in chains(policy).items()})
+    found = Counter({_mark(way, rules, policy): len(rules) for way, rules in chains(policy).items()})
     return found + Counter([NAMED] if policy.names else [])
 
 
@@ -151,6 +151,6 @@ def run(command: list[str], text: str) -> str:
     return done.stdout
 
 
-def _mark(way: str, rules: list[str]) -> str:
-    """The comment that each rule of a chain has; it is another when any of them is."""
-    return f"{way} {hashlib.sha256(chr(10).join(rules).encode()).hexdigest()[:16]}"
+def _mark(way: str, rules: list[str], policy: Policy) -> str:
+    """The comment that each rule of a chain has; it is another when any of them is, or any of the names."""
+    return f"{way} {hashlib.sha256(chr(10).join([*rules, *policy.names]).encode()).hexdigest()[:16]}"

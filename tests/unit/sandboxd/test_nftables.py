@@ -77,6 +77,8 @@ def test_names_are_no_rules_but_lead_to_the_proxy() -> None:
     last = nftables.script(TABLE, SLOT, NAMED).splitlines()[-1]
     assert last == f'add element inet acme-policies named {{ "sb-{SLOT}" }}'
     assert nftables.marks(NAMED)["named"] == 1 and "named" not in nftables.marks(CLOSED)
+    other = parse(["example.com", "192.0.2.7"], [], internet=False)
+    assert nftables.marks(NAMED) != nftables.marks(other), "an old copy of the ledger is known by it"
 
 
 def test_the_script_of_one_sandbox() -> None:
