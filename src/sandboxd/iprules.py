@@ -17,6 +17,8 @@ SHOW = ["ip", "-4", "rule", "show"]
 # The kernel's look at the way back of an answer (rp_filter) heeds its mark, too.
 HEED = "net.ipv4.conf.all.src_valid_mark"
 HEEDED = "1"
+# By the host's own /proc/sys: our units may have none that can be written. That of the firewall does it at its start.
+SET = ["nsenter", "--target", "1", "--mount", "sysctl", "-q", "-w", f"{HEED}={HEEDED}"]
 
 
 def wanted(sources: Sequence[str]) -> list[str]:
@@ -54,7 +56,7 @@ def ensure(sources: Sequence[str], runner: Runner) -> bool:
     """
     found, right, heeded = standing(runner), wanted(sources), _heeded(runner)
     if not heeded:
-        runner(["sysctl", "-q", "-w", f"{HEED}={HEEDED}"], "")
+        runner(SET, "")
     for line in right:
         if line not in found:
             _tolerant(_command("add", line), "File exists", runner)

@@ -21,7 +21,7 @@ EXPOSURE = {
     "console": 2.0,
     "container-pool": 2.0,
     "egress": 2.0,
-    "firewall": 2.7,
+    "firewall": 2.0,
     "names": 2.0,
     "thaw": 2.0,
     "sandboxd": 4.0,

@@ -360,7 +360,7 @@ class FakeNft:
                 for line in text.splitlines():
                     self._do(line.split())
                 return ""
-            if command[0] == "sysctl":
+            if "sysctl" in command:
                 self.heeds = self.heeds or command[-1] == f"{iprules.HEED}=1"
                 return f"{int(self.heeds)}\n"
             if command[:1] == ["ip"] and "address" in command:

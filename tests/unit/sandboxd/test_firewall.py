@@ -1,4 +1,7 @@
-"""What the unit runs: the real program, against an nft and an ip that write down what they are told."""
+"""What the unit runs: the real program, against an nft and an ip that write down what they are told.
+
+Its sysctl says what the unit has set before.
+"""
 
 import os
 import subprocess
@@ -14,6 +17,7 @@ PROJECT = Path(__file__).parents[3]
 PROGRAM = """#!/bin/sh
 { echo "$(basename "$0") $*"; [ "$1" != -f ] || cat; } >>"$TOLD"
 [ ! -e "$TOLD.refuse" ] || { echo refused >&2; exit 1; }
+[ "$(basename "$0")" != sysctl ] || echo 1
 """
 
 
@@ -21,7 +25,7 @@ PROGRAM = """#!/bin/sh
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("nft", "ip", "sysctl"):
+    for name in ("nft", "ip", "sysctl", "nsenter"):
         (programs / name).write_text(PROGRAM)
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
@@ -42,6 +46,7 @@ def test_the_wall_is_raised_and_routing_follows(tmp_path: Path, told: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
     lines = told.read_text().splitlines()
     assert lines[:2] == ["nft -f -", "add table inet acme-policies"]
+    assert [line for line in lines if "sysctl" in line] == ["sysctl -n net.ipv4.conf.all.src_valid_mark"]
     assert any("ip daddr { 10.9.0.0/16 } accept" in line for line in lines)
     routing = [line for line in lines if line.startswith("ip -4 rule add")]
     assert len(routing) == len(iprules.wanted(["10.200.0.0/16"])) and lines.index(routing[0]) > 2

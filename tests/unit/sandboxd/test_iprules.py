@@ -77,7 +77,8 @@ def test_who_comes_second_finds_it_done(shown: str, said: str) -> None:
 def test_answers_must_find_their_way_back() -> None:
     host = Host(SHOWN, heeds="0")
     assert iprules.missing(SOURCES, host.run) == ["net.ipv4.conf.all.src_valid_mark is not 1"]
-    assert iprules.ensure(SOURCES, host.run) and host.done == ["sysctl -q -w net.ipv4.conf.all.src_valid_mark=1"]
+    assert iprules.ensure(SOURCES, host.run)
+    assert host.done == ["nsenter --target 1 --mount sysctl -q -w net.ipv4.conf.all.src_valid_mark=1"]
 
 
 def test_a_host_that_refuses() -> None:
