@@ -12,7 +12,9 @@ from deploys.operations import packages, place, unit, when
 from deploys.preflight import settings
 from deploys.settings import Settings
 
-# What no name may lead to, as `sandboxd.egress.WALLED` has it, which is not there on a workstation; a test compares.
+# Where they listen, as `sandboxd.wall` has it; what no name may lead to, as `sandboxd.egress.WALLED` has it: neither is
+# there on a workstation, and a test compares.
+NAMES_PORT, PROXY_PORTS = 15353, {80: 15080, 443: 15443}
 CLOSED = (
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -61,6 +63,7 @@ def configure() -> None:
     place(
         "etc/project-sandbox/egress.cfg",
         wanted,
+        ports=PROXY_PORTS,
         socket=socket(wanted),
         names_map=names_map(wanted),
         closed=[*CLOSED, *wanted.network_deny],
@@ -73,7 +76,7 @@ def configure() -> None:
         condition=f"haproxy -c -q -f {config} || echo bad",
         commands=[f"haproxy -c -f {config}"],
     )
-    place("etc/project-sandbox/names.conf", wanted)
+    place("etc/project-sandbox/names.conf", wanted, port=NAMES_PORT)
     place("etc/systemd/system/project-egress.service", wanted, login=name)
     place("etc/systemd/system/project-names.service", wanted)
 

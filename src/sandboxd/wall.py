@@ -16,6 +16,7 @@ from sandboxd.egress import HOST_PORTS, MAIL_PORTS, Egress
 # and one by which they know again, after its routing, what a sandbox has sent.
 SEEN, OURS = 0x20000000, 0x10000000
 NAMED = "named"  # the set of the bridges whose sandboxes have names in their allow list
+NAMES_PORT, PROXY_PORTS = 15353, {80: 15080, 443: 15443}  # of those who listen there; the deploy says so, too
 SANDBOXES = '"sb-*"'  # spec.bridge_name
 BUILDS = '"docker0"'  # where the engine runs the builds of templates
 
@@ -38,6 +39,8 @@ HOOKS = {
 class Door:
     """Where sandboxes with names are led, whatever name server they ask: to one that answers all of them with this same
     address, where the egress proxy waits (see `egressproxy`). So nothing is carried out in names.
+
+    Both listen on ports of their own: the usual ones are others', on all addresses of the host.
 
     `uid` is the proxy's, None where there is no such user: then nobody is led there. `asks` are its name servers.
     """
@@ -131,9 +134,18 @@ def _behind(egress: Egress, door: Door) -> dict[str, list[str]]:
     """What concerns the egress proxy. It checks itself where a name leads; here that holds even if it does not."""
     led, asked, dialled, dial = list[str](), list[str](), list[str](), list[str]()
     if door.uid is not None:
-        to_names = f"iifname @{NAMED} meta l4proto {{ tcp, udp }} th dport 53"
-        asked = [f"meta nfproto ipv4 {to_names} dnat ip to {door.address}"]
-        led = [f"{to_names} accept", f"iifname @{NAMED} tcp dport {{ {_listed(HOST_PORTS)} }} accept"]
+        both = "meta l4proto { tcp, udp } th dport"
+        asked = [
+            f"iifname @{NAMED} meta nfproto ipv4 {both} 53 dnat ip to {door.address}:{NAMES_PORT}",
+            *(
+                f"iifname @{NAMED} ip daddr {door.address} tcp dport {port} dnat ip to {door.address}:{led_to}"
+                for port, led_to in PROXY_PORTS.items()
+            ),
+        ]
+        led = [
+            f"iifname @{NAMED} {both} {NAMES_PORT} accept",
+            f"iifname @{NAMED} tcp dport {{ {_listed(list(PROXY_PORTS.values()))} }} accept",
+        ]
         dialled = [f"meta skuid {door.uid} goto dial"]
         own = among([IPv4Network(one) for one in egress.sources])
         exempt = egress.exempt()
@@ -146,7 +158,7 @@ def _behind(egress: Egress, door: Door) -> dict[str, list[str]]:
             "meta nfproto ipv6 goto refuse",
             "fib daddr type local goto refuse",
             f"ip daddr {own} goto refuse",
-            f"tcp dport != {{ {_listed(HOST_PORTS)} }} goto refuse",
+            f"tcp dport != {{ {_listed(list(PROXY_PORTS))} }} goto refuse",
             "meta l4proto != tcp goto refuse",
             *([f"ip daddr {among(exempt)} accept"] if exempt else []),
             f"ip daddr {among(egress.walled())} goto refuse",

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from deploys import egress
+from sandboxd import wall
 from sandboxd.egress import WALLED
 from tests.plan.process import placed
 
@@ -21,6 +22,14 @@ def written(name: str, case: str = "default") -> str:
 
 def test_no_name_leads_past_the_wall_of_sandboxes() -> None:
     assert egress.CLOSED == WALLED
+
+
+def test_both_listen_where_the_rules_lead() -> None:
+    assert (egress.NAMES_PORT, egress.PROXY_PORTS) == (wall.NAMES_PORT, wall.PROXY_PORTS)
+    assert "bind 198.18.0.1:15443" in written("egress.cfg") and "bind 192.0.2.1:15080" in written(
+        "egress.cfg", "maximal"
+    )
+    assert "port=15353" in written("names.conf").splitlines()
 
 
 def test_both_ways_are_judged_alike() -> None:

@@ -76,12 +76,14 @@ def test_what_routers_say_of_a_connection_is_heard_before_its_sender_is_judged()
 
 def test_who_has_names_is_led_to_the_proxy_and_nobody_else_reaches_it() -> None:
     assert CHAINS["asked"] == [
-        "meta nfproto ipv4 iifname @named meta l4proto { tcp, udp } th dport 53 dnat ip to 198.18.0.1"
+        "iifname @named meta nfproto ipv4 meta l4proto { tcp, udp } th dport 53 dnat ip to 198.18.0.1:15353",
+        "iifname @named ip daddr 198.18.0.1 tcp dport 80 dnat ip to 198.18.0.1:15080",
+        "iifname @named ip daddr 198.18.0.1 tcp dport 443 dnat ip to 198.18.0.1:15443",
     ]
     assert CHAINS["input"][0] == "ip daddr 198.18.0.1 goto door", "before what single sandboxes may"
     assert CHAINS["door"] == [
-        "iifname @named meta l4proto { tcp, udp } th dport 53 accept",
-        "iifname @named tcp dport { 80, 443 } accept",
+        "iifname @named meta l4proto { tcp, udp } th dport 15353 accept",
+        "iifname @named tcp dport { 15080, 15443 } accept",
         'iifname != "sb-*" drop',
         "goto refuse",
     ]
