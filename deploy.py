@@ -8,6 +8,7 @@ from deploys import (
     confinement,
     console,
     docker,
+    egress,
     gateway,
     hardening,
     images,
@@ -30,8 +31,10 @@ images.build()
 certificates.serve()
 traefik.edge()
 gateway.haproxy()
+egress.configure()
 sandboxd.daemon()
 sandboxd.routes()
+egress.activate()
 console.pages()
 pool.warm()
 cleanup.cron()

@@ -73,12 +73,22 @@ def absent(wanted: Settings) -> list[str]:
     return [f"{key} = {user!r}: {remedy}" for key, user in named if user not in accounts]
 
 
+def clashes(wanted: Settings) -> list[str]:
+    """Whether the address of the egress proxy is somebody's already, one line for what says so."""
+    address = wanted.egress_address
+    taken = f"ip -4 -oneline address show to {address} | grep -v lo:egress"
+    routed = f"ip -4 route show match {address} | grep -v ^default"
+    seen = host.get_fact(facts.Output, command_line=f"{{ {taken}; {routed}; }}")
+    remedy = "the host reaches somebody there already; choose an address that nobody has"
+    return [f"egress_address = {address!r}: {' '.join(line.split())}: {remedy}" for line in seen.splitlines()[:1]]
+
+
 def check() -> None:
     """Stop before the first change when the settings or the host will not do. Raises DeployError."""
     wanted = settings()
     if wanted.tls_mode == "acme":
         acme.credentials(wanted, os.environ)
-    found = problems(summary(), wanted) + absent(wanted)
+    found = problems(summary(), wanted) + absent(wanted) + clashes(wanted)
     if found:
         raise DeployError(f"{host.name} cannot become a sandbox host:\n" + "\n".join(f"  - {line}" for line in found))
     turns.take(wanted.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys import ROOT, access, console, facts, hardening, images, turns
+from deploys import ROOT, access, console, egress, facts, hardening, images, turns
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
 from deploys.gateway import PROGRAM
 from deploys.operations import located, when
@@ -22,7 +22,7 @@ OURS = "docker {kind} ls -q {all} --filter label=sandbox.project={project}"
 def unit_names(wanted: Settings) -> list[str]:
     """Our units, in the order in which they are stopped."""
     names = ("container-pool.service", "sandboxd.service", "firewall.service", "thaw.service", "build.slice")
-    return [*console.units(wanted), *(f"{wanted.project}-{name}" for name in names)]
+    return [*console.units(wanted), *egress.units(wanted), *(f"{wanted.project}-{name}" for name in names)]
 
 
 def paths(wanted: Settings) -> list[str]:
@@ -48,6 +48,9 @@ def paths(wanted: Settings) -> list[str]:
         f"{wanted.etc}/pages",
         f"{wanted.etc}/seccomp",
         f"{wanted.etc}/config.toml",
+        f"{wanted.etc}/egress.cfg",
+        f"{wanted.etc}/egress.lua",
+        f"{wanted.etc}/names.conf",
         f"{wanted.etc}/release",
         f"{wanted.state}/build",
     ]
@@ -69,6 +72,8 @@ def remove(with_data: bool) -> None:
         condition="systemctl cat haproxy.service",
         commands=[f"rm -f {PROGRAM}", "DEBIAN_FRONTEND=noninteractive apt-get purge -y haproxy"],
     )
+    login = egress.user(wanted)
+    when(name=f"Remove the user {login}", condition=f"id -u {login}", commands=[f"userdel {login}"])
     when(
         name="Remove Traefik",
         condition=f"docker ps --all --quiet --filter name=^{CONTAINER}$ --filter label=sandbox.spec",
@@ -107,6 +112,11 @@ def _sandboxes(wanted: Settings, with_data: bool) -> None:
         name="Remove the routing rules of sandboxes",
         condition="ip -4 rule show | grep -E '^9[0-3]:'",
         commands=["for place in 90 91 92 93; do while ip -4 rule del pref $place 2>/dev/null; do :; done; done"],
+    )
+    when(
+        name="Remove the address of the egress proxy",
+        condition="ip -4 -oneline address show dev lo label lo:egress",
+        commands=["ip -4 address flush dev lo label lo:egress"],
     )
     mounts = f"findmnt --raw --noheadings --output TARGET | grep '^{wanted.state}/mounts/'"
     when(name="Unmount disks", condition=mounts, commands=[f"{mounts} | xargs umount --lazy"])

@@ -71,6 +71,7 @@ def check(settings: Settings) -> None:
     for key in ("network_allow", "network_deny"):
         for network in getattr(settings, key):
             _check_network(key, network)
+    _check_egress(settings)
     for key in ("sandbox_users", "skills_users"):
         for user in getattr(settings, key):
             _matches(key, user, USER, "use the login names of users")
@@ -123,6 +124,22 @@ def _check_network(key: str, network: str) -> None:
         ipaddress.IPv4Network(network)
     except ValueError as error:
         raise SettingError(key, network, f"{error}; use IPv4 networks, such as '10.1.2.3/32'") from None
+
+
+def _check_egress(settings: Settings) -> None:
+    """Sandboxes reach it by their default route, and the loopback's network they do not reach at all."""
+    value = settings.egress_address
+    try:
+        address = ipaddress.IPv4Address(value)
+    except ValueError as error:
+        raise SettingError("egress_address", value, f"{error}; use an IPv4 address, such as '198.18.0.1'") from None
+    if address.is_loopback or address.is_multicast or address.is_unspecified:
+        raise SettingError(
+            "egress_address", value, "no packet of a sandbox is led there; use '198.18.0.1', or its like"
+        )
+    for key, network in zip(("docker_network_pool", "docker_bridge"), settings.sandbox_sources, strict=True):
+        if address in ipaddress.IPv4Network(network):
+            raise SettingError("egress_address", value, f"is in {key} {network}: use one that nobody has")
 
 
 def _check_tls(settings: Settings) -> None:

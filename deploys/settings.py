@@ -108,6 +108,7 @@ class Settings:
     api_open_network: bool
     network_allow: tuple[str, ...]
     network_deny: tuple[str, ...]
+    egress_address: str
     sandbox_users: tuple[str, ...]
     skills_users: tuple[str, ...]
     unattended_upgrades: bool

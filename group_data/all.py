@@ -211,6 +211,10 @@ api_open_network = False
 network_allow: list[str] = []
 # IPv4 networks that "public" does not reach either, such as the public addresses of your other servers.
 network_deny: list[str] = []
+# Sandboxes with names in their allow list (`docker-sandbox init --network none --allow pypi.org`) are led to this
+# address of the host, where a proxy lets them through to those names. It must be nobody's that the host or a sandbox
+# has to reach; this one is of a range for measurements (RFC 2544).
+egress_address = "198.18.0.1"
 
 # --- Host ------------------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ class Comparison:
             with ThreadPoolExecutor(self._sandboxes.config.create_parallelism, "enforce") as several:
                 list(several.map(carried(self._enforce), astray))
             self.sync_routes()
+            self._follow_names()
             self._sweeper.sweep(found + rules)
             self._sandboxes.volumes.release()
             self._templates.discard()
@@ -160,6 +161,14 @@ class Comparison:
             self._transitions.pause_ended(row, now)
         except SandboxdError as error:  # the row says `paused` already: the next comparison goes on with it
             log.warning("pausing sandbox %s is not finished: %s", row.id, error)
+
+    def _follow_names(self) -> None:
+        """As the routes."""
+        try:
+            self._sandboxes.proxy.follow()
+            self._health.report("egress proxy", "")
+        except GatewayError as error:
+            self._health.report("egress proxy", str(error))
 
     def _copy_ledger(self) -> None:
         try:

@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ class Gateway:
     routes_map: Path
     socket: Path
     group: str
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """Where the egress proxy takes commands, and the map of names that it reads at its start."""
+
+    admin_socket: Path
+    names_map: Path
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class Config:
     wake_on_visit: bool  # this and the next: of sandboxes that the command line makes, unless it says otherwise
     idle_pause_s: float | None
     gateway: Gateway
+    proxy: Proxy
     templates: dict[str, Template]
     wanted: Wanted = Wanted()
     egress: Egress = field(default_factory=Egress)
@@ -140,6 +149,13 @@ class _Table:
             return None
         return self.address(key)
 
+    def ipv4(self, key: str) -> str:
+        rule = 'must be an IPv4 address, such as "198.18.0.1"'
+        try:
+            return str(IPv4Address(self.text(key)))
+        except ValueError:
+            raise self.wrong(key, rule) from None
+
     def networks(self, key: str) -> tuple[str, ...]:
         """IPv4 networks, in the form that they are given in."""
         rule = 'must be a list of IPv4 networks, such as ["192.0.2.0/24"]'
@@ -190,7 +206,7 @@ def load(file: Path) -> Config:
         raise ConfigError(f"{file}: not valid TOML: {error}. {REMEDY}") from error
     top = _Table(file, values)
     gateway, templates = top.table("gateway"), top.table("templates")
-    wanted, network = top.table("wanted"), top.table("network")
+    wanted, network, proxy = top.table("wanted"), top.table("network"), top.table("proxy")
     config = Config(
         project=top.text(
             "project", r"[a-z][a-z0-9-]{0,30}", "must be 1 to 31 of a-z, 0-9 and -, beginning with a letter"
@@ -219,6 +235,7 @@ def load(file: Path) -> Config:
             gateway.path("socket"),
             gateway.text("group"),
         ),
+        proxy=Proxy(proxy.path("admin_socket"), proxy.path("names_map")),
         templates={name: _template(name, templates.table(name)) for name in templates.keys()},  # noqa: SIM118
         wanted=Wanted(
             runtime=wanted.text("runtime"),
@@ -232,10 +249,12 @@ def load(file: Path) -> Config:
             deny=network.networks("deny"),
             keys_may_open=network.switch("keys_may_open"),
             sources=network.networks("sources"),
+            address=network.ipv4("egress_address"),
+            user=network.text("egress_user"),
         ),
     )
     top.pass_over("browser")  # the command line's
-    for table in (top, gateway, wanted, network):
+    for table in (top, gateway, wanted, network, proxy):
         table.refuse_unknown()
     if config.default_template not in config.templates:
         known = ", ".join(config.templates) or "none"

@@ -32,13 +32,18 @@ HOST_PORTS = (80, 443)  # of the host itself: Traefik, which is open to the whol
 
 @dataclass(frozen=True)
 class Egress:
-    """The settings. `sources` are the networks that sandboxes and builds have addresses of."""
+    """The settings. `sources` are the networks that sandboxes and builds have addresses of.
+
+    `address` is that to which sandboxes with names in their allow list are led; `user` is whom the proxy there runs as.
+    """
 
     mode: str = PUBLIC
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     keys_may_open: bool = False
     sources: tuple[str, ...] = ("10.200.0.0/16", "10.199.0.0/24")
+    address: str = "198.18.0.1"
+    user: str = "acme-egress"
 
     def walled(self) -> list[IPv4Network]:
         """What nobody reaches in the mode `public`, but for what is exempt; without overlaps."""

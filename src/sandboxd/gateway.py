@@ -36,8 +36,13 @@ class Gateway:
     The ledger changes first, then `update` follows; `sync` mends whatever went astray.
     """
 
-    def __init__(self, admin_socket: Path, routes_map: Path, routes: Callable[[], dict[str, str]]) -> None:
-        self._admin_socket, self._map, self._routes = admin_socket, routes_map, routes
+    called = "the gateway"
+
+    def __init__(
+        self, admin_socket: Path, routes_map: Path, routes: Callable[[], dict[str, str]], unit: str = "haproxy"
+    ) -> None:
+        """`unit` is the one in which HAProxy runs, for messages."""
+        self._admin_socket, self._map, self._routes, self._unit = admin_socket, routes_map, routes, unit
         self._lock = threading.Lock()
         self._talks = threading.Semaphore(TALKS)
 
@@ -56,7 +61,7 @@ class Gateway:
             if sandbox_id in routes:
                 self._put(sandbox_id, routes[sandbox_id])
             else:
-                self._delete(sandbox_id)
+                self._drop(sandbox_id, sandbox_id)
 
     def sync(self) -> None:
         """Makes file and runtime map equal to the ledger, touching only what differs."""
@@ -69,7 +74,8 @@ class Gateway:
                 if sandbox_id in routes:
                     runtime[sandbox_id] = route
                 else:
-                    self._delete(f"#{pointer}")  # what a spoilt file has put there may be no word that a command takes
+                    # What a spoilt file has put there may be no word that a command takes.
+                    self._drop(sandbox_id, f"#{pointer}")
             for sandbox_id, route in routes.items():
                 if runtime.get(sandbox_id) != route:
                     self._put(sandbox_id, route)
@@ -102,8 +108,8 @@ class Gateway:
         if self._ask(f"set map {self._map} {sandbox_id} {route}"):
             self._refused(self._ask(f"add map {self._map} {sandbox_id} {route}"))
 
-    def _delete(self, entry: str) -> None:
-        """An id, or `#` and the pointer that HAProxy shows."""
+    def _drop(self, key: str, entry: str) -> None:
+        """`entry` is the key itself, or `#` and the pointer that HAProxy shows."""
         answer = self._ask(f"del map {self._map} {entry}")
         if "not found" not in answer:
             self._refused(answer)
@@ -142,7 +148,8 @@ class Gateway:
         if answer and not answer.startswith("type="):
             raise GatewayError(
                 f"HAProxy refuses a command on {self._map}: {answer!r}."
-                " Its configuration must read this map file: deploy again, then systemctl reload haproxy."
+                " Its configuration must read this map file: deploy again, then"
+                f" systemctl reload-or-restart {self._unit}."
             )
 
     def _ask(self, command: str) -> str:
@@ -156,7 +163,7 @@ class Gateway:
                     answer += chunk
         except OSError as error:
             raise GatewayError(
-                f"the gateway does not answer on {self._admin_socket}: {error}."
-                " Look with: systemctl status haproxy; start it with: systemctl restart haproxy."
+                f"{self.called} does not answer on {self._admin_socket}: {error}."
+                f" Look with: systemctl status {self._unit}; start it with: systemctl restart {self._unit}."
             ) from error
         return answer.decode(errors="replace").strip()

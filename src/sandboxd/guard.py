@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sandboxd import iprules, netns, nftables, resolver, wall
+from sandboxd import door, iprules, netns, nftables, resolver, wall
 from sandboxd.egress import Egress
-from sandboxd.errors import HostError
-from sandboxd.policy import Policy
+from sandboxd.errors import BadRequest, HostError
+from sandboxd.policy import ALLOW, Policy
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,23 @@ class Guard:
                     raise
                 nftables.apply(self._wall().text + script, self._nft)
 
+    def check_names(self, policy: Policy) -> None:
+        """Raises BadRequest when this host cannot tell names apart, HostError when it was not set up for it."""
+        if not policy.names:
+            return
+        if by_host := resolver.asked_by_host(resolver.servers(self._root)):
+            raise BadRequest(
+                f"{ALLOW}: {policy.names[0]!r} is a name, and this host cannot tell names apart: its name server"
+                f" {by_host[0]} is asked from the host's own network, where no rule of a sandbox holds. Give it one"
+                " with an IPv4 address in /etc/resolv.conf, or systemd-resolved."
+            )
+        if not self.has_user():
+            raise HostError(f"{policy.names[0]!r}: the host has no user {self._egress.user!r} for names. Deploy again.")
+
+    def has_user(self) -> bool:
+        """Whether the host has the user of the egress proxy, without whom nobody is led there."""
+        return self._door().uid is not None
+
     def release(self, slot: str) -> None:
         """The sandbox has no rules any more, and so reaches nothing."""
         with self._mending:
@@ -72,6 +89,7 @@ class Guard:
         with self._mending:
             nftables.apply(self._wall().text, self._nft)
             iprules.ensure(self._egress.sources, self._nft)
+            door.ensure(self._door(), self._nft)
 
     def mend(self) -> list[str]:
         """Puts right, in one step, whatever is not as it should be; returns the slots that have rules then."""
@@ -86,6 +104,8 @@ class Guard:
                 nftables.apply(shared.text + rules, self._nft)
             if iprules.ensure(self._egress.sources, self._nft):
                 log.warning("the host's routing rules were not as they should be")
+            if door.ensure(self._door(), self._nft):
+                log.warning("the address of the egress proxy was not as it should be")
         return sorted({*(found or {}), *wrong})
 
     def standing(self) -> dict[str, Counter[str]]:
@@ -98,10 +118,24 @@ class Guard:
         wrong = _wrong(found or {}, self._policies(False))
         told = [_told(found is None, wrong)] if found is None or wrong else []
         routing = iprules.missing(self._egress.sources, self._nft)
-        return told + ([f"routing rules: {'; '.join(routing)}"] if routing else [])
+        told += [f"routing rules: {'; '.join(routing)}"] if routing else []
+        address = door.standing(self._nft)
+        return told + ([f"address {self._egress.address} on lo"] if address != [self._egress.address] else [])
 
     def _wall(self) -> wall.Wall:
-        return wall.build(self.table, self._egress, resolver.reached(resolver.servers(self._root)))
+        return wall.build(self.table, self._egress, resolver.reached(resolver.servers(self._root)), self._door())
+
+    def _door(self) -> wall.Door:
+        return wall.Door(self._egress.address, _uid(self._root, self._egress.user), resolver.named(self._root))
+
+
+def _uid(root: Path, user: str) -> int | None:
+    """That of an account of the host whose files are below `root`."""
+    try:
+        lines = [line.split(":") for line in (root / "etc/passwd").read_text().splitlines()]
+    except OSError:
+        return None
+    return next((int(words[2]) for words in lines if words[0] == user), None)
 
 
 def _wrong(found: Mapping[str, object], policies: Mapping[str, Policy]) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from sandboxd.errors import HostError
 from sandboxd.policy import Policy
 from sandboxd.spec import bridge_name
-from sandboxd.wall import Wall, among
+from sandboxd.wall import NAMED, Wall, among
 
 Runner = Callable[[list[str], str], str]
 TIMEOUT_S = 30
@@ -37,6 +37,9 @@ delete element inet {table} {way} {{ "{bridge}" : jump {way}-{slot} }}
 flush chain inet {table} {way}-{slot}
 delete chain inet {table} {way}-{slot}
 """
+# Whether it is led to the egress proxy.
+LED = 'add element inet {table} {named} {{ "{bridge}" }}\n'
+NOT_LED = LED + 'delete element inet {table} {named} {{ "{bridge}" }}\n'
 
 
 def table_name(project: str) -> str:
@@ -66,20 +69,23 @@ def script(table: str, slot: str, policy: Policy) -> str:
     """What makes the rules of one sandbox those of its policy, whatever stands, in one step. The table is there."""
     text = ""
     for way, found in chains(policy).items():
-        mark = _mark(way, found)
+        mark = _mark(way, found, policy)
         rules = [f'add rule inet {table} {way}-{slot} {rule} comment "{mark}"' for rule in found]
         text += ADD.format(table=table, way=way, slot=slot, bridge=bridge_name(slot), rules="\n".join(rules))
-    return text
+    return text + (LED if policy.names else NOT_LED).format(table=table, named=NAMED, bridge=bridge_name(slot))
 
 
 def removal(table: str, slot: str) -> str:
     """What takes the rules of one sandbox away, whatever stands. It reaches nothing then."""
-    return "".join(REMOVE.format(table=table, way=way, slot=slot, bridge=bridge_name(slot)) for way in WAYS)
+    bridge = bridge_name(slot)
+    text = "".join(REMOVE.format(table=table, way=way, slot=slot, bridge=bridge) for way in WAYS)
+    return text + NOT_LED.format(table=table, named=NAMED, bridge=bridge)
 
 
 def marks(policy: Policy) -> Counter[str]:
     """What `standing` says of a sandbox whose rules are those of this policy."""
-    return Counter({_mark(way, rules): len(rules) for way, rules in chains(policy).items()})
+    found = Counter({_mark(way, rules, policy): len(rules) for way, rules in chains(policy).items()})
+    return found + Counter([NAMED] if policy.names else [])
 
 
 def apply(text: str, runner: Runner) -> None:
@@ -103,7 +109,7 @@ def standing(table: str, wall: Wall, runner: Runner) -> dict[str, Counter[str]] 
 def parse(listing: str, wall: Wall) -> dict[str, Counter[str]] | None:
     """The same from nft's JSON."""
     found: dict[str, Counter[str]] = {}
-    shared, led = Counter[str](), set[str]()
+    shared, led, named = Counter[str](), set[str](), set[str]()
     for entry in json.loads(listing)["nftables"]:
         if "chain" in entry:
             _, dash, slot = entry["chain"]["name"].partition("-")
@@ -111,6 +117,8 @@ def parse(listing: str, wall: Wall) -> dict[str, Counter[str]] | None:
                 found.setdefault(slot, Counter())
         elif "map" in entry:
             led |= {f"{entry['map']['name']} {bridge}" for bridge, _ in entry["map"].get("elem", [])}
+        elif "set" in entry and entry["set"]["name"] == NAMED:
+            named |= set(entry["set"].get("elem", []))
         elif "rule" in entry:
             name, dash, slot = entry["rule"]["chain"].partition("-")
             mark = entry["rule"].get("comment", "")
@@ -121,6 +129,8 @@ def parse(listing: str, wall: Wall) -> dict[str, Counter[str]] | None:
     for slot, seen in found.items():
         if not {f"{way} {bridge_name(slot)}" for way in WAYS} <= led:
             seen.clear()  # no packet is led to its rules
+        if bridge_name(slot) in named:
+            seen[NAMED] += 1
     return found if shared == wall.counts else None
 
 
@@ -141,6 +151,6 @@ def run(command: list[str], text: str) -> str:
     return done.stdout
 
 
-def _mark(way: str, rules: list[str]) -> str:
-    """The comment that each rule of a chain has; it is another when any of them is."""
-    return f"{way} {hashlib.sha256(chr(10).join(rules).encode()).hexdigest()[:16]}"
+def _mark(way: str, rules: list[str], policy: Policy) -> str:
+    """The comment that each rule of a chain has; it is another when any of them is, or any of the names."""
+    return f"{way} {hashlib.sha256(chr(10).join([*rules, *policy.names]).encode()).hexdigest()[:16]}"

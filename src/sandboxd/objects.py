@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, nftables, nftevents, spec
+from sandboxd import AGENT_PORT, agent, capacity, diskcommands, egressproxy, netns, nftables, nftevents, spec
 from sandboxd.audit import Audit
 from sandboxd.auditlog import AuditLog
 from sandboxd.config import RUNSC, Config, Template
 from sandboxd.disks import HOST_ROOT, Disks
+from sandboxd.egressproxy import EgressProxy
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import EngineError, GatewayError, NotReady
 from sandboxd.figures import Figures
@@ -66,6 +67,12 @@ class Objects:
             host.netns_run,
             host.root,
             lambda coming: policies(ledger, coming),
+        )
+        self.proxy = EgressProxy(
+            config.proxy.admin_socket,
+            config.proxy.names_map,
+            lambda: egressproxy.table(ledger.rows(*egressproxy.HOLDERS)),
+            f"{config.project}-egress",
         )
         self.volumes = Volumes(ledger, self.disks, host.now)
         self.figures = Figures(config.templates)
@@ -134,6 +141,8 @@ class Objects:
                 self.host.ready_deadline_s,
             ):
                 self.ledger.set_boot(slot, container.address, container.booted, container.image_id)
+                if row is not None and row.policy.names:
+                    self.proxy.update(container.address)
                 return
         container = self.inspect(sandbox_id)
         state = "runs" if container.running else f"stopped with {container.exit}"
@@ -142,6 +151,12 @@ class Objects:
             f"sandbox {sandbox_id} {state}, but its agent does not answer on port {AGENT_PORT}."
             f"\nIts last log lines:\n{lines}"
         )
+
+    def check_names(self, policy: Policy) -> None:
+        """Whether names can be told apart, if there are any. Raises BadRequest, HostError and GatewayError."""
+        if policy.names:
+            self.guard.check_names(policy)
+            self.proxy.check()
 
     def inspect(self, sandbox_id: str) -> Container:
         container = self.engine.container(sandbox_id)
@@ -170,6 +185,7 @@ class Objects:
         project = self.config.project
         if row.id:
             self.unroute(row.id)
+        self.proxy.forget(row.address)  # before the network goes, and somebody else gets its address
         self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
         self.engine.remove_network(spec.network_name(project, row.slot))
         self.guard.release(row.slot)

@@ -74,6 +74,7 @@ class Pool:
     def obtain(self, template_name: str, claim: Claim, cold: bool = False) -> Sandbox:
         """A sandbox for a claimer: from the template's pool when it has one, else a cold create."""
         arrived = time.monotonic()
+        self._sandboxes.check_names(claim.policy)
         template = self._sandboxes.template(template_name)
         own_disk = claim.volume or claim.mounts or claim.disk_mb not in (0, template.disk_mb)
         if not (cold or own_disk) and self._size(template_name):

@@ -132,6 +132,8 @@ class Sandboxes(Objects):
                     self.guard.hold(sandbox.slot, sandbox.policy)
                 if sandbox.policy.restricts:
                     self.guard.names(self.inspect(sandbox.id).pid, sandbox.policy)
+                if sandbox.policy.names:
+                    self.proxy.update(sandbox.address)
                 self.write_agent_file(sandbox)
                 self.gateway.update(sandbox.id)
         except BaseException as error:

@@ -17,7 +17,16 @@ from tests.host.machine import Machine, eventually
 
 # The most that `systemd-analyze security` may say. sandboxd mounts, enters namespaces and writes packet rules; HAProxy
 # starts as root and serves the network: each directive that is missing there has its reason beside it in the unit.
-EXPOSURE = {"console": 2.0, "container-pool": 2.0, "firewall": 1.1, "thaw": 2.0, "sandboxd": 4.0, "haproxy": 2.2}
+EXPOSURE = {
+    "console": 2.0,
+    "container-pool": 2.0,
+    "egress": 2.0,
+    "firewall": 1.1,
+    "names": 2.0,
+    "thaw": 2.0,
+    "sandboxd": 4.0,
+    "haproxy": 2.2,
+}
 JOURNAL_STARTED = "ec387f577b844b8fa948f33cad9a75e6"  # systemd.journal-fields(7): how much it may take
 UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 PASSWORD = "correct-horse-battery-staple"

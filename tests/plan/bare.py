@@ -93,6 +93,8 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"docker-sandbox routes status .*", []),
     # What `make destroy` looks for.
     (r"findmnt .*", []),
+    (r"\{ ip -4 -oneline address show to .*", []),
+    (r"ip -4 -oneline address show dev lo .*", []),
     (r"nft list .*", []),
     (r"ip -4 rule show .*", []),
     (r"(systemctl cat|ls -d|getent group|id -u) \S+.*", []),
@@ -130,6 +132,8 @@ def answer(
         return _summary(summary)
     if fact == "deploys.turns.Turn":
         return [summary["turn"]] if "turn" in summary else []
+    if fact == "deploys.facts.Output" and "taken" in summary and "address show to" in arguments["command_line"]:
+        return [summary["taken"]]
     if fact == "deploys.facts.Output":
         if deployed and not arguments["command_line"].startswith("getent passwd"):
             return ["yes"]

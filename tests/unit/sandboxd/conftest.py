@@ -22,7 +22,7 @@ import pytest
 
 from sandboxd import iprules, recovery, routes
 from sandboxd.api import Services
-from sandboxd.config import Config, Template
+from sandboxd.config import Config, Proxy, Template
 from sandboxd.config import Gateway as GatewayConfig
 from sandboxd.description import Description
 from sandboxd.engine import Container, Found
@@ -342,6 +342,8 @@ class FakeNft:
         self.removed: queue.Queue[Exception | None] = queue.Queue()
         self.chains: dict[str, list[str]] = {}
         self.maps: dict[str, dict[str, str]] = {}
+        self.named: set[str] = set()  # bridges that are led to the egress proxy
+        self.addresses: list[str] = []  # of the egress proxy, on lo
         self.fail: Exception | None = None
         self.scripts: list[str] = []
         self._lock = threading.Lock()
@@ -361,6 +363,8 @@ class FakeNft:
             if "sysctl" in command:
                 self.heeds = self.heeds or command[-1] == f"{iprules.HEED}=1"
                 return f"{int(self.heeds)}\n"
+            if command[:1] == ["ip"] and "address" in command:
+                return self._address(command)
             if command[0] == "ip":
                 return self._route(command)
             assert command[:4] == ["nft", "-j", "list", "table"], command
@@ -388,10 +392,17 @@ class FakeNft:
             self.routing.remove(line)
         return ""
 
+    def _address(self, command: list[str]) -> str:
+        if "show" in command:
+            return "".join(f"1: lo    inet {one}/32 scope host lo:egress\\       valid\n" for one in self.addresses)
+        assert command[:3] == ["ip", "-4", "address"] and command[5:7] == ["dev", "lo"]
+        {"add": self.addresses.append, "del": self.addresses.remove}[command[3]](command[4].removesuffix("/32"))
+        return ""
+
     def flush(self) -> None:
         """Somebody removed all packet rules of the host."""
         with self._lock:
-            self.chains, self.maps = {}, {}
+            self.chains, self.maps, self.named = {}, {}, set()
 
     def rules(self, slot: str) -> list[str]:
         """Those of what a sandbox sends, without their marks; none if no packet is led to them."""
@@ -412,6 +423,10 @@ class FakeNft:
                 pass
             case ["add", "map", "inet", _, name, *_]:
                 self.maps.setdefault(name, {})
+            case ["add", "set", "inet", _, "named", *_]:
+                pass
+            case [verb, "element", "inet", _, "named", "{", bridge, "}"]:
+                {"add": self.named.add, "delete": self.named.remove}[verb](bridge.strip('"'))
             case ["add", "chain", "inet", _, name, *_]:
                 self.chains.setdefault(name, [])
             case ["flush", "chain", "inet", _, name]:
@@ -434,6 +449,7 @@ class FakeNft:
             for rule in rules:
                 comment = rule.partition(" comment ")[2].strip('"')
                 yield {"rule": {"chain": name, **({"comment": comment} if comment else {})}}
+        yield {"set": {"name": "named", **({"elem": sorted(self.named)} if self.named else {})}}
         for name, led in self.maps.items():
             elements = [[bridge.strip('"'), {"jump": {"target": chain}}] for bridge, chain in led.items()]
             yield {"map": {"name": name, **({"elem": elements} if elements else {})}}
@@ -458,6 +474,8 @@ class FakeHaproxy:
     def __init__(self, path: Path, file: Path) -> None:
         self.path, self.file = path, file
         self.map: list[tuple[str, str]] = []
+        self.refuses = False  # every change
+        self.sessions: dict[str, str] = {}  # pointer -> the address that it is from
         self.commands: list[list[str]] = []
         self.hanging = threading.Event()  # set: connections are accepted, and nothing is answered
         self._stopped = threading.Event()
@@ -492,11 +510,21 @@ class FakeHaproxy:
     def answer(self, words: list[str]) -> str:
         if words[:2] == ["show", "stat"]:
             return STATISTICS
+        if words == ["show", "sess"]:
+            shown = "0x1: proto=unix_stream src=unix:1 fe=GLOBAL\n"
+            return shown + "".join(f"{one}: proto=tcpv4 src={ip}:4711 fe=tls\n" for one, ip in self.sessions.items())
+        if words[:2] == ["shutdown", "session"]:
+            del self.sessions[words[2]]
+            return ""
         verb, _, name, *rest = words
+        if self.refuses and verb in ("add", "set", "del"):
+            return "Permission denied"
         if name != str(self.file):
             return "Unknown map identifier. Please use #<id> or <file>."
         if verb == "show":
             return "".join(f"{pointer(entry)} {entry[0]} {entry[1]}\n" for entry in self.map)
+        if verb == "get" and (found := dict(self.map).get(rest[0])):
+            return f'type=str, case=sensitive, found=yes, idx=tree, key="{rest[0]}", value="{found}", type="str"'
         if verb == "get":
             return "type=str, case=sensitive, found=no"
         if verb == "del" and rest[0].startswith("#"):
@@ -603,6 +631,7 @@ def config_in(directory: Path) -> Config:
             directory / "gateway.sock",
             OWN_GROUP,
         ),
+        proxy=Proxy(directory / "egress.sock", state / "names.map"),
         templates=templates,
     )
 
@@ -645,6 +674,9 @@ def make_world(
     haproxy = haproxy or FakeHaproxy(config.gateway.admin_socket, config.gateway.routes_map)
     mounts = mounts or FakeMounts(config.state_dir.parent / "root")
     nft = nft or FakeNft()
+    accounts = mounts.root / "etc/passwd"
+    accounts.parent.mkdir(exist_ok=True)
+    accounts.write_text("root:x:0:0:root:/root:/bin/bash\nacme-egress:x:998:998::/nonexistent:/usr/sbin/nologin\n")
     ledger, health = recovery.opened(config.ledger, now[0]), Health()
     edge = config.gateway
     gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), KEY))

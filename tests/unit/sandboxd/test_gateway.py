@@ -115,7 +115,7 @@ def test_a_haproxy_that_reads_another_map_is_refused(world: World, truth: dict[s
     other = world.config.state_dir / "other.map"
     gateway = Gateway(world.config.gateway.admin_socket, other, lambda: {"a1": "10.0.0.1"})
     for act in (gateway.check, gateway.sync, lambda: gateway.update("a1")):
-        with pytest.raises(GatewayError, match="systemctl reload haproxy"):
+        with pytest.raises(GatewayError, match="systemctl reload-or-restart haproxy"):
             act()
 
 

@@ -150,7 +150,7 @@ def test_names_are_shut_and_opened_inside(world: World) -> None:
 
 def test_a_container_asks_name_servers_that_it_reaches_itself(world: World) -> None:
     file = world.mounts.root / "etc/resolv.conf"
-    file.parent.mkdir()
+    file.parent.mkdir(exist_ok=True)
     file.write_text("nameserver 192.0.2.53\nnameserver 2001:db8::53\n")
     create(world)
     file.write_text("nameserver 192.0.2.53\n")
@@ -281,7 +281,7 @@ def test_what_is_wrong_is_told_and_nothing_is_changed(world: World) -> None:
 
 def test_a_name_server_in_a_private_network_is_reached_at_its_port_alone(world: World) -> None:
     guard, file = world.sandboxes.guard, world.mounts.root / "etc/resolv.conf"
-    file.parent.mkdir()
+    file.parent.mkdir(exist_ok=True)
     file.write_text("nameserver 10.0.0.53\nnameserver 127.0.0.1\nnameserver fd00::53\n")
     guard.raise_wall()
     first = world.nft.chains["public"][0]

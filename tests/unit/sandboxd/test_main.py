@@ -170,6 +170,11 @@ allow = ["10.9.0.0/16"]
 deny = []
 keys_may_open = false
 sources = ["10.200.0.0/16"]
+egress_address = "198.18.0.1"
+egress_user = "acme-egress"
+[proxy]
+admin_socket = "{directory}/egress.sock"
+names_map = "{state}/names.map"
 
 [wanted]
 runtime = "crun"

@@ -14,8 +14,10 @@ from tests.unit.sandboxd.conftest import FakeNft
 
 SLOT, OTHER = "0a1b2c3d4e5f", "f" * 12
 TABLE = nftables.table_name("acme")
-WALL = wall.build(TABLE, Egress(), ["192.0.2.53"])
+DOOR = wall.Door("198.18.0.1", 998)
+WALL = wall.build(TABLE, Egress(), ["192.0.2.53"], DOOR)
 CLOSED = parse([], [], internet=False)
+NAMED = parse(["pypi.org", "192.0.2.7"], [], internet=False)
 PARTLY = parse(["198.51.100.0/25", "192.0.2.7"], ["198.51.100.0/24", "203.0.113.0/24"])
 OPEN = parse([], [], past_wall=True)
 
@@ -70,6 +72,15 @@ def test_an_allow_stands_before_a_deny_both_ways_and_both_before_the_wall() -> N
     }
 
 
+def test_names_are_no_rules_but_lead_to_the_proxy() -> None:
+    assert nftables.chains(NAMED) == nftables.chains(parse(["192.0.2.7"], [], internet=False))
+    last = nftables.script(TABLE, SLOT, NAMED).splitlines()[-1]
+    assert last == f'add element inet acme-policies named {{ "sb-{SLOT}" }}'
+    assert nftables.marks(NAMED)["named"] == 1 and "named" not in nftables.marks(CLOSED)
+    other = parse(["example.com", "192.0.2.7"], [], internet=False)
+    assert nftables.marks(NAMED) != nftables.marks(other), "an old copy of the ledger is known by it"
+
+
 def test_the_script_of_one_sandbox() -> None:
     lines = nftables.script(TABLE, SLOT, CLOSED).splitlines()
     (to_mark, to_count), (from_mark, from_count) = sorted(nftables.marks(CLOSED).items(), reverse=True)
@@ -86,12 +97,14 @@ def test_the_script_of_one_sandbox() -> None:
         f'add rule inet acme-policies to-{SLOT} meta l4proto != tcp drop comment "{to_mark}"',
         f'add rule inet acme-policies to-{SLOT} accept comment "{to_mark}"',
         f'add element inet acme-policies to {{ "sb-{SLOT}" : jump to-{SLOT} }}',
+        f'add element inet acme-policies named {{ "sb-{SLOT}" }}',
+        f'delete element inet acme-policies named {{ "sb-{SLOT}" }}',
     ]
 
 
 def test_what_was_applied_stands_until_it_is_taken_away(nft: FakeNft) -> None:
     assert nftables.standing(TABLE, WALL, nft.run) == {}
-    for policy in (CLOSED, PARTLY, OPEN, UNRESTRICTED, CLOSED):
+    for policy in (CLOSED, NAMED, PARTLY, OPEN, NAMED, UNRESTRICTED, CLOSED):
         apply(nft, SLOT, policy)
         assert nftables.standing(TABLE, WALL, nft.run) == {SLOT: nftables.marks(policy)}
     apply(nft, OTHER, PARTLY)
@@ -114,7 +127,11 @@ def damage_element(nft: FakeNft) -> None:
     del nft.maps["to"][f'"sb-{SLOT}"']
 
 
-@pytest.mark.parametrize("damage", [damage_flush, damage_one_rule, damage_element])
+def damage_door(nft: FakeNft) -> None:
+    nft.named ^= {f"sb-{SLOT}"}
+
+
+@pytest.mark.parametrize("damage", [damage_door, damage_flush, damage_one_rule, damage_element])
 def test_damage_is_seen(nft: FakeNft, damage: Callable[[FakeNft], None]) -> None:
     apply(nft, SLOT, PARTLY)
     damage(nft)
@@ -144,15 +161,18 @@ def test_the_listing_of_nft_itself() -> None:
         {"chain": {"family": "inet", "table": TABLE, "name": f"from-{SLOT}", "handle": 8}},
         {"map": {"name": "from", "map": "verdict", "elem": [[f"sb-{SLOT}", {"jump": {"target": f"from-{SLOT}"}}]]}},
         {"map": {"name": "to", "map": "verdict", "elem": [[f"sb-{SLOT}", {"jump": {"target": f"to-{SLOT}"}}]]}},
+        {"set": {"name": "named", "type": "ifname", "elem": [f"sb-{SLOT}"]}},
         {"rule": {"chain": f"from-{SLOT}", "comment": "from abc", "expr": []}},
         {"rule": {"chain": f"to-{SLOT}", "expr": []}},
     ]
     shared = [{"metainfo": {"version": "1.1.3"}}, {"table": {"name": TABLE}}, {"map": {"name": "to"}}, *rules]
     listing = json.dumps({"nftables": [*shared, *own]})
-    assert nftables.parse(listing, WALL) == {SLOT: Counter({"from abc": 1, "": 1})}
+    assert nftables.parse(listing, WALL) == {SLOT: Counter({"from abc": 1, "": 1, "named": 1})}
     assert nftables.parse(json.dumps({"nftables": shared}), WALL) == {}
     assert nftables.parse(json.dumps({"nftables": shared[:-1]}), WALL) is None
-    assert nftables.parse(listing, wall.build(TABLE, Egress(allow=("10.0.0.1/32",)), [])) is None, "other settings"
+    assert nftables.parse(listing, wall.build(TABLE, Egress(allow=("10.0.0.1/32",)), [], DOOR)) is None, (
+        "other settings"
+    )
 
 
 def test_commands_are_run_with_their_input() -> None:

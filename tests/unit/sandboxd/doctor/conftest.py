@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from sandboxd.doctor.effects import Answer, Effects, Output
 from sandboxd.doctor.readers import Readers
 from tests.unit.sandboxd import kernel
-from tests.unit.sandboxd.conftest import START, World
+from tests.unit.sandboxd.conftest import START, FakeHaproxy, World
 
 DAY_S = 86400
 ADDRESS = "203.0.113.7"
@@ -147,5 +147,13 @@ def effects(host: FakeHost, world: World) -> Effects:
 
 
 @pytest.fixture
-def readers(effects: Effects, world: World) -> Readers:
+def proxy(world: World) -> Iterator[FakeHaproxy]:
+    """That of the egress proxy."""
+    made = FakeHaproxy(world.config.proxy.admin_socket, world.config.proxy.names_map)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def readers(effects: Effects, world: World, proxy: FakeHaproxy) -> Readers:
     return Readers(world.sandboxes, world.pool, world.health, "0.6.13", effects)

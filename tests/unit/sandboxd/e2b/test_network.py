@@ -71,7 +71,9 @@ def test_put_replaces_all_that_was_said(public: Public, world: World, body: dict
     ("body", "said"),
     [
         ({"denyOut": ["nonsense/8"]}, "network.denyOut: 'nonsense/8'"),
-        ({"allowOut": ["example.com"]}, "'example.com' is a name"),
+        ({"allowOut": ["example.com"]}, "'example.com' is a name, which does nothing unless all else is denied"),
+        ({"denyOut": ["example.com"]}, "'example.com' is a name, and names can only be allowed"),
+        ({"allowOut": ["nonsense"], "denyOut": ["0.0.0.0/0"]}, "'nonsense' has no dot"),
         ({"allowOut": ["169.254.169.254"]}, "'169.254.169.254/32' is in a private or reserved network"),
         ({"mode": 1}, "network.mode: 1 is no text"),
         ({"mode": "wide"}, "network.mode: 'wide' is none of"),
