@@ -49,7 +49,8 @@ ip -n decoy link add narrow type bridge
 ip -n decoy link set narrow mtu 1000 up
 ip -n decoy route replace {NARROW} dev narrow
 ip -n decoy address add {PRIVATE}/32 dev narrow
-ip -n decoy route replace 198.18.1.1 dev decoy-peer src {PRIVATE}
+ip -n decoy route add 198.18.1.1 dev decoy-peer src {PRIVATE} table 77
+ip -n decoy rule add ipproto icmp lookup 77
 ip netns exec decoy sysctl -qw net.ipv4.ip_forward=1
 ip route replace {NARROW} via {FIRST}
 {ROUTES}
