@@ -40,8 +40,8 @@ CAPABILITIES = (
     "SYS_CHROOT",  # package scripts and privilege separation (sshd, postfix) chroot
 )
 # Left out on purpose: NET_RAW (spoofing), MKNOD (devices), SETFCAP (file capabilities; package scripts fall back).
-# AUDIT_WRITE: under userns-remap it is worth nothing, and nobody misses it. Without that it would let a sandbox write into
-# the host's audit log; its price is a complaint of sudo's, which goes on all the same.
+# AUDIT_WRITE: under userns-remap it is worth nothing, and nobody misses it. Without that a sandbox would write into the
+# host's audit log by it; the price is a complaint of sudo's, which goes on all the same.
 
 SYSCTLS = {
     # ping without raw sockets: for all groups that a user namespace of 65536 ids has.
