@@ -87,7 +87,8 @@ def test_routes_that_went_astray_are_mended(machine: Machine) -> None:
     """sandboxd does so itself, twice a minute and after each reload of the gateway. While Docker does not answer it
     compares nothing, and whether a deploy does it can be seen.
     """
-    health, script = "curl -fsS http://127.0.0.1:8090/health", "tests/host/routes_only.py"
+    health = f"curl -fsS --unix-socket /run/{machine.settings.name}/sandboxd.sock http://sandboxd/health"
+    script = "tests/host/routes_only.py"
     with machine.sandbox():
         machine.run("systemctl stop docker.socket docker.service")
         try:
