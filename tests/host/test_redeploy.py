@@ -118,7 +118,9 @@ def test_stopped_services_are_started(machine: Machine) -> None:
 
 
 def test_an_interrupted_deploy_can_be_run_again(machine: Machine) -> None:
-    """A unit file that was written, but whose service was not restarted before the connection broke."""
+    """A unit file that was written, but whose service was not restarted before the connection broke; and no environment,
+    of which the firewall's unit is run, too.
+    """
     unit = machine.unit("sandboxd")
     machine.run(
         f"echo '# half' >>/etc/systemd/system/{unit}; systemctl daemon-reload; rm -rf {machine.settings.opt}/venv"
@@ -126,6 +128,7 @@ def test_an_interrupted_deploy_can_be_run_again(machine: Machine) -> None:
     report = machine.deploy()
     assert report.changed == [
         "sandboxd | Install sandboxd",
+        "sandboxd | Raise the firewall",
         f"sandboxd | Write /etc/systemd/system/{unit}",
         "sandboxd | Run sandboxd",
     ]
