@@ -118,8 +118,8 @@ def test_stopped_services_are_started(machine: Machine) -> None:
 
 
 def test_an_interrupted_deploy_can_be_run_again(machine: Machine) -> None:
-    """A unit file that was written, but whose service was not restarted before the connection broke; and no environment,
-    of which the firewall's unit is run, too.
+    """A unit file that was written, but whose service was not restarted before the connection broke; and no
+    environment, which is the firewall's, too.
     """
     unit = machine.unit("sandboxd")
     machine.run(
