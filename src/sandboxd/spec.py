@@ -23,22 +23,25 @@ MEMLOCK_BYTES = 8 * 1024 * 1024  # what systemd gives a service; locked memory c
 OOM_SCORE_ADJ = 500  # when the host itself runs out of memory, sandboxes go before its daemons
 
 # Everything is dropped, then the least that sudo, apt-get, dpkg and the agent need is given back. Each line was taken
-# out and tried: `WORK` in tests/host/test_containers.py has the work that fails without. Under userns-remap these hold
-# over the sandbox's own uids only.
+# out and tried: `WORK` in tests/host/test_containers.py has the work that fails without, and tests/host/test_gvisor.py
+# that of NET_BIND_SERVICE. Under userns-remap these hold over the sandbox's own uids only.
 CAPABILITIES = (
     "CHOWN",  # useradd, groupadd, dpkg and the agent give files to their owners
-    "DAC_OVERRIDE",  # root inside reads and writes what only others may
+    "DAC_OVERRIDE",  # root inside reads and writes what is others': homes, npm's directory, the lists of apt's _apt
     "FOWNER",  # chmod and utimes on files of others: dpkg, tar, install
     "FSETID",  # keeps set-gid bits when dpkg unpacks (/var/mail, /var/local)
     "KILL",  # the agent and sudo's root signal the user's processes
     "SETGID",  # sudo, su, apt's _apt user, the agent: groups of the user
     "SETUID",  # the same: uid of the user
     "SETPCAP",  # services that give up rights for good, such as by setpriv, shrink their bounding set
-    "NET_BIND_SERVICE",  # root's servers below port 1024; and programs that have it as a file capability start with it
+    # In gVisor nobody listens below port 1024 without; elsewhere Docker opens those ports to all by a sysctl. And a
+    # program that a build of a template has given it, as a file capability, does not start without.
+    "NET_BIND_SERVICE",
     "SYS_CHROOT",  # package scripts and privilege separation (sshd, postfix) chroot
-    "AUDIT_WRITE",  # without userns-remap sudo reports its session to audit, and fails when it may not
 )
 # Left out on purpose: NET_RAW (spoofing), MKNOD (devices), SETFCAP (file capabilities; package scripts fall back).
+# AUDIT_WRITE: under userns-remap it is worth nothing, and nobody misses it. Without that a sandbox would write into the
+# host's audit log by it; the price is a complaint of sudo's, which goes on all the same.
 
 SYSCTLS = {
     # ping without raw sockets: for all groups that a user namespace of 65536 ids has.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from deploys import ROOT, confinement
 from deploys.settings import RUNSC
 from sandboxd.spec import CAPABILITIES
-from tests.host.machine import Machine
+from tests.host.machine import Machine, Sandbox
 
 SYSTEM = ("/", "/boot", "/dev", "/etc", "/lib", "/proc", "/sys", "/usr")
 # Of what may be absent: number -> (path, what is looked at, what it may be).
@@ -55,12 +56,18 @@ def options(machine: Machine) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def ours(machine: Machine) -> Iterator[Containers]:
-    """`docker inspect` of our containers by name: a sandbox in use, what else runs of ours, and Traefik."""
-    with machine.sandbox():
-        names = f"docker ps -q --filter label=sandbox.project={machine.project}; docker ps -q --filter name=^traefik$"
-        found = json.loads(machine.out(f"docker inspect $({names})"))
-        yield {one["Name"].removeprefix("/"): one for one in found}
+def used(machine: Machine) -> Iterator[list[Sandbox]]:
+    """A sandbox for each kind of walls: the plain ones, those with a browser, those in gVisor."""
+    names = {(confinement.kind(one), one.runtime): name for name, one in reversed(machine.settings.templates.items())}
+    with ExitStack() as stack:
+        yield [stack.enter_context(machine.sandbox(f"--template {name} --timeout 30m")) for name in names.values()]
+
+
+@pytest.fixture(scope="module")
+def ours(machine: Machine, used: list[Sandbox]) -> Containers:
+    """`docker inspect` of these and of Traefik, by name. Others may be gone before they are looked at."""
+    found = json.loads(machine.out(f"docker inspect {' '.join(sandbox.id for sandbox in used)} traefik"))
+    return {one["Name"].removeprefix("/"): one for one in found}
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +202,12 @@ def instructions() -> dict[str, str]:
     return {str(file.relative_to(ROOT)): file.read_text().replace("\\\n", " ") for file in files}
 
 
-def test_4_1_commands_run_as_a_user(machine: Machine) -> None:
-    with machine.sandbox() as sandbox:
-        pid = int(sandbox.out("exec sleep 300", "--background"))
-        assert sandbox.out(f"ps -o user= -p {pid}") == "user"
-        seen = machine.out(f"docker top {sandbox.id} -eo pid,uid").splitlines()
-    uids = {int(line.split()[1]) for line in seen[1:]}
-    assert uids and (0 not in uids) == machine.settings.docker_userns_remap, seen
+def test_4_1_commands_run_as_a_user(machine: Machine, used: list[Sandbox]) -> None:
+    for sandbox in used:
+        assert sandbox.out("id -un") == "user"
+        pid = sandbox.inspect()["State"]["Pid"]
+        outside = machine.out(f"awk '/^Uid:/ {{print $2}}' /proc/{pid}/status")
+        assert (outside != "0") == machine.settings.docker_userns_remap, sandbox.id
 
 
 def test_4_7_what_updates_lists_installs() -> None:

@@ -37,7 +37,6 @@ CAPABILITIES = {
     "SETPCAP": 8,
     "NET_BIND_SERVICE": 10,
     "SYS_CHROOT": 18,
-    "AUDIT_WRITE": 29,
 }
 # null, zero, full, random, urandom, tty, console; the terminals of devpts have major 136, and ptmx is 5:2.
 DEVICES = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)}
@@ -97,6 +96,8 @@ WORK = {
     "processes of others": "sleep 300 & sudo kill $! && ! wait $!",
     "su": "sudo su - user -c true",
     "port 80": "sudo timeout 1 nc -lN 127.0.0.1 80; [ $? = 124 ]",
+    "directories of others": "for at in /home/user /usr/local/lib/node_modules; do"
+    " sudo mkdir $at/of-root && sudo rmdir $at/of-root || exit 1; done",
     "what only others may read": "sudo -u games sh -c 'umask 077; echo x >/var/tmp/own' && sudo cat /var/tmp/own",
     "chroot": "sudo chroot / true",
     "a set-gid directory": "sudo install -d -g mail -m 2775 /var/tmp/mail && [ $(stat -c %a /var/tmp/mail) = 2775 ]",

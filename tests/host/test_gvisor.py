@@ -66,6 +66,14 @@ def test_root_is_by_option_and_not_by_sudo(machine: Machine) -> None:
         assert sandbox.out("useradd other && su other -c 'id -un'", "--user root") == "other"
 
 
+def test_ports_below_1024_are_open_to_all(machine: Machine) -> None:
+    """By a capability here, by a sysctl elsewhere."""
+    for sandbox in sandboxes(machine):
+        for user, port in (("root", 80), ("user", 443)):
+            done = sandbox.run(f"timeout 2 nc -lN 127.0.0.1 {port}", f"--user {user}", check=False)
+            assert done.returncode == 124, (user, done.stderr)
+
+
 def test_memory_is_limited_for_the_whole_of_it(machine: Machine) -> None:
     """The kernel that is out of memory is the sandbox's own: all of it stops, and is started again by the daemon."""
     for sandbox in sandboxes(machine):

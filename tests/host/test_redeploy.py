@@ -87,7 +87,8 @@ def test_routes_that_went_astray_are_mended(machine: Machine) -> None:
     """sandboxd does so itself, twice a minute and after each reload of the gateway. While Docker does not answer it
     compares nothing, and whether a deploy does it can be seen.
     """
-    health, script = "curl -fsS http://127.0.0.1:8090/health", "tests/host/routes_only.py"
+    health = f"curl -fsS --unix-socket /run/{machine.settings.name}/sandboxd.sock http://sandboxd/health"
+    script = "tests/host/routes_only.py"
     with machine.sandbox():
         machine.run("systemctl stop docker.socket docker.service")
         try:
@@ -117,7 +118,9 @@ def test_stopped_services_are_started(machine: Machine) -> None:
 
 
 def test_an_interrupted_deploy_can_be_run_again(machine: Machine) -> None:
-    """A unit file that was written, but whose service was not restarted before the connection broke."""
+    """A unit file that was written, but whose service was not restarted before the connection broke; and no
+    environment, which is the firewall's, too.
+    """
     unit = machine.unit("sandboxd")
     machine.run(
         f"echo '# half' >>/etc/systemd/system/{unit}; systemctl daemon-reload; rm -rf {machine.settings.opt}/venv"
@@ -125,6 +128,7 @@ def test_an_interrupted_deploy_can_be_run_again(machine: Machine) -> None:
     report = machine.deploy()
     assert report.changed == [
         "sandboxd | Install sandboxd",
+        "sandboxd | Raise the firewall",
         f"sandboxd | Write /etc/systemd/system/{unit}",
         "sandboxd | Run sandboxd",
     ]

@@ -85,7 +85,7 @@ def test_a_limit_of_the_layer_that_the_engine_keeps() -> None:
 def test_the_whole_payload() -> None:
     """What a sandbox may do is decided here: a change must be seen, line by line."""
     own = {"sandbox.project": "acme", "sandbox.slot": SLOT, "sandbox.template": "base"}
-    capabilities = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE"
+    capabilities = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT"
     payload = spec.container_payload("acme", SLOT, BASE, Path("/state/sandboxes/s"), DISK, nofile=4096)
     assert payload == {
         "Image": "acme-sandbox:1",
