@@ -7,6 +7,7 @@ bomb's own unit, and how often it was `refused`.
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 MIB = 1 << 20
 
@@ -124,19 +126,30 @@ def descriptors(bomb: Bomb) -> None:
 
 
 def connections(bomb: Bomb) -> None:
-    """Flows to one address, each of which takes an entry in the host's table of connections."""
-    address = bomb.arguments[0]
-    bomb.refused = 1  # nobody says so to him who sends
-    while not bomb.over() and bomb.taken < 400_000:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-            for port in range(1, 65536):
-                try:
-                    one.sendto(b"ping", (address, port))
-                    bomb.taken += 1
-                except OSError:
-                    pass
-                if port % 1000 == 0 and bomb.over():
-                    break
+    """Flows to one address, each of which takes an entry in the host's table of connections: more than its argument
+    says, from four processes.
+    """
+    with multiprocessing.Pool(4) as pool:
+        for flows in pool.imap_unordered(partial(flood, bomb.last), [bomb.arguments[0]] * 1000):
+            bomb.taken += flows
+            bomb.refused = int(bomb.taken > int(bomb.arguments[1]))  # nobody says so to him who sends
+            if bomb.over():
+                break
+
+
+def flood(last: float, address: str) -> int:
+    """One packet to each port, from a port of its own. Returns how many were sent."""
+    sent = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        for port in range(1, 65536, 4):
+            if time.monotonic() > last:
+                break
+            try:
+                one.sendto(b"ping", (address, port))
+                sent += 1
+            except OSError:
+                time.sleep(0.001)
+    return sent
 
 
 # What is refused by a limit of the sandbox's own; and two more.
