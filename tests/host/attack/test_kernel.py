@@ -18,8 +18,8 @@ REFUSALS_OF_FILES = REFUSALS | {"EROFS", "ENOENT", "empty"}
 FILES = ("read ", "write ", "connect to ", "unmount ")
 # What opens for root inside, and is his own: his own init's memory, and how soon it is to be killed.
 OWN_OF_ROOT = {"memory of PID 1", "ptrace of PID 1", "write /proc/1/oom_score_adj"}
-# Of gVisor's own kernel, which the host's knows nothing of: there these open or are set. The process of gVisor has no more
-# rights than any other of a sandbox, so what it grants inside, such as marks of packets, does not come out.
+# Of gVisor's own kernel: there these open or are set, and the host's kernel knows nothing of it. What could come out
+# of the sandbox by it, packets, is tried in test_network.
 OWN_OF_GVISOR = {
     "a new namespace: cgroup",
     "a new namespace: user",
