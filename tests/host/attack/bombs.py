@@ -1,8 +1,8 @@
 """Programs that take all that they can get, for a bounded time. Runs inside a sandbox; standard library only.
 
 `python3 bombs.py NAME SECONDS [ARGUMENT...]`. What the limits refuse is tried again until the time is over; a bomb that
-was refused nothing by then goes on until it is, for six times as long at most. Prints a JSON object: `taken`, in the
-bomb's own unit, and how often it was `refused`.
+was refused nothing by then goes on until it is, for a minute at most. Prints a JSON object: `taken`, in the bomb's own
+unit, and how often it was `refused`.
 """
 
 import errno
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 MIB = 1 << 20
+PATIENCE_S = 60
 
 
 class Bomb:
@@ -25,7 +26,7 @@ class Bomb:
         self.arguments = arguments
         self.taken = self.refused = 0
         self.end = time.monotonic() + seconds
-        self.last = self.end + 5 * seconds
+        self.last = self.end + PATIENCE_S
 
     def over(self) -> bool:
         now = time.monotonic()

@@ -21,7 +21,7 @@ from tests.host.machine import Machine, eventually
 from tests.host.neighbour import Neighbour
 from tests.host.wire import Edge
 
-SECONDS = 5
+SECONDS = 3
 QUIET = 20  # answers before the attack, for a median
 DISK = "--disk 128m"  # so small that it is full, and out of inodes, soon
 LOG_MB = 60  # more than the engine keeps of it
