@@ -128,9 +128,9 @@ def descriptors(bomb: Bomb) -> None:
 
 def connections(bomb: Bomb) -> None:
     """Flows to one address, each of which takes an entry in the host's table of connections: more than its argument
-    says, from four processes.
+    says, from two processes.
     """
-    with multiprocessing.Pool(4) as pool:
+    with multiprocessing.Pool(2) as pool:
         for flows in pool.imap_unordered(partial(flood, bomb.last), [bomb.arguments[0]] * 1000):
             bomb.taken += flows
             bomb.refused = int(bomb.taken > int(bomb.arguments[1]))  # nobody says so to him who sends
@@ -139,10 +139,10 @@ def connections(bomb: Bomb) -> None:
 
 
 def flood(last: float, address: str) -> int:
-    """One packet to each port, from a port of its own. Returns how many were sent."""
+    """One packet to every eighth port, from a port of its own. Returns how many were sent."""
     sent = 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        for port in range(1, 65536, 4):
+        for port in range(1, 65536, 8):
             if time.monotonic() > last:
                 break
             try:
