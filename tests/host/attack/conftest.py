@@ -15,11 +15,9 @@ import pytest
 
 from deploys.hosts import HostError, Target, chosen
 from deploys.settings import RUNSC
-from tests.host.attack.seats import Seats, seated
+from tests.host.attack.seats import ENGINE, FOUND, REBOOT, Seats, seated
 from tests.host.conftest import GVISOR, GVISOR_SUITE, LAB_SETTINGS, TEMPLATES, host_of
 from tests.host.machine import Machine, eventually
-
-FOUND, ENGINE, REBOOT = "as-it-is", "engine-restarted", "rebooted"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

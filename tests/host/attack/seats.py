@@ -15,6 +15,7 @@ from tests.host.machine import Machine, Sandbox
 
 HERE = Path(__file__).parent
 USERS = ("user", "root")
+FOUND, ENGINE, REBOOT = "as-it-is", "engine-restarted", "rebooted"  # when it is attacked
 
 
 @dataclass(frozen=True)
