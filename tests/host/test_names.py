@@ -74,8 +74,8 @@ class Internet:
         eventually(lambda: self.denied(sandbox), lambda seen: line in seen, 30, f"line of the log, {line}")
 
     def restart(self) -> None:
-        """The proxy, which has read its name servers once."""
-        self.machine.run(f"systemctl restart {self.proxy}")
+        """As is to be done when the host has other name servers: for the packet rules, and for the proxy."""
+        self.machine.run(f"systemctl restart {self.machine.unit('firewall')} {self.proxy}")
         eventually(self.listens, bool, 30, "proxy")
 
     def listens(self) -> bool:
@@ -348,6 +348,7 @@ def test_where_the_host_itself_is_asked_names_are_refused(internet: Internet) ->
         done = machine.run(f"docker-sandbox init {LISTED}", check=False)
     finally:
         machine.run("cat >/etc/resolv.conf", stdin=f"{before}\n".encode())
+        internet.restart()
     assert done.returncode != 0 and "this host cannot tell names apart: its name server 127.0.0.1" in done.stderr
 
 
