@@ -44,6 +44,14 @@ systemd-run --quiet --collect --unit test-internet ip netns exec decoy python3 {
 timeout 30 sh -c 'until [ -s {HOME}/asked ]; do sleep 0.1; done'
 echo nameserver {FIRST} >/etc/resolv.conf
 """
+# Sends its input to the proxy, and prints what is answered.
+SAY = """
+import socket, sys
+with socket.create_connection(("198.18.0.1", 80), 20) as one:
+    one.sendall(sys.stdin.buffer.read())
+    while text := one.recv(4096):
+        sys.stdout.write(text.decode())
+"""
 TEARDOWN = f"""
 systemctl stop test-internet
 [ ! -e {HOME}/resolv.conf ] || cat {HOME}/resolv.conf >/etc/resolv.conf
@@ -74,8 +82,8 @@ class Internet:
         eventually(lambda: self.denied(sandbox), lambda seen: line in seen, 30, f"line of the log, {line}")
 
     def restart(self) -> None:
-        """The proxy, which has read its name servers once."""
-        self.machine.run(f"systemctl restart {self.proxy}")
+        """As is to be done when the host has other name servers: for the packet rules, and for the proxy."""
+        self.machine.run(f"systemctl restart {self.machine.unit('firewall')} {self.proxy}")
         eventually(self.listens, bool, 30, "proxy")
 
     def listens(self) -> bool:
@@ -132,6 +140,34 @@ def test_requests_on_one_connection_are_judged_one_by_one(internet: Internet) ->
             sandbox, f"http://{SHOP}/", f"-H 'Host: {SHOP}' --next -ksS -H 'Host: evil.example.com' http://{SHOP}/"
         )
         assert told.splitlines()[0] == f"{SHOP} at {FIRST}" and "does not have this name" in told
+
+
+def test_a_request_means_one_name(internet: Internet) -> None:
+    """Whichever the proxy and the server might read out of it."""
+    with internet.machine.sandbox(LISTED) as sandbox:
+        sandbox.run("cat >/tmp/say.py", stdin=SAY.encode())
+
+        def said(*lines: str) -> str:
+            text = "".join(f"{line}\r\n" for line in (*lines, "Connection: close", ""))
+            return sandbox.run("python3 /tmp/say.py", stdin=text.encode()).stdout
+
+        host, evil = f"Host: {SHOP}", "Host: evil.example.com"
+        assert said("GET / HTTP/1.1", host).endswith(f"{SHOP} at {FIRST}\n")
+        for lines in (
+            ("GET http://evil.example.com/ HTTP/1.1", host),
+            (f"GET http://{SHOP}/ HTTP/1.1", evil),
+            (f"GET http://{SHOP}@evil.example.com/ HTTP/1.1", evil),
+            ("GET / HTTP/1.1", host, evil),
+            ("GET / HTTP/1.0",),
+            ("CONNECT evil.example.com:443 HTTP/1.1", host),
+            ("CONNECT evil.example.com:443 HTTP/1.1", "Host: evil.example.com:443"),
+            ("GET / HTTP/1.1", f"Host: {SHOP}|evil.example.com"),
+            ("GET / HTTP/1.1", "Host: [::1]:80"),
+        ):
+            assert said(*lines).split()[1] in ("400", "403"), lines
+        pipelined = said("GET / HTTP/1.1", host, "", "GET / HTTP/1.1", evil)
+        assert f"{SHOP} at {FIRST}" in pipelined and "does not have this name" in pipelined
+        assert not internet.asked("evil")
 
 
 def test_what_a_client_believes_does_not_count(internet: Internet) -> None:
@@ -348,6 +384,7 @@ def test_where_the_host_itself_is_asked_names_are_refused(internet: Internet) ->
         done = machine.run(f"docker-sandbox init {LISTED}", check=False)
     finally:
         machine.run("cat >/etc/resolv.conf", stdin=f"{before}\n".encode())
+        internet.restart()
     assert done.returncode != 0 and "this host cannot tell names apart: its name server 127.0.0.1" in done.stderr
 
 
