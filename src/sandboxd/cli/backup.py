@@ -112,7 +112,7 @@ def check_free(places: Places, force: bool) -> None:
 
 
 def end_sandboxes(places: Places, config: str) -> None:
-    """All that are in use. Raises CliError."""
+    """All that are in use, and the members of pools. Raises CliError."""
     control = ControlPlane(place.read(config).socket)
     for sandbox_id in occupants(places.config.ledger)["sandboxes"]:
         try:
@@ -120,6 +120,8 @@ def end_sandboxes(places: Places, config: str) -> None:
         except CliError as error:
             if error.exit_code != NOT_FOUND:  # else it has ended by itself
                 raise
+    # Its unit does so as well when it is stopped, but after an interrupted restore that is stopped already.
+    control.post("/pool", {"enabled": False})
 
 
 def permitted(places: Places) -> None:

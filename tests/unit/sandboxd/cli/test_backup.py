@@ -63,6 +63,7 @@ def backup(host: Host) -> Path:
 def control(other: Host) -> Iterator[ControlPlane]:
     plane = ControlPlane(other.folder / "sandboxd.sock")
     plane.answer("DELETE /sandboxes/ida", 204)
+    plane.answer("POST /pool", 200, {})
     yield plane
     plane.stop()
 
@@ -152,7 +153,7 @@ def test_a_host_in_use_is_left_alone_unless_that_is_meant(
     assert files(other) == before and control.requests == []
     assert "systemctl stop acme-sandboxd.service" not in host.calls()
     run(other, "restore", "--force", str(backup))
-    assert [(one.method, one.target) for one in control.requests] == [("DELETE", "/sandboxes/ida")]
+    assert [(one.method, one.target) for one in control.requests] == [("DELETE", "/sandboxes/ida"), ("POST", "/pool")]
     (aside,) = other.state.glob("before-restore-*")
     assert {path.name for path in aside.iterdir()} >= {"ledger.sqlite", "volumes", "snapshots", "secrets", "ca", "acme"}
 
