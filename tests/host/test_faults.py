@@ -311,7 +311,10 @@ def small_disk(machine: Machine, directory: str, free_mb: int) -> Iterator[str]:
         yield directory
     finally:
         machine.run("docker-sandbox pool stop", check=False)
-        machine.run(f"{stop}; umount --recursive {directory}; {start}", check=False)
+        # Not --recursive: what is below the small disk may be a mount as well, and stays.
+        mounts = f"awk '{{print $2}}' /proc/self/mounts | grep '^{directory}/' | sort --reverse"
+        inside = f"{mounts} | xargs --no-run-if-empty umount"
+        machine.run(f"{stop}; {inside}; umount {directory}; {start}", check=False)
         machine.run(f"rm -f {image}; docker-sandbox pool start --wait", check=False)
 
 
