@@ -67,9 +67,9 @@ class Internet:
         self.machine, self.decoy = machine, decoy
         self.proxy, self.names = machine.unit("egress"), machine.unit("names")
 
-    def asked(self, name: str) -> bool:
-        """Whether the name server was asked for something with that in it."""
-        return name in self.machine.out(f"cat {HOME}/asked")
+    def asked(self) -> set[str]:
+        """What the name server was asked for."""
+        return {line.split()[-1] for line in self.machine.out(f"cat {HOME}/asked").splitlines()}
 
     def denied(self, sandbox: Sandbox) -> list[str]:
         """By the documented command: what the log says of a sandbox."""
@@ -129,7 +129,7 @@ def test_names_in_the_list_are_reached_and_no_others(internet: Internet, options
             is_denied(sandbox, name)
             for port in (443, 80):
                 internet.refusal(sandbox, name, port, "not in its allow list")
-            assert not internet.asked(name), "nobody is asked for what is denied"
+            assert name not in internet.asked(), "nobody is asked for what is denied"
         assert not [line for line in internet.denied(sandbox) if f"name={SHOP} " in line], "what is allowed is not told"
         assert internet.machine.info(sandbox.id)["network"]["allowOut"] == [SHOP, WILD]
 
@@ -137,7 +137,7 @@ def test_names_in_the_list_are_reached_and_no_others(internet: Internet, options
 def test_requests_on_one_connection_are_judged_one_by_one(internet: Internet) -> None:
     with internet.machine.sandbox(LISTED) as sandbox:
         told = fetch(
-            sandbox, f"http://{SHOP}/", f"-H 'Host: {SHOP}' --next -ksS -H 'Host: evil.example.com' http://{SHOP}/"
+            sandbox, f"http://{SHOP}/", f"http://{SHOP}/ --next -ksS -H 'Host: evil.example.com'"
         )
         assert told.splitlines()[0] == f"{SHOP} at {FIRST}" and "does not have this name" in told
 
@@ -167,7 +167,7 @@ def test_a_request_means_one_name(internet: Internet) -> None:
             assert said(*lines).split()[1] in ("400", "403"), lines
         pipelined = said("GET / HTTP/1.1", host, "", "GET / HTTP/1.1", evil)
         assert f"{SHOP} at {FIRST}" in pipelined and "does not have this name" in pipelined
-        assert not internet.asked("evil")
+        assert not any("evil" in name for name in internet.asked())
 
 
 def test_what_a_client_believes_does_not_count(internet: Internet) -> None:
@@ -240,7 +240,7 @@ def test_nothing_is_carried_out_in_names(internet: Internet) -> None:
         )
         assert sandbox.out(f'python3 -c "{direct}"') == "198.18.0.1", "whatever name server is asked"
         assert decoy.probe(sandbox, "udp", SECOND, 54) != "pong" and decoy.none_arrived(decoy.port())
-        assert not internet.asked("secret")
+        assert not any("secret" in name for name in internet.asked())
         assert [decoy.seen(f"{kind} {one} 53") for kind in ("udp", "tcp") for one in (FIRST, SECOND)] == before
 
 
@@ -251,7 +251,7 @@ def test_others_are_not_concerned(internet: Internet) -> None:
         internet.machine.sandbox(f"--network none --allow {SECOND}") as closed,
     ):
         assert fetch(free, "https://free.example.com/") == f"free.example.com at {FIRST}"
-        assert internet.asked("free.example.com"), "it asks the host's name server as ever"
+        assert "free.example.com" in internet.asked(), "it asks the host's name server as ever"
         assert fetch(closed, f"https://{SECOND}/", "-H 'Host: x.example.com'").endswith(f"at {SECOND}")
         for one in (free, closed):
             for port in (53, 80, 443, 15353, 15080, 15443):
