@@ -3,12 +3,9 @@
 Values, and what brings the host in step with them through a runner. Other addresses are neither read nor touched.
 """
 
-from collections.abc import Callable
-
-from sandboxd.errors import HostError
+from sandboxd.nftables import Runner, step
 from sandboxd.wall import Door
 
-Runner = Callable[[list[str], str], str]
 LABEL = "lo:egress"
 SHOW = ["ip", "-4", "-oneline", "address", "show", "dev", "lo", "label", LABEL]
 
@@ -25,21 +22,10 @@ def ensure(door: Door, runner: Runner) -> bool:
     Of the scope `host`: nothing that the host sends has it as its sender, but for answers.
     """
     found = standing(runner)
-    if door.address not in found:
-        _tolerant([*_command("add", door.address), "scope", "host", "label", LABEL], "File exists", runner)
-    old = [one for one in found if one != door.address]
-    for one in old:
-        _tolerant(_command("del", one), "Cannot assign", runner)
-    return bool(old) or door.address not in found
-
-
-def _tolerant(command: list[str], done: str, runner: Runner) -> None:
-    """The unit and sandboxd may do the same at the same time: whoever comes second finds it done."""
-    try:
-        runner(command, "")
-    except HostError as error:
-        if done not in str(error):
-            raise
+    made = [[*_command("add", door.address), "scope", "host", "label", LABEL]] if door.address not in found else []
+    undone = [_command("del", one) for one in found if one != door.address]
+    step(made + undone, lambda: standing(runner) == [door.address], runner)
+    return bool(made or undone)
 
 
 def _command(verb: str, address: str) -> list[str]:

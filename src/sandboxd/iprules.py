@@ -7,8 +7,7 @@ and what comes through goes on to them.
 
 from collections.abc import Sequence
 
-from sandboxd.errors import HostError
-from sandboxd.nftables import Runner
+from sandboxd.nftables import Runner, step
 from sandboxd.wall import SEEN
 
 FIRST = 90  # before those of VPNs, which begin at 1000 or later
@@ -57,26 +56,14 @@ def ensure(sources: Sequence[str], runner: Runner) -> bool:
     found, right, heeded = standing(runner), wanted(sources), _heeded(runner)
     if not heeded:
         runner(SET, "")
-    for line in right:
-        if line not in found:
-            _tolerant(_command("add", line), "File exists", runner)
-    old = [line for line in found if line not in right]
-    for line in old:
-        _tolerant(_command("del", line), "No such file", runner)
-    return bool(old) or not set(right) <= set(found) or not heeded
+    made = [_command("add", line) for line in right if line not in found]
+    undone = [_command("del", line) for line in found if line not in right]
+    step(made + undone, lambda: set(standing(runner)) == set(right), runner)
+    return bool(made or undone) or not heeded
 
 
 def _heeded(runner: Runner) -> bool:
     return runner(["sysctl", "-n", HEED], "").strip() == HEEDED
-
-
-def _tolerant(command: list[str], done: str, runner: Runner) -> None:
-    """The unit and sandboxd may do the same at the same time: whoever comes second finds it done."""
-    try:
-        runner(command, "")
-    except HostError as error:
-        if done not in str(error):
-            raise
 
 
 def _command(verb: str, line: str) -> list[str]:

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sandboxd.errors import HostError
 from sandboxd.policy import Policy
@@ -149,6 +149,20 @@ def run(command: list[str], text: str) -> str:
     if done.returncode:
         raise HostError(f"{shown}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout
+
+
+def step(commands: Iterable[list[str]], right: Callable[[], bool], runner: Runner) -> None:
+    """Runs all of them. One that fails is taken for done if all is right then: the unit of the firewall and sandboxd
+    may do the same at the same time. Else raises its HostError.
+    """
+    failed: HostError | None = None
+    for command in commands:
+        try:
+            runner(command, "")
+        except HostError as error:
+            failed = failed or error
+    if failed and not right():
+        raise failed
 
 
 def _mark(way: str, rules: list[str], policy: Policy) -> str:

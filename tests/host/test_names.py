@@ -136,9 +136,7 @@ def test_names_in_the_list_are_reached_and_no_others(internet: Internet, options
 
 def test_requests_on_one_connection_are_judged_one_by_one(internet: Internet) -> None:
     with internet.machine.sandbox(LISTED) as sandbox:
-        told = fetch(
-            sandbox, f"http://{SHOP}/", f"http://{SHOP}/ --next -ksS -H 'Host: evil.example.com'"
-        )
+        told = fetch(sandbox, f"http://{SHOP}/", f"http://{SHOP}/ --next -ksS -H 'Host: evil.example.com'")
         assert told.splitlines()[0] == f"{SHOP} at {FIRST}" and "does not have this name" in told
 
 

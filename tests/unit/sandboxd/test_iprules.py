@@ -66,12 +66,19 @@ def test_what_another_setting_has_left_goes_and_others_stay() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("shown", "said"),
-    [("", "RTNETLINK answers: File exists"), (SHOWN, "RTNETLINK answers: No such file or directory")],
-)
-def test_who_comes_second_finds_it_done(shown: str, said: str) -> None:
-    iprules.ensure(SOURCES[:1], Host(shown, said).run)
+@pytest.mark.parametrize("before", ["", SHOWN])
+def test_who_comes_second_finds_it_done(before: str) -> None:
+    """Whatever the words of ip(8) are: they differ between its releases."""
+    after = SHOWN if not before else "\n".join(line for line in SHOWN.splitlines() if "10.199" not in line)
+
+    class Raced(Host):
+        def run(self, command: list[str], text: str) -> str:
+            if self.done:
+                self.shown = after
+            return super().run(command, text)
+
+    sources = SOURCES if not before else SOURCES[:1]
+    assert iprules.ensure(sources, Raced(before, "Error: somebody was faster").run)
 
 
 def test_answers_must_find_their_way_back() -> None:
