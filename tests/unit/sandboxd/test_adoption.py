@@ -8,7 +8,8 @@ from sandboxd import ledgercopy, recovery
 from sandboxd.errors import Conflict
 from sandboxd.policy import EVERYTHING, Policy
 from sandboxd.records import Claim, Mount, Volume
-from tests.unit.sandboxd.conftest import World, down, make_world, member, until
+from tests.unit.sandboxd.conftest import World, make_world, member, until
+from tests.unit.sandboxd.fake_engine import down
 from tests.unit.sandboxd.test_reconcile import create
 
 

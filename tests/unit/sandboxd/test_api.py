@@ -30,7 +30,8 @@ from sandboxd.engine import Found
 from sandboxd.front import Front
 from sandboxd.peers import PeerProtocol
 from sandboxd.tokens import agent_token
-from tests.unit.sandboxd.conftest import KEY, World, down, living, services_of, until
+from tests.unit.sandboxd.conftest import KEY, World, living, services_of, until
+from tests.unit.sandboxd.fake_engine import down
 
 REAL = Effects()
 

@@ -9,7 +9,8 @@ import pytest
 from sandboxd.engine import Found
 from sandboxd.errors import EngineDown, HostError
 from sandboxd.records import Claim
-from tests.unit.sandboxd.conftest import START, World, down, make_world, member, refusal, state_of
+from tests.unit.sandboxd.conftest import World, make_world, member
+from tests.unit.sandboxd.fake_engine import START, down, refusal, state_of
 from tests.unit.sandboxd.test_reconcile import create, in_state, row_of
 
 

@@ -9,7 +9,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from sandboxd import dockerengine, engine, errors, spec
 from sandboxd.capacity import FILE_BYTES
-from tests.unit.sandboxd.conftest import FakeEngine
+from tests.unit.sandboxd.fake_engine import FakeEngine
 
 INSPECTED = {
     "Id": "4f1c0a9be2d7" + "0" * 52,

@@ -5,7 +5,7 @@ import pytest
 from sandboxd import door
 from sandboxd.errors import HostError
 from sandboxd.wall import Door
-from tests.unit.sandboxd.conftest import FakeNft
+from tests.unit.sandboxd.fake_host import FakeNft
 
 HERE = Door("198.18.0.1", 998)
 SHOWN = "1: lo    inet 198.18.0.1/32 scope host lo:egress\\       valid_lft forever preferred_lft forever\n"

@@ -10,7 +10,8 @@ from sandboxd.errors import BadRequest, GatewayError, HostError, SandboxdError
 from sandboxd.policy import Policy, parse
 from sandboxd.records import Claim, Sandbox
 from sandboxd.spec import bridge_name
-from tests.unit.sandboxd.conftest import FakeHaproxy, World, until
+from tests.unit.sandboxd.conftest import World, until
+from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 CLOSED = parse([], [], internet=False)
 NAMED = parse(["pypi.org", "*.pythonhosted.org", "192.0.2.7"], [], internet=False)

@@ -11,7 +11,8 @@ import pytest
 
 from sandboxd.errors import GatewayError
 from sandboxd.gateway import TALKS, Gateway
-from tests.unit.sandboxd.conftest import FakeHaproxy, World, until
+from tests.unit.sandboxd.conftest import World, until
+from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from sandboxd.config import Config
 from sandboxd.errors import HostError, NotFound, NotReady
 from sandboxd.policy import UNRESTRICTED, Policy, parse
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import World, down, living, make_world, until
+from tests.unit.sandboxd.conftest import World, living, make_world, until
+from tests.unit.sandboxd.fake_engine import down
 
 CLOSED = parse([], [], internet=False)
 PARTLY = parse(["10.1.0.0/16"], ["10.0.0.0/8"])

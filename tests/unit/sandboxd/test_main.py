@@ -18,7 +18,8 @@ from sandboxd import __main__ as daemon
 from sandboxd.errors import ConfigError
 from sandboxd.ledger import Ledger
 from sandboxd.objects import Host
-from tests.unit.sandboxd.conftest import OWN_GROUP, FakeHaproxy, World, services_of, until
+from tests.unit.sandboxd.conftest import OWN_GROUP, World, services_of, until
+from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 PROJECT = Path(__file__).parents[3]
 
@@ -28,7 +29,8 @@ import sys, time
 from pathlib import Path
 from sandboxd import __main__ as daemon
 from sandboxd.objects import Host
-from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts, FakeNft
+from tests.unit.sandboxd.fake_engine import FakeEngine
+from tests.unit.sandboxd.fake_host import FakeMounts, FakeNft
 mounts, nft = FakeMounts(Path(sys.argv[-1]).parent / "root"), FakeNft()
 daemon.DockerEngine = lambda: FakeEngine(time.time)
 daemon.Host = lambda **given: Host(

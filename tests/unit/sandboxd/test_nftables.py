@@ -10,7 +10,7 @@ from sandboxd import nftables, wall
 from sandboxd.egress import Egress
 from sandboxd.errors import HostError
 from sandboxd.policy import UNRESTRICTED, Policy, parse
-from tests.unit.sandboxd.conftest import FakeNft
+from tests.unit.sandboxd.fake_host import FakeNft
 
 SLOT, OTHER = "0a1b2c3d4e5f", "f" * 12
 TABLE = nftables.table_name("acme")

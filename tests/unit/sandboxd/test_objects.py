@@ -7,7 +7,8 @@ import pytest
 
 from sandboxd.errors import Conflict, EngineError, HostError, NotReady
 from sandboxd.records import Claim
-from tests.unit.sandboxd.conftest import World, member, nothing_is_left, refusal
+from tests.unit.sandboxd.conftest import World, member, nothing_is_left
+from tests.unit.sandboxd.fake_engine import refusal
 
 
 def test_a_container_that_stops_at_once_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from sandboxd.config import Config
 from sandboxd.errors import EngineDown, HostError, HostFull
 from sandboxd.poolstatus import PoolStatus
 from sandboxd.records import Claim
-from tests.unit.sandboxd.conftest import World, down, living, make_world, refusal, until
+from tests.unit.sandboxd.conftest import World, living, make_world, until
+from tests.unit.sandboxd.fake_engine import down, refusal
 
 
 def full(world: World) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from sandboxd.errors import HostError
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import World, down, refusal, until
+from tests.unit.sandboxd.conftest import World, until
+from tests.unit.sandboxd.fake_engine import down, refusal
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from sandboxd import __version__
 from sandboxd.cli import manage
 from sandboxd.cli.verbs import every_name, find
 from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Run
-from tests.unit.sandboxd.conftest import World, down
+from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.fake_engine import down
 
 
 def test_init_prints_the_id_and_nothing_else(cli: Cli) -> None:

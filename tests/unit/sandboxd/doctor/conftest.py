@@ -12,7 +12,9 @@ import pytest
 from sandboxd.doctor.effects import Answer, Effects, Output
 from sandboxd.doctor.readers import Readers
 from tests.unit.sandboxd import kernel
-from tests.unit.sandboxd.conftest import START, FakeHaproxy, World
+from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.fake_engine import START
+from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 DAY_S = 86400
 ADDRESS = "203.0.113.7"

@@ -9,8 +9,9 @@ from sandboxd.doctor import engine
 from sandboxd.doctor.findings import Verdict
 from sandboxd.doctor.readers import Readers
 from tests.unit.sandboxd import kernel
-from tests.unit.sandboxd.conftest import World, down
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.doctor.conftest import FakeHost, Look
+from tests.unit.sandboxd.fake_engine import down
 
 ALL = (
     engine.answers,

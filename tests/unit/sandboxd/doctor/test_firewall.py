@@ -6,7 +6,8 @@ from sandboxd.doctor import firewall
 from sandboxd.doctor.readers import Readers
 from sandboxd.egress import OPEN, Egress
 from sandboxd.errors import HostError
-from tests.unit.sandboxd.conftest import FakeHaproxy, World
+from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 
 def test_one_that_is_up(readers: Readers) -> None:

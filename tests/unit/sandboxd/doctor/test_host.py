@@ -12,9 +12,10 @@ from sandboxd import __version__, recovery
 from sandboxd.doctor import host as checks
 from sandboxd.doctor.effects import Output
 from sandboxd.doctor.readers import Readers
-from tests.unit.sandboxd.conftest import START, World
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.doctor.conftest import DAY_S, FILES, UNIT, FakeHost, Look
 from tests.unit.sandboxd.doctor.test_engine import check
+from tests.unit.sandboxd.fake_engine import START
 
 ALL = (
     checks.unit("haproxy.service"),

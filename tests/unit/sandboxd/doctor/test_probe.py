@@ -15,8 +15,9 @@ from sandboxd.doctor.readers import Readers
 from sandboxd.engine import Found
 from sandboxd.records import Sandbox
 from tests.unit.sandboxd import kernel
-from tests.unit.sandboxd.conftest import World, down, refusal
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.doctor.conftest import FakeHost
+from tests.unit.sandboxd.fake_engine import down, refusal
 
 STEPS = ["probe-made", "probe-command", "probe-limits", "probe-url", "probe-removed"]
 
