@@ -4,15 +4,14 @@ The ledger is copied by SQLite, a disk that is mounted is held still while it is
 again if somebody mounted it meanwhile.
 """
 
-import fcntl
 import os
 import re
 import shutil
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +19,7 @@ from sandboxd import __version__, ledgercopy
 from sandboxd.backup import DISKS, FORMAT, IMAGES, LEDGER, MARK, TABLES
 from sandboxd.backup.freezing import Unmounted, frozen, mounted_at
 from sandboxd.backup.places import Places, image_bytes, run, userns_uid
+from sandboxd.backup.workspace import workspace
 from sandboxd.backup.writing import Writer
 from sandboxd.disks import VOLUME_NAME
 from sandboxd.errors import HostError
@@ -27,6 +27,7 @@ from sandboxd.templatetable import NAMED
 from sandboxd.times import rfc3339
 
 WORK = "backup.new"  # below state_dir: copies of disks, one at a time, and the images
+ANOTHER = "another backup of this host is being made. Wait for its end."
 TRIES = 3
 SPACE_LEFT = 256 * 1024 * 1024
 
@@ -43,7 +44,7 @@ def make(
     """
     if (places.config.state_dir / MARK).exists():
         raise HostError("a restore of this host was interrupted, or is under way: there is no whole host to back up.")
-    with working(places) as work:
+    with workspace(places.config.state_dir / WORK, ANOTHER) as work:
         images = copy_ledger(places, work / LEDGER, without)
         disks = [path for kind in kinds(without) for path in places.files(kind) if is_disk(path)]
         sizes = [image_bytes(images), *(path.stat().st_blocks * 512 for path in disks)]
@@ -82,32 +83,6 @@ def kinds(without: tuple[str, ...]) -> list[str]:
 def is_disk(path: Path) -> bool:
     """Whole ones, and not what is being made."""
     return re.fullmatch(rf"{VOLUME_NAME}\.img", path.name) is not None
-
-
-@contextmanager
-def working(places: Places) -> Iterator[Path]:
-    """A directory of our own, which another backup at the same time is refused. Raises HostError."""
-    work = places.config.state_dir / WORK
-    work.mkdir(mode=0o700, exist_ok=True)
-    fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HostError("another backup of this host is being made. Wait for its end.") from None
-        clear(work)  # what one that was killed has left
-        try:
-            yield work
-        finally:
-            clear(work)
-            work.rmdir()
-    finally:
-        os.close(fd)
-
-
-def clear(work: Path) -> None:
-    for path in work.iterdir():
-        path.unlink()
 
 
 def copy_ledger(places: Places, target: Path, without: tuple[str, ...]) -> list[str]:

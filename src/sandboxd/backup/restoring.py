@@ -3,14 +3,12 @@
 What was there is moved aside, not removed. Whatever breaks off in the middle, the same restore is simply run again.
 """
 
-import fcntl
 import json
 import os
-import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,34 +18,20 @@ from sandboxd.backup import DISKS, IMAGES, LEDGER, MARK, TABLES
 from sandboxd.backup.places import Places, run
 from sandboxd.backup.reading import SPACE_LEFT, Content, read
 from sandboxd.backup.services import Running
+from sandboxd.backup.workspace import workspace
 from sandboxd.errors import Conflict, HostError, LedgerError
 from sandboxd.recovery import DONE, MAY_SWEEP, PENDING, SIDES
 from sandboxd.schema import MIGRATIONS, migrate
 
 WORK = "restore.new"  # below state_dir, so that disks are moved and not copied
+ANOTHER = "another restore of this host is under way. Wait for its end."
 PUBLIC = ("ca.pem",)  # what others than root read
 REASON = "not in the backup, which a host was restored from: sandboxes have no copy"
 
 
-@contextmanager
-def working(places: Places) -> Iterator[Path]:
-    """An empty directory of our own, which another restore at the same time is refused. Raises HostError."""
-    work = places.config.state_dir / WORK
-    work.mkdir(mode=0o700, exist_ok=True)
-    fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HostError("another restore of this host is under way. Wait for its end.") from None
-        clear(work)  # what one that was killed has left
-        try:
-            yield work
-        finally:
-            clear(work)
-            work.rmdir()
-    finally:
-        os.close(fd)
+def working(places: Places) -> AbstractContextManager[Path]:
+    """Where a restore reads a backup into. Raises HostError while another does."""
+    return workspace(places.config.state_dir / WORK, ANOTHER)
 
 
 def unpack(places: Places, stream: BinaryIO, told: Callable[[int], None], uid: int, force: bool, work: Path) -> Content:
@@ -195,11 +179,3 @@ def _aside(path: Path, directory: Path) -> None:
         for made in (directory.parent, directory):
             made.mkdir(mode=0o700, exist_ok=True)
         os.replace(path, directory / path.name)
-
-
-def clear(work: Path) -> None:
-    for path in work.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()

@@ -1,6 +1,5 @@
 """What a restore refuses, and what it moves; whole restores are in cli/test_backup."""
 
-import fcntl
 import os
 import sqlite3
 from contextlib import closing
@@ -16,21 +15,6 @@ from sandboxd.errors import HostError
 from sandboxd.ledger import Ledger
 from tests.unit.sandboxd.backup.host import Host, disk
 from tests.unit.sandboxd.backup.test_reading import HEADER
-
-
-def test_two_at_a_time_are_refused_and_a_killed_one_is_cleared_away(host: Host) -> None:
-    work = host.state / restoring.WORK
-    (work / "volumes").mkdir(parents=True)
-    (work / "volumes/data.img").write_text("left over")
-    fd = os.open(work, os.O_RDONLY)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    with pytest.raises(HostError, match="another restore"), restoring.working(host.places):
-        raise AssertionError("it was let in")
-    assert (work / "volumes/data.img").exists(), "it is the other's"
-    os.close(fd)
-    with restoring.working(host.places) as cleared:
-        assert list(cleared.iterdir()) == []
-    assert not work.exists()
 
 
 @pytest.mark.parametrize("left_out", [[], ["volumes"], ["volumes", "templates"]])
