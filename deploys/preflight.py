@@ -77,7 +77,8 @@ def clashes(wanted: Settings) -> list[str]:
     """Whether the address of the egress proxy is somebody's already, one line for what says so."""
     address = wanted.egress_address
     taken = f"ip -4 -oneline address show to {address} | grep -v lo:egress"
-    routed = f"ip -4 route show match {address} | grep -v ^default"
+    # 0.0.0.0/1 and 128.0.0.0/1 are how VPNs write "default".
+    routed = f"ip -4 route show match {address} | grep -vE '^(default|0.0.0.0/1|128.0.0.0/1) '"
     seen = host.get_fact(facts.Output, command_line=f"{{ {taken}; {routed}; }}")
     remedy = "the host reaches somebody there already; choose an address that nobody has"
     return [f"egress_address = {address!r}: {' '.join(line.split())}: {remedy}" for line in seen.splitlines()[:1]]

@@ -39,6 +39,7 @@ class EgressProxy(Gateway):
     def __init__(self, admin_socket: Path, names_map: Path, lists: Callable[[], dict[str, str]], unit: str) -> None:
         super().__init__(admin_socket, names_map, lists, unit)
         self._told = set(self._file())  # addresses of which it may know something
+        self._uncut = set[str]()  # addresses that have lost a name, and may still have connections to it
 
     def update(self, sandbox_id: str) -> None:
         """As the gateway's, by address; but one that does not run will read the file, and needs not be told."""
@@ -60,15 +61,20 @@ class EgressProxy(Gateway):
         """As `sync`, and raises as that does; but a proxy that nobody needs is not asked."""
         if self._told or self._routes():
             self.sync()
+        with self._lock:
+            for address in sorted(self._uncut):
+                self._cut(address)
 
     def _put(self, key: str, value: str) -> None:
         self._told.add(key)
-        before = self._value(key)
+        if not _names(self._value(key)) <= _names(value):
+            self._uncut.add(key)
         super()._put(key, value)
-        if not _names(before) <= _names(value):
+        if key in self._uncut:
             self._cut(key)
 
     def _drop(self, key: str, entry: str) -> None:
+        self._uncut.add(key)
         super()._drop(key, entry)
         self._cut(key)
         self._told.discard(key)
@@ -82,6 +88,7 @@ class EgressProxy(Gateway):
         sessions = re.findall(rf"^(0x[0-9a-f]+): proto=\S+ src={re.escape(address)}:\d+ ", self._ask("show sess"), re.M)
         for session in sessions:
             self._ask(f"shutdown session {session}")
+        self._uncut.discard(address)
 
 
 def _names(value: str) -> set[str]:

@@ -126,7 +126,9 @@ class Guard:
         return wall.build(self.table, self._egress, resolver.reached(resolver.servers(self._root)), self._door())
 
     def _door(self) -> wall.Door:
-        return wall.Door(self._egress.address, _uid(self._root, self._egress.user), resolver.named(self._root))
+        return wall.Door(
+            self._egress.address, _uid(self._root, self._egress.user), resolver.asked_by_programs(self._root)
+        )
 
 
 def _uid(root: Path, user: str) -> int | None:

@@ -38,9 +38,10 @@ def reached(found: list[str]) -> list[str]:
     return [one for one in from_sandbox(found) or found if not (_loopback(one) or _v6(one))]
 
 
-def named(root: Path) -> tuple[str, ...]:
-    """As the host's own programs find them."""
-    return tuple(_listed(root / FILE))
+def asked_by_programs(root: Path) -> tuple[str, ...]:
+    """As the host's own programs find them; but for those with a link-local address (`fe80::1%eth0`), which packet
+    rules and the egress proxy cannot name."""
+    return tuple(one for one in _listed(root / FILE) if "%" not in one)
 
 
 def asked_by_host(found: list[str]) -> list[str]:

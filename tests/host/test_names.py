@@ -150,7 +150,8 @@ def test_a_request_means_one_name(internet: Internet) -> None:
             return sandbox.run("python3 /tmp/say.py", stdin=text.encode()).stdout
 
         host, evil = f"Host: {SHOP}", "Host: evil.example.com"
-        assert said("GET / HTTP/1.1", host).endswith(f"{SHOP} at {FIRST}\n")
+        for right in (host, f"{host}:80", f"Host: {SHOP.upper()}."):
+            assert said("GET / HTTP/1.1", right).splitlines()[-1].lower().startswith(SHOP), right
         for lines in (
             ("GET http://evil.example.com/ HTTP/1.1", host),
             (f"GET http://{SHOP}/ HTTP/1.1", evil),
@@ -160,9 +161,13 @@ def test_a_request_means_one_name(internet: Internet) -> None:
             ("CONNECT evil.example.com:443 HTTP/1.1", host),
             ("CONNECT evil.example.com:443 HTTP/1.1", "Host: evil.example.com:443"),
             ("GET / HTTP/1.1", f"Host: {SHOP}|evil.example.com"),
+            ("GET / HTTP/1.1", f"Host: evil.example.com:80,{SHOP}"),
+            ("GET / HTTP/1.1", f"Host: {SHOP}:evil.example.com"),
             ("GET / HTTP/1.1", "Host: [::1]:80"),
         ):
             assert said(*lines).split()[1] in ("400", "403"), lines
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+        assert "\0" not in sandbox.run("python3 /tmp/say.py", stdin=preface).stdout, "HTTP/2 is not spoken"
         pipelined = said("GET / HTTP/1.1", host, "", "GET / HTTP/1.1", evil)
         assert f"{SHOP} at {FIRST}" in pipelined and "does not have this name" in pipelined
         assert not any("evil" in name for name in internet.asked())

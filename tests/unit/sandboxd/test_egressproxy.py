@@ -190,6 +190,30 @@ def test_a_proxy_that_is_down_is_in_the_health_report(world: World, proxy: FakeH
     assert "does not answer" in world.health.troubles()["egress proxy"]
 
 
+@pytest.mark.parametrize("again", ["tick", "restrict"])
+def test_a_cut_that_failed_is_made_up_for(
+    world: World, proxy: FakeHaproxy, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    row = create(world)
+    proxy.sessions = {"0x2": row.address}
+
+    def fails(proxy: EgressProxy, address: str) -> None:
+        raise GatewayError("does not answer")
+
+    with monkeypatch.context() as patch, pytest.raises(GatewayError):
+        patch.setattr(EgressProxy, "_cut", fails)
+        world.transitions.restrict(row, LESS)
+    assert proxy.map == [value(row, "pypi.org")] and proxy.sessions
+    if again == "tick":
+        world.reconciler.tick()
+    else:
+        world.transitions.restrict(row, LESS)
+    assert not proxy.sessions
+    proxy.sessions = {"0x3": row.address}
+    world.reconciler.tick()
+    assert proxy.sessions, "once is enough"
+
+
 def test_a_claim_that_the_proxy_does_not_take_is_given_to_nobody(world: World, proxy: FakeHaproxy) -> None:
     world.sandboxes.create_member(world.config.templates["base"], lambda: True)
     world.pool.enable()

@@ -90,6 +90,8 @@ def test_whom_the_host_asks_in_a_sandboxs_stead(found: list[str], by_host: list[
 
 
 def test_the_hosts_own_programs_ask_what_the_file_names(tmp_path: Path) -> None:
-    write(tmp_path, "127.0.0.53")
+    write(tmp_path, "127.0.0.53", "fe80::1%eth0")
     write(tmp_path, "192.0.2.53", file="run/systemd/resolve/resolv.conf")
-    assert resolver.named(tmp_path) == ("127.0.0.53",) and resolver.servers(tmp_path) == ["192.0.2.53"]
+    assert resolver.asked_by_programs(tmp_path) == ("127.0.0.53",), "a packet rule takes no zone"
+    write(tmp_path, "127.0.0.53")
+    assert resolver.asked_by_programs(tmp_path) == ("127.0.0.53",) and resolver.servers(tmp_path) == ["192.0.2.53"]
