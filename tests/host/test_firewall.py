@@ -271,7 +271,8 @@ def test_a_build_is_behind_the_wall(machine: Machine, world: Decoy) -> None:
     host = str(IPv4Interface(machine.settings.docker_bridge).ip)
     for address, number in ((METADATA, port), (PRIVATE, port), (host, 22), (FIRST, free)):
         lines.append(f"RUN python3 /p.py tcp {address} {number} | sed 's/^/<said /'")
-    done = machine.run("docker build --no-cache --progress=plain - 2>&1", stdin="\n".join(lines).encode())
+    command = "docker build --no-cache --progress=plain --tag walled - 2>&1; docker image rm walled >/dev/null"
+    done = machine.run(command, stdin="\n".join(lines).encode())
     said = [line.partition("<said ")[2] for line in done.stdout.splitlines() if "<said " in line and "RUN" not in line]
     assert said == [REFUSED, REFUSED, REFUSED, "pong"], done.stdout
     assert world.none_arrived(port)
