@@ -14,8 +14,7 @@ from sandboxd.cli.remote import SERVICE, about
 def run(options: Namespace, config: str) -> int:
     where = place.read(config)
     agent = Agent(where.gateway, ControlPlane(where.socket).sandbox(options.id), options.user)
-    with agent.doubted():
-        return ACTIONS[options.verb](options, agent)
+    return ACTIONS[options.verb](options, agent)
 
 
 def ls(options: Namespace, agent: Agent) -> int:

@@ -37,8 +37,7 @@ def run(options: Namespace, config: str) -> int:
         with Terminal(STDIN, interrupts.wake) as terminal:
             session = Session(agent, terminal, interrupts)
             try:
-                with agent.doubted():
-                    return session.run(process(options))
+                return session.run(process(options))
             except (Left, CliError, OSError, ReaderGone) as error:
                 failure = error
                 bring_to_rest(session)

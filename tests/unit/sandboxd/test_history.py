@@ -5,8 +5,7 @@ import pytest
 from sandboxd.errors import Conflict, NotFound
 from sandboxd.history import Event, find, history
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import World
-from tests.unit.sandboxd.fake_engine import START
+from tests.unit.sandboxd.conftest import START, World
 
 
 def made(world: World, **claim: str) -> Sandbox:

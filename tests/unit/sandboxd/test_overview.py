@@ -8,8 +8,7 @@ import pytest
 from sandboxd.doctor.effects import Effects
 from sandboxd.errors import HostError
 from sandboxd.overview import meminfo, overview
-from tests.unit.sandboxd.conftest import World, member
-from tests.unit.sandboxd.fake_engine import down
+from tests.unit.sandboxd.conftest import World, down, member
 
 FILES = {
     "proc/meminfo": "MemTotal:       16384000 kB\nMemAvailable:   12288000 kB\nHugePages_Total:       0\n",

@@ -83,8 +83,6 @@ FLAGS = {
     "logs": {"--lines", "--follow", "--events", "--json"},
     "stats": {"--once", "--json"},
     "doctor": {"--no-probe", "--json"},
-    "backup": {"--without", "--json"},
-    "restore": {"--check", "--force", "--json"},
     "metrics": set(),
     "audit": {"--since", "--id", "--actor", "--action", "--json"},
 }
