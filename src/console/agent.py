@@ -75,7 +75,7 @@ class Agent:
     async def hang_up(self, pid: int) -> None:
         """As a terminal does that is closed; raises AgentError when the program is gone.
 
-        More than once: a connection may break, and a shell that is about to wait for input may not see a signal.
+        More than once: a connection may break, and under load one signal in hundreds was seen to have no effect.
         """
         message = {"process": {"pid": pid}, "signal": "SIGNAL_SIGHUP"}
         for _ in range(HANG_UPS):
