@@ -213,6 +213,7 @@ def test_a_real_prometheus_reads_it_both_ways(machine: Machine) -> None:
 
 
 def ask(machine: Machine, query: str) -> list[dict[str, Any]]:
+    """What Prometheus knows; nothing while it does not listen yet, or answers 503 because it still starts."""
     url = "http://127.0.0.1:9099/api/v1/query"
-    answer = machine.run(f"curl -s -G {url} --data-urlencode {shlex.quote(f'query={query}')}", check=False).stdout
+    answer = machine.run(f"curl -sf -G {url} --data-urlencode {shlex.quote(f'query={query}')}", check=False).stdout
     return list(json.loads(answer)["data"]["result"]) if answer else []
