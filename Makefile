@@ -51,14 +51,24 @@ test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
 test-chaos: $(READY) ## What nobody planned and what takes long: kills, clock jumps, prunes, ten quiet minutes, on labs
 	@$(BIN)/pytest tests/host -m chaos $(ARGS)
 
+test-attack: $(READY) ## Attack a lab from inside a sandbox: as it is, after its engine was restarted, after a reboot
+	@$(BIN)/pytest tests/host -m attack --moments all --suite trixie $(ARGS)
+
+test-faults: $(READY) ## Kill and break every part of a lab, in every order: nothing that was acknowledged is lost
+	@$(BIN)/pytest tests/host -m faults --suite trixie $(ARGS)
+
 lint: $(READY) ## Only the static checks
 	@$(BIN)/pytest tests/static -q $(ARGS)
 
 bench: $(READY) ## Measure a deployed host, which nobody uses meanwhile, beside plain Docker; ARGS="--quick --only init"
 	@$(BIN)/python -m tools.bench $(ARGS)
 
-docs: $(READY) ## Make docs/settings.md and docs/e2b-conformance.md; RESULTS=reports/e2b.json takes over the results of a run
+soak: $(READY) ## Load a deployed host, which nobody uses meanwhile, for MINUTES=60, and see whether anything grew or is left
+	@$(BIN)/python -m tools.soak $(MINUTES)
+
+docs: $(READY) ## Make docs/settings.md, security-cis.md and e2b-conformance.md; RESULTS=reports/e2b.json takes over the results of a run
 	@$(BIN)/python -m tools.settings_page
+	@$(BIN)/python -m tools.cis
 	@$(BIN)/python -m tools.e2b_table $(RESULTS)
 
 lock: ## Renew the locked dependencies
@@ -71,4 +81,4 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos lint bench docs lock vendor
+.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos test-attack test-faults lint bench soak docs lock vendor

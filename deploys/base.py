@@ -5,6 +5,7 @@ from pyinfra.operations import files, systemd
 
 from deploys.operations import packages, place, when
 from deploys.preflight import settings
+from deploys.settings import Settings
 
 PACKAGES = [
     "ca-certificates",
@@ -12,6 +13,7 @@ PACKAGES = [
     "curl",
     "debian-archive-keyring",
     "e2fsprogs",
+    "iproute2",
     "iptables",
     "logrotate",
     "mmdebstrap",
@@ -25,6 +27,8 @@ PACKAGES = [
 ]
 # Any of these keeps the clock; installing another would remove it.
 TIME_DAEMONS = ["chrony", "ntpsec", "openntpd", "systemd-timesyncd"]
+# There once its module is loaded, as Docker does later.
+CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_max"
 
 
 @deploy("Base")
@@ -36,10 +40,7 @@ def system() -> None:
 
     # Before anything makes it with a stricter umask: docker-sandbox reads its configuration there, as any user.
     files.directory(name=f"Make {wanted.etc}", path=wanted.etc, user="root", group="root", mode="755")
-    place("etc/sysctl.d/60-project-sandbox.conf", wanted)
-    sysctl_file = f"/etc/sysctl.d/60-{wanted.name}.conf"
-    differs = "; ".join(f'[ "$(sysctl -n {key})" = "{value}" ] || echo {key}' for key, value in wanted.sysctls.items())
-    when(name="Apply kernel parameters", condition=differs or "true", commands=[f"sysctl --quiet --load {sysctl_file}"])
+    _kernel(wanted)
 
     if wanted.unattended_upgrades:
         place("etc/apt/apt.conf.d/20auto-upgrades", wanted)
@@ -52,3 +53,20 @@ def system() -> None:
         commands=["DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends systemd-timesyncd"],
     )
     systemd.service(name="Start cron", service="cron.service", running=True, enabled=True)
+
+
+def _kernel(wanted: Settings) -> None:
+    """Kernel parameters. One that this kernel does not have is none to it: doctor names those."""
+    if any(key.startswith("net.netfilter.nf_conntrack_") for key in wanted.sysctls):
+        place("etc/modules-load.d/project-sandbox.conf", wanted)
+        when(
+            name="Load connection tracking",
+            condition=f"[ -e {CONNTRACK} ] || ! modprobe --dry-run --quiet nf_conntrack || echo absent",
+            commands=["modprobe nf_conntrack"],
+        )
+    place("etc/sysctl.d/60-project-sandbox.conf", wanted)
+    file = f"/etc/sysctl.d/60-{wanted.name}.conf"
+    differs = "; ".join(
+        f'[ "$(sysctl -n {key} || echo {value})" = "{value}" ] || echo {key}' for key, value in wanted.sysctls.items()
+    )
+    when(name="Apply kernel parameters", condition=differs or "true", commands=[f"sysctl -q --ignore --load {file}"])

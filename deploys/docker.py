@@ -8,22 +8,32 @@ from typing import Any
 from pyinfra.api import deploy
 from pyinfra.operations import apt, files
 
-from deploys.operations import packages, place, unit, when
+from deploys.operations import located, packages, place, unit, when
 from deploys.preflight import settings, summary
-from deploys.settings import Settings
+from deploys.settings import RUNSC, Settings
 
 KEYRING = "/etc/apt/keyrings/docker.asc"
+SOCKET = "/run/docker.sock"
+SOCKET_DROP_IN = "etc/systemd/system/docker.socket.d/60-project-sandbox.conf"
 # What both sources need beside the engine: crun, newuidmap for userns-remap, and iptables.
 COMMON = ["crun", "iptables", "uidmap"]
 # Debian's packages that Docker's own conflict with.
 DEBIAN_ENGINE = ["containerd", "docker-buildx", "docker-cli", "docker.io", "runc"]
 DOCKER_ENGINE = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin"]
+# The network of the container's own namespace, and not gVisor's: name servers, rules of restricted sandboxes and the
+# way to servers on 127.0.0.1 are in that namespace. Files are written where the engine looks for them: for snapshots.
+RUNSC_ARGUMENTS = ["--network=host", "--overlay2=none"]
 ENGINES = {
     ("debian", "bookworm"): ["docker.io"],
     ("debian", "trixie"): ["docker.io", "docker-cli", "docker-buildx"],
     ("docker", "bookworm"): DOCKER_ENGINE,
     ("docker", "trixie"): DOCKER_ENGINE,
 }
+
+
+def gvisor(wanted: Settings) -> bool:
+    """Whether some template asks for it."""
+    return any(template.runtime == RUNSC for template in wanted.templates.values())
 
 
 def daemon_options(wanted: Settings) -> dict[str, Any]:
@@ -42,8 +52,13 @@ def daemon_options(wanted: Settings) -> dict[str, Any]:
         "log-opts": {"max-size": wanted.docker_log_max_size, "max-file": str(wanted.docker_log_max_files)},
         "userland-proxy": False,
     }
+    runtimes: dict[str, Any] = {}
     if wanted.docker_runtime != "runc":
-        options["runtimes"] = {wanted.docker_runtime: {"path": f"/usr/bin/{wanted.docker_runtime}"}}
+        runtimes[wanted.docker_runtime] = {"path": f"/usr/bin/{wanted.docker_runtime}"}
+    if gvisor(wanted):
+        runtimes[RUNSC] = {"path": f"/usr/bin/{RUNSC}", "runtimeArgs": RUNSC_ARGUMENTS}
+    if runtimes:
+        options["runtimes"] = runtimes
     if wanted.docker_userns_remap:
         options["userns-remap"] = "default"
     return options
@@ -57,8 +72,27 @@ def engine() -> None:
     place("etc/docker/daemon.json", wanted, daemon=daemon_options(wanted))
     if wanted.docker_source == "docker":
         _repository(wanted, suite)
-    packages("Docker", ENGINES[wanted.docker_source, suite] + COMMON)
+    if not wanted.docker_group:
+        place(SOCKET_DROP_IN, wanted)
+    packages("Docker", ENGINES[wanted.docker_source, suite] + COMMON + ([RUNSC] if gvisor(wanted) else []))
+    _socket(wanted)
     unit(name="Run the engine", unit="docker.service", files=["/etc/docker/daemon.json"])
+
+
+def _socket(wanted: Settings) -> None:
+    """Who may use the engine. systemd gives the socket its mode when it makes it; this one is there already."""
+    drop_in = located(SOCKET_DROP_IN, wanted)
+    again = "systemctl daemon-reload"
+    if wanted.docker_group:
+        commands = [f"rm {drop_in}", again, f"chgrp docker {SOCKET}", f"chmod 660 {SOCKET}"]
+        when(name="Give the socket to the group docker", condition=f"ls {drop_in}", commands=commands)
+        return
+    when(
+        name="Keep the socket to root",
+        condition=f'[ "$(stat -c "%U:%G %a" {SOCKET})" = "root:root 600" ] || echo open; '
+        "systemctl show docker.socket --property NeedDaemonReload --value | grep yes",
+        commands=[again, f"chown root:root {SOCKET}", f"chmod 600 {SOCKET}"],
+    )
 
 
 def _repository(wanted: Settings, suite: str) -> None:

@@ -28,10 +28,11 @@ class Program:
 
 
 @operation()
-def environment(link: str, version: str, program: Program) -> Commands:
+def environment(link: str, version: str, program: Program, spared: str = "") -> Commands:
     """A virtual environment with the program in it at `<link>s/<version>`, to which `link` points once it is complete.
 
-    The one before is kept until the next, so that a failed upgrade leaves the old version running.
+    The one before is kept until the next, and so is the one whose path is in the file `spared`: a failed upgrade goes
+    back to it.
     """
     path, package = f"{link}s/{version}", program.package
     present = f"readlink {link} && {link}/bin/python -c 'import {package}'"
@@ -50,6 +51,7 @@ def environment(link: str, version: str, program: Program) -> Commands:
     yield f'mv {path}/src/{package} "{site}" && {python} -m compileall -q "{site}/{package}"'
     yield f'{python} -c "import {program.module}"'
     yield (
-        f"previous=$(readlink {link} || true); ln -sfn {path} {link}; "
-        f"for old in {link}s/*; do case $old in {path}|$previous) ;; *) rm -rf $old ;; esac; done"
+        f"previous=$(readlink {link} || true); good=$(cat {spared or '/dev/null'} 2>/dev/null || true); "
+        f"ln -sfn {path} {link}; "
+        f"for old in {link}s/*; do case $old in {path}|$previous|$good) ;; *) rm -rf $old ;; esac; done"
     )

@@ -12,7 +12,10 @@ from pyinfra.api import FactBase
 
 @dataclass(frozen=True)
 class HostSummary:
-    """What the preflight looks at; `free_mb` below /var/lib, `memory_mb` in all, `busy_ports` by process name."""
+    """What the preflight looks at; `free_mb` below /var/lib, `memory_mb` in all, `busy_ports` by process name.
+
+    `uplinks` are the interfaces with a default route of IPv4.
+    """
 
     uid: int = 0
     sudo: bool = True
@@ -23,6 +26,8 @@ class HostSummary:
     free_mb: int = 0
     memory_mb: int = 0
     busy_ports: dict[int, str] | None = None
+    uplinks: tuple[str, ...] = ()
+    apparmor: bool = False
 
 
 class Summary(FactBase[HostSummary]):
@@ -36,6 +41,8 @@ class Summary(FactBase[HostSummary]):
             "echo suite $VERSION_CODENAME; echo machine $(uname -m); test -d /run/systemd/system && echo systemd yes; "
             "echo free_mb $(df -Pm /var/lib | awk 'NR == 2 {print $4}'); "
             "echo memory_mb $(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo); "
+            "ip -4 route show default 2>/dev/null | sed -n 's/.* dev \\([^ ]*\\).*/uplink \\1/p' | sort -u; "
+            "grep -qx Y /sys/module/apparmor/parameters/enabled 2>/dev/null && echo apparmor yes; "
             "as_root=$(sudo -n true 2>/dev/null && echo sudo -n); "
             "$as_root ss -Hltnp 2>/dev/null | awk '$4 ~ /:(80|443)$/ {print \"port\", $4, $6}'"
         )
@@ -43,11 +50,14 @@ class Summary(FactBase[HostSummary]):
     def process(self, output: list[str]) -> HostSummary:
         values: dict[str, str] = {}
         busy: dict[int, str] = {}
+        uplinks: list[str] = []
         for line in output:
             key, _, value = line.partition(" ")
             if key == "port":
                 address, _, program = value.partition(" ")
                 busy[int(address.rpartition(":")[2])] = program.split('"')[1] if '"' in program else "?"
+            elif key == "uplink":
+                uplinks.append(value)
             else:
                 values[key] = value
         return HostSummary(
@@ -60,6 +70,8 @@ class Summary(FactBase[HostSummary]):
             free_mb=int(values.get("free_mb") or 0),
             memory_mb=int(values.get("memory_mb") or 0),
             busy_ports=busy,
+            uplinks=tuple(uplinks),
+            apparmor=values.get("apparmor") == "yes",
         )
 
 

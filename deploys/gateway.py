@@ -25,6 +25,7 @@ def haproxy() -> None:
     wanted = settings()
     routes_map, secrets = f"{wanted.state}/routes.map", f"{wanted.etc}/secrets"
     link_key = f"{secrets}/link_key"
+    place("etc/systemd/system/haproxy.service.d/60-project-sandbox.conf", wanted)
     packages("the gateway", ["haproxy"])
     files.directory(name=f"Make {wanted.state}", path=wanted.state, user="root", group="root", mode="711")
     files.file(name="Make the route map", path=routes_map, user="root", group="root", mode="644")

@@ -145,25 +145,28 @@ def build() -> None:
         command = f"{wanted.lib}/bootstrap-base {wanted.base_suite} {tags.base}"
         image(name=f"Bootstrap {tags.base}", tag=tags.base, build=command)
 
+    good = f"{wanted.opt}/good/config.toml"
     done: set[str] = set()
     for template in wanted.templates.values():
         parent = tags.sandbox(template)
         if parent not in done:
-            _build(parent, "sandbox", work, tags.arguments(template), tags.certificates)
+            _build(parent, "sandbox", work, tags.arguments(template), tags.certificates, good)
         if template.context != "sandbox" and tags.template(template) not in done:
-            _build(tags.template(template), template.context, work, {"BASE": parent}, {})
+            _build(tags.template(template), template.context, work, {"BASE": parent}, {}, good)
         done |= {parent, tags.template(template)}
 
     if wanted.traefik_image:
         image(name=f"Pull {wanted.traefik_image}", tag=tags.traefik, build=f"docker pull --quiet {tags.traefik}")
     else:
-        _build(tags.traefik, "traefik", work, {"BASE": tags.base}, {})
+        _build(tags.traefik, "traefik", work, {"BASE": tags.base}, {}, good)
 
     left = f"ls -A {work}"
     when(name="Remove what builds that failed have left", condition=left, commands=[f"find {work} -mindepth 1 -delete"])
 
 
-def _build(tag: str, name: str, work: str, arguments: Mapping[str, str], certificates: Mapping[str, str]) -> None:
+def _build(
+    tag: str, name: str, work: str, arguments: Mapping[str, str], certificates: Mapping[str, str], spared: str
+) -> None:
     directory = f"{work}/{tag.replace(':', '-').replace('/', '-')}"
     image(
         name=f"Build {tag}",
@@ -171,6 +174,7 @@ def _build(tag: str, name: str, work: str, arguments: Mapping[str, str], certifi
         build=build_command(tag, name, directory, arguments),
         context=lambda: archive(context(name, certificates)),
         directory=directory,
+        spared=spared,
     )
 
 

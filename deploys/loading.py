@@ -119,6 +119,7 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
             "disk_mb": values["sandbox_disk_mb"],
             "layer_mb": values["sandbox_layer_mb"],
             "pool": values["pool_size"] if name == values["default_template"] else 0,
+            "runtime": "",
             **given,
         }
         known = {field.name: str(field.type) for field in fields(Template) if field.name != "name"}

@@ -25,9 +25,14 @@ SPEC_LABEL = "sandbox.spec"
 Commands = Generator[Any, None, None]
 
 
+def located(path: str, settings: Settings) -> str:
+    """Where `templates/<path>.j2` lies on the host; `project-` in the path becomes the project's prefix."""
+    return "/" + path.replace("project-", f"{settings.project}-")
+
+
 def place(path: str, settings: Settings, mode: str = "644", **data: Any) -> OperationMeta:
-    """Write `templates/<path>.j2` to `/<path>` on the host; `project-` in the path becomes the project's prefix."""
-    dest = "/" + path.replace("project-", f"{settings.project}-")
+    """Write a template to where it belongs on the host."""
+    dest = located(path, settings)
     return files.template(
         name=f"Write {dest}",
         src=f"templates/{path}.j2",
@@ -70,9 +75,11 @@ def secret(dest: str, content: str) -> Commands:
 
 
 @operation()
-def unit(unit: str, files: Sequence[str] = (), enabled: bool = True) -> Commands:
+def unit(unit: str, files: Sequence[str] = (), enabled: bool = True, start: str = "") -> Commands:
     """Keep a service enabled and running, on its present unit file, and restart it when one of `files` is newer than
     its start. (Comparing times instead of asking what this run changed survives an interrupted run.)
+
+    `start` is a command that starts it, or starts it anew, in place of systemctl.
     """
     quoted = shlex.quote(unit)
     state = host.get_fact(facts.Unit, unit=unit, files=tuple(files))
@@ -81,9 +88,9 @@ def unit(unit: str, files: Sequence[str] = (), enabled: bool = True) -> Commands
     if enabled and state.enabled not in ("enabled", "static", "alias", "indirect", "generated"):
         yield f"systemctl enable {quoted}"
     if state.active == "active" and (state.stale_file or state.needs_reload):
-        yield f"systemctl restart {quoted}"
+        yield start or f"systemctl restart {quoted}"
     elif state.active != "active":
-        yield f"systemctl reset-failed {quoted} 2>/dev/null; systemctl start {quoted}"
+        yield start or f"systemctl reset-failed {quoted} 2>/dev/null; systemctl start {quoted}"
 
 
 @operation()
@@ -117,11 +124,14 @@ def container(
 
 
 @operation()
-def image(tag: str, build: str, context: Callable[[], bytes] | None = None, directory: str = "") -> Commands:
+def image(
+    tag: str, build: str, context: Callable[[], bytes] | None = None, directory: str = "", spared: str = "/dev/null"
+) -> Commands:
     """Make a Docker image unless the host has its tag. The tag carries the hash of all that goes into it.
 
     `build` is the shell command that makes it; `context`, if any, gives a tar archive that is unpacked in `directory`
-    first. Older tags of the same image that nothing uses are removed afterwards.
+    first. Older tags of the same image that nothing uses are removed afterwards, but for those that the configuration
+    `spared` on the host names: a failed upgrade goes back to it.
     """
     if tag in host.get_fact(facts.ImageTags):
         return
@@ -132,7 +142,9 @@ def image(tag: str, build: str, context: Callable[[], bytes] | None = None, dire
     yield build
     name = tag.rpartition(":")[0]
     all_tags = f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {shlex.quote(name)}"
-    yield f"{all_tags} | grep -vxF {shlex.quote(tag)} | xargs -r docker image rm 2>/dev/null; true"
+    named = f"sed -n 's/^image = \"\\(.*\\)\"$/\\1/p' {shlex.quote(spared)} 2>/dev/null"
+    others = f'grep -vxF {shlex.quote(tag)} | grep -vxF "$({named})"'
+    yield f"{all_tags} | {others} | xargs -r docker image rm 2>/dev/null; true"
 
 
 @operation()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys import ROOT, console, facts, images
+from deploys import ROOT, access, console, egress, facts, hardening, images, turns
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
 from deploys.gateway import PROGRAM
-from deploys.operations import when
+from deploys.operations import located, when
 from deploys.preflight import settings
 from deploys.settings import Settings
 from deploys.traefik import CONTAINER
@@ -21,8 +21,8 @@ OURS = "docker {kind} ls -q {all} --filter label=sandbox.project={project}"
 
 def unit_names(wanted: Settings) -> list[str]:
     """Our units, in the order in which they are stopped."""
-    names = ("container-pool.service", "sandboxd.service", "thaw.service", "build.slice")
-    return [*console.units(wanted), *(f"{wanted.project}-{name}" for name in names)]
+    names = ("container-pool.service", "sandboxd.service", "firewall.service", "thaw.service", "build.slice")
+    return [*console.units(wanted), *egress.units(wanted), *(f"{wanted.project}-{name}" for name in names)]
 
 
 def paths(wanted: Settings) -> list[str]:
@@ -38,10 +38,19 @@ def paths(wanted: Settings) -> list[str]:
         f"/etc/cron.d/{name}-logrotate",
         f"/etc/logrotate.d/{name}",
         f"/etc/sysctl.d/60-{name}.conf",
+        f"/etc/modules-load.d/{name}.conf",
+        f"/etc/systemd/journald.conf.d/60-{name}.conf",
+        f"/etc/systemd/system/docker.socket.d/60-{name}.conf",
+        f"/etc/systemd/system/haproxy.service.d/60-{name}.conf",
+        f"/etc/needrestart/conf.d/{name}.conf",
         f"/etc/apt/apt.conf.d/52unattended-upgrades-{name}",
         "/etc/traefik",
         f"{wanted.etc}/pages",
+        f"{wanted.etc}/seccomp",
         f"{wanted.etc}/config.toml",
+        f"{wanted.etc}/egress.cfg",
+        f"{wanted.etc}/egress.lua",
+        f"{wanted.etc}/names.conf",
         f"{wanted.etc}/release",
         f"{wanted.state}/build",
     ]
@@ -51,6 +60,7 @@ def paths(wanted: Settings) -> list[str]:
 def remove(with_data: bool) -> None:
     """Take away what a deploy put there; with `with_data` also what people put into it. Can be run again."""
     wanted = settings()
+    turns.take(wanted.name)
     for unit in unit_names(wanted):
         when(
             name=f"Stop {unit}",
@@ -62,12 +72,20 @@ def remove(with_data: bool) -> None:
         condition="systemctl cat haproxy.service",
         commands=[f"rm -f {PROGRAM}", "DEBIAN_FRONTEND=noninteractive apt-get purge -y haproxy"],
     )
+    login = egress.user(wanted)
+    when(name=f"Remove the user {login}", condition=f"id -u {login}", commands=[f"userdel {login}"])
     when(
         name="Remove Traefik",
         condition=f"docker ps --all --quiet --filter name=^{CONTAINER}$ --filter label=sandbox.spec",
         commands=[f"docker rm --force {CONTAINER}"],
     )
     _sandboxes(wanted, with_data)
+    profile = f"/etc/apparmor.d/{wanted.name}"
+    when(
+        name="Unload the AppArmor profiles",
+        condition=f"ls -d {profile}",
+        commands=[f"apparmor_parser --remove {profile}; rm -f {profile} {wanted.state}/apparmor-loaded"],
+    )
     _files(wanted, with_data)
     if with_data:
         _engine(wanted)
@@ -90,6 +108,16 @@ def _sandboxes(wanted: Settings, with_data: bool) -> None:
         condition=f"nft list tables inet | grep -x 'table {table}'",
         commands=[f"nft delete table {table}"],
     )
+    when(
+        name="Remove the routing rules of sandboxes",
+        condition="ip -4 rule show | grep -E '^9[0-3]:'",
+        commands=["for place in 90 91 92 93; do while ip -4 rule del pref $place 2>/dev/null; do :; done; done"],
+    )
+    when(
+        name="Remove the address of the egress proxy",
+        condition="ip -4 -oneline address show dev lo label lo:egress",
+        commands=["ip -4 address flush dev lo label lo:egress"],
+    )
     mounts = f"findmnt --raw --noheadings --output TARGET | grep '^{wanted.state}/mounts/'"
     when(name="Unmount disks", condition=mounts, commands=[f"{mounts} | xargs umount --lazy"])
     used = "docker ps --all --format '{{.Image}}'"
@@ -104,6 +132,11 @@ def _sandboxes(wanted: Settings, with_data: bool) -> None:
 def _files(wanted: Settings, with_data: bool) -> None:
     for path in paths(wanted):
         _remove(path)
+    for path, then in (
+        (located(access.TEMPLATE, wanted), access.RELOAD),
+        (located(hardening.AUDIT, wanted), hardening.RULES_AGAIN),
+    ):
+        when(name=f"Remove {path}", condition=f"ls -d {path}", commands=[f"rm -f {path}", then])
     for user in wanted.skills_users:
         home = host.get_fact(facts.Output, command_line=f"getent passwd {user} | cut -d: -f6")
         for skill in sorted((ROOT / "files/skills").glob("*/SKILL.md")):

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from deploys import acme
-from deploys.settings import IMAGE_KEYS, SettingError, Settings, Template
+from deploys.settings import IMAGE_KEYS, RUNSC, SettingError, Settings, Template
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 TEMPLATE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -16,6 +16,7 @@ DOMAIN = re.compile(r"(?=.{1,200}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](
 BY_ADDRESS = "sslip.io"
 DURATION = re.compile(r"[1-9][0-9]*[smhd]")
 SIZE = re.compile(r"[1-9][0-9]*([kmgKMG][bB]?)")
+JOURNAL_SIZE = re.compile(r"[1-9][0-9]*[MGT]")  # as journald.conf(5) writes it
 IMAGE = re.compile(
     r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
 )
@@ -66,9 +67,17 @@ def check(settings: Settings) -> None:
         "cleanup_older_than", settings.cleanup_older_than, DURATION, "use a number and s, m, h or d, such as '24h'"
     )
     _check_metrics(settings.metrics_listen)
+    _one_of("sandbox_network", settings.sandbox_network, ("open", "public", "none"))
+    for key in ("network_allow", "network_deny"):
+        for network in getattr(settings, key):
+            _check_network(key, network)
+    _check_egress(settings)
     for key in ("sandbox_users", "skills_users"):
         for user in getattr(settings, key):
             _matches(key, user, USER, "use the login names of users")
+    if settings.journal_max_size:
+        remedy = "use a size such as '1G' or '500M', or '' to leave journald as it is"
+        _matches("journal_max_size", settings.journal_max_size, JOURNAL_SIZE, remedy)
     for name, value in settings.sysctls.items():
         if not re.fullmatch(r"[a-z0-9_.-]+", name) or type(value) is not int:
             raise SettingError("sysctls", {name: value}, "use names such as 'vm.swappiness' with whole numbers")
@@ -108,6 +117,29 @@ def _check_metrics(address: str) -> None:
         raise SettingError("metrics_listen", address, remedy)
     if port in TAKEN_PORTS:
         raise SettingError("metrics_listen", address, f"port {port} is taken by a part of this host: use another")
+
+
+def _check_network(key: str, network: str) -> None:
+    try:
+        ipaddress.IPv4Network(network)
+    except ValueError as error:
+        raise SettingError(key, network, f"{error}; use IPv4 networks, such as '10.1.2.3/32'") from None
+
+
+def _check_egress(settings: Settings) -> None:
+    """Sandboxes reach it by their default route, and the loopback's network they do not reach at all."""
+    value = settings.egress_address
+    try:
+        address = ipaddress.IPv4Address(value)
+    except ValueError as error:
+        raise SettingError("egress_address", value, f"{error}; use an IPv4 address, such as '198.18.0.1'") from None
+    if address.is_loopback or address.is_multicast or address.is_unspecified:
+        raise SettingError(
+            "egress_address", value, "no packet of a sandbox is led there; use '198.18.0.1', or its like"
+        )
+    for key, network in zip(("docker_network_pool", "docker_bridge"), settings.sandbox_sources, strict=True):
+        if address in ipaddress.IPv4Network(network):
+            raise SettingError("egress_address", value, f"is in {key} {network}: use one that nobody has")
 
 
 def _check_tls(settings: Settings) -> None:
@@ -203,6 +235,9 @@ def _check_template(template: Template) -> None:
     _between(f"{where}['disk_mb']", template.disk_mb, 64, 16_777_216, "MiB")
     _between(f"{where}['layer_mb']", template.layer_mb, 64, 16_777_216, "MiB")
     _between(f"{where}['pool']", template.pool, 0, 100, "members")
+    if template.runtime not in ("", RUNSC):
+        remedy = f"use {RUNSC!r} for gVisor, or '' for docker_runtime"
+        raise SettingError(f"{where}['runtime']", template.runtime, remedy)
 
 
 def _matches(key: str, value: str, pattern: re.Pattern[str], remedy: str) -> None:

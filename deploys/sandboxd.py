@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
-from deploys import ROOT
+from deploys import ROOT, confinement
 from deploys.environments import Program, environment
 from deploys.images import Tags, digest
 from deploys.operations import place, unit, when
@@ -14,6 +14,7 @@ from deploys.settings import Settings
 from deploys.traefik import API, GATEWAY
 
 GROUP = "sandbox"
+UNITS = "/etc/systemd/system"
 PROGRAM = Program("sandboxd", "requirements/sandboxd.txt", "sandboxd.api")
 BROWSER_SCRIPTS = sorted((ROOT / "files/browser-test").glob("*.py"))
 
@@ -25,7 +26,7 @@ def browser_template(wanted: Settings) -> str:
 
 @deploy("sandboxd")
 def daemon() -> None:
-    """The daemon that owns Docker and the ledger, and the command that talks to it."""
+    """The firewall, the daemon that owns Docker and the ledger, and the command that talks to it."""
     wanted = settings()
     tags = Tags(wanted)
     server.group(name=f"Make group {GROUP}", group=GROUP, system=True)
@@ -51,13 +52,28 @@ def daemon() -> None:
     files.file(
         name="Close the secret of the metrics", path=f"{secrets}/metrics_token", user="root", group="root", mode="600"
     )
+    release, daemon = f"{wanted.lib}/sandboxd-release", f"{wanted.project}-sandboxd.service"
+    place("usr/local/lib/project-sandbox/sandboxd-release", wanted, mode="755", units=UNITS)
+    when(  # before the first change; later its unit does so
+        name="Note what runs now",
+        condition=f"[ -d {wanted.opt}/good ] || ! systemctl is-active --quiet {daemon} || echo unknown",
+        commands=[f"{release} keep"],
+    )
     files.directory(name=f"Make {wanted.log}", path=wanted.log, user="root", group="adm", mode="750")
     place(
         "etc/project-sandbox/config.toml",
         wanted,
         browser_template=browser_template(wanted),
         browser_scripts=f"{wanted.lib}/browser-test",
-        templates={name: (tags.template(template), template) for name, template in wanted.templates.items()},
+        templates={
+            name: (
+                tags.template(template),
+                template,
+                confinement.seccomp_path(wanted, template),
+                confinement.apparmor_name(wanted, template),
+            )
+            for name, template in wanted.templates.items()
+        },
         gateway=GATEWAY,
         api=API,
         socket_group=GROUP,
@@ -69,7 +85,8 @@ def daemon() -> None:
         dest = f"{wanted.lib}/browser-test/{script.name}"
         files.put(name=f"Write {dest}", src=str(script), dest=dest, user="root", group="root", mode="644")
     link = f"{wanted.opt}/venv"
-    environment(name="Install sandboxd", link=link, version=digest(PROGRAM.files()), program=PROGRAM)
+    version, spared = digest(PROGRAM.files()), f"{wanted.opt}/good/venv"
+    environment(name="Install sandboxd", link=link, version=version, program=PROGRAM, spared=spared)
     place("usr/local/bin/docker-sandbox", wanted, mode="755", python=f"{link}/bin/python")
     files.link(name="Link docker-sandbox-cli.sh", path="/usr/local/bin/docker-sandbox-cli.sh", target="docker-sandbox")
     place("usr/share/bash-completion/completions/docker-sandbox", wanted)
@@ -77,13 +94,25 @@ def daemon() -> None:
     unit(name="Limit builds of templates", unit=f"{wanted.project}-build.slice")
     place("etc/systemd/system/project-thaw.service", wanted)
     unit(name="Thaw at shutdown", unit=f"{wanted.project}-thaw.service")
-    place("etc/systemd/system/project-sandboxd.service", wanted, python=f"{link}/bin/python")
+    place("etc/systemd/system/project-firewall.service", wanted, python=f"{link}/bin/python")
+    unit(
+        name="Raise the firewall",
+        unit=f"{wanted.project}-firewall.service",
+        files=[f"{wanted.etc}/config.toml", f"{link}/pyvenv.cfg"],
+    )
+    place("etc/systemd/system/project-sandboxd.service", wanted, python=f"{link}/bin/python", release=release)
     unit(
         name="Run sandboxd",
-        unit=f"{wanted.project}-sandboxd.service",
+        unit=daemon,
+        start=f"{release} activate",
         # pyvenv.cfg is as old as the environment; the files of the archive have no time, and python3 is Debian's.
         files=[f"{wanted.etc}/config.toml", f"{link}/pyvenv.cfg"],
     )
+
+
+@deploy("sandboxd")
+def routes() -> None:
+    """The gateway has the routes of the ledger, whatever became of its map while sandboxd did not run."""
     when(
         name="Bring the routes in step with the ledger",
         condition="docker-sandbox routes status --quiet || echo drift",

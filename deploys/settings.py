@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Interface, IPv4Network
 
 from pyinfra.api.exceptions import DeployError
 
@@ -22,12 +22,14 @@ class SettingError(DeployError):
 # What a template's image is made from; the other fields are its limits.
 IMAGE_KEYS = ("image", "context", "base_image", "python_version", "apt_packages", "pip_packages", "npm_packages")
 
+RUNSC = "runsc"
+
 
 @dataclass(frozen=True)
 class Template:
     """What one kind of sandbox is made from; memory and disk (/code) in MiB, `cpus` in cores, `pids` in tasks.
 
-    `pool` is the number of members of its warm pool.
+    `pool` is the number of members of its warm pool; `runtime` "" for the host's, or RUNSC.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Template:
     disk_mb: int
     layer_mb: int
     pool: int
+    runtime: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Settings:
     docker_network_pool: str
     docker_network_prefix: int
     docker_bridge: str
+    docker_group: bool
     docker_log_max_size: str
     docker_log_max_files: int
     docker_build_cache: str
@@ -100,9 +104,17 @@ class Settings:
     cleanup_older_than: str
     metrics_listen: str
     console: bool
+    sandbox_network: str
+    api_open_network: bool
+    network_allow: tuple[str, ...]
+    network_deny: tuple[str, ...]
+    egress_address: str
     sandbox_users: tuple[str, ...]
     skills_users: tuple[str, ...]
     unattended_upgrades: bool
+    journal_max_size: str
+    ssh_hardening: bool
+    audit_rules: bool
     sysctls: dict[str, int]
 
     @property
@@ -139,6 +151,11 @@ class Settings:
     def networks(self) -> int:
         """How many sandboxes can have a network of their own; `deploys.rules` has checked that there are some."""
         return int(2 ** (self.docker_network_prefix - IPv4Network(self.docker_network_pool).prefixlen))
+
+    @property
+    def sandbox_sources(self) -> tuple[str, str]:
+        """The networks that sandboxes and builds have addresses of; `deploys.rules` has checked that they are some."""
+        return self.docker_network_pool, str(IPv4Interface(self.docker_bridge).network)
 
     @property
     def idle_pause_s(self) -> int:

@@ -70,6 +70,10 @@ docker_network_prefix = 28
 # docker0 itself, away from the 172.17.0.0/16 that many LANs use.
 docker_bridge = "10.199.0.1/24"
 
+# True: members of the group `docker` may use Docker's socket, as Debian has it. By it they become root without a
+# password. False: nobody but root reaches it, whoever is in that group; docker-sandbox needs none of it.
+docker_group = False
+
 # The log of one container: this size, and so many files.
 docker_log_max_size = "10m"
 docker_log_max_files = 3
@@ -99,6 +103,8 @@ base_image = ""
 #   apt_packages, pip_packages, npm_packages   added to what the image has; pin them as `name==1.2` or `name@1.2`
 #   memory_mb, cpus, pids, disk_mb, layer_mb   limits of one sandbox (no swap). They may be more than the host has: a
 #                   host is full when memory is used up, not when limits add up
+#   runtime         "" for docker_runtime, or "runsc": gVisor, a kernel of its own for each sandbox. The deploy installs
+#                   it when a template asks for it. What it costs, and what does not work: docs/security.md#gvisor
 #   pool            started sandboxes that wait to be claimed; 0 if it is left out. That of the default template is
 #                   pool_size
 templates = {
@@ -116,8 +122,9 @@ python_mirror = ""
 
 # Defaults of the limits above. 1024 tasks suffice for a dev server, its tests and an agent; a browser needs more.
 # sandbox_disk_mb is the size of /code, which takes space on the host only as it is written; sandbox_layer_mb is how
-# much a sandbox may write elsewhere, such as packages that it installs: beyond, it is stopped. (Where the engine can
-# keep that limit itself, as overlay2 on XFS with project quotas, writing more fails with "no space left" already.)
+# much a sandbox may write elsewhere, such as packages that it installs: beyond, it is stopped. There, a file counts as
+# 16 KB at least, since a disk has not more inodes than that. (Where the engine can keep the limit, as overlay2 on XFS
+# with project quotas, writing more fails with "no space left" already.)
 sandbox_memory_mb = 2048
 sandbox_cpus = 2.0
 sandbox_pids = 1024
@@ -187,19 +194,75 @@ console = True
 sandbox_users: list[str] = []
 skills_users = ["root"]
 
+# --- Network ---------------------------------------------------------------------------------------------------------
+
+# What a sandbox reaches unless it is asked for otherwise (`docker-sandbox init --network`):
+#   "public"  the internet and the host's name servers; not the host itself (but for its ports 80 and 443, which the
+#             whole world reaches), no private, link-local or reserved network, so no metadata service of a cloud, and
+#             no mail servers (ports 25, 465, 587)
+#   "open"    whatever the host reaches, itself included
+#   "none"    nothing
+# No mode lets it reach another sandbox. Builds of templates always have "public". docs/security.md tells more.
+sandbox_network = "public"
+# Whether API keys may ask for the mode "open"; with False their sandboxes have "public" where the host's own is "open".
+api_open_network = False
+# IPv4 networks that "public" reaches although they are private, such as a mirror of packages: "10.1.2.3/32". The host's
+# own addresses stay closed.
+network_allow: list[str] = []
+# IPv4 networks that "public" does not reach either, such as the public addresses of your other servers.
+network_deny: list[str] = []
+# Sandboxes with names in their allow list (`docker-sandbox init --network none --allow pypi.org`) are led to this
+# address of the host, where a proxy lets them through to those names. It must be nobody's that the host or a sandbox
+# has to reach; this one is of a range for measurements (RFC 2544).
+egress_address = "198.18.0.1"
+
 # --- Host ------------------------------------------------------------------------------------------------------------
 
-# Security updates by unattended-upgrades. Docker is left to the deploy: an update would restart the engine.
+# Security updates by unattended-upgrades. Docker is left to the deploy: an update would restart the engine. needrestart
+# gets the same word, where it is installed: it restarts services whose libraries were updated.
 unattended_upgrades = True
 
-# Kernel parameters for many containers. Not ip_forward: Docker sets FORWARD to DROP only if it switched that on itself.
+# How much of the disk the host's own journal may take; "" leaves journald as it is. Of sandboxes nothing is in it.
+journal_max_size = "1G"
+
+# True: sshd takes keys and no passwords, not for root either, and forwards less. A deploy proves first, by a second
+# login, that its own user comes in by key, and tries again afterwards; else it ends, and sshd stays as it was. Other
+# users' keys are yours to look after: that is why it is off.
+ssh_hardening = False
+
+# True: auditd notes who changes Docker, its configuration, our units and secrets, and which of those who have logged in
+# talks to Docker's socket. Off where the kernel has no audit of its own, as in a container.
+audit_rules = False
+
+# Kernel parameters for many containers, and against what those could do. One that the kernel does not have is left out,
+# and `docker-sandbox doctor` says so. Not ip_forward: Docker sets FORWARD to DROP only if it switched that on itself.
 sysctls = {
+    # No line disciplines of old serial protocols loaded by whoever has a terminal: they had holes.
+    "dev.tty.ldisc_autoload": 0,
     # Each containerd shim takes one inotify instance, and file watchers such as Vite many watches.
     "fs.inotify.max_user_instances": 8192,
     "fs.inotify.max_user_watches": 1048576,
+    # The kernel's log and its addresses help whoever looks for a hole in it, from a sandbox too.
     "kernel.dmesg_restrict": 1,
     "kernel.kptr_restrict": 2,
+    # Until the next boot nobody replaces the running kernel. Leave it out where kdump loads its kernel late.
+    "kernel.kexec_load_disabled": 1,
+    # BPF has been the way out of many containers. With 1 nobody can allow it again until the next boot.
+    "kernel.unprivileged_bpf_disabled": 1,
+    # A process may trace its own children only, on the host and in sandboxes: `gdb ./program` works, `gdb -p` does not.
+    "kernel.yama.ptrace_scope": 1,
+    # Redirects and source routes let neighbours move traffic. `default` is for the bridges that are made later.
     "net.ipv4.conf.all.accept_redirects": 0,
+    "net.ipv4.conf.all.accept_source_route": 0,
     "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.default.accept_redirects": 0,
+    "net.ipv4.conf.default.accept_source_route": 0,
+    "net.ipv4.conf.default.send_redirects": 0,
     "net.ipv6.conf.all.accept_redirects": 0,
+    "net.ipv6.conf.default.accept_redirects": 0,
+    # A packet from an address to which the answer would leave by another interface is dropped: nobody takes an address
+    # that is not theirs. The larger of this and the interface's own value holds; a host with several uplinks needs 2.
+    "net.ipv4.conf.all.rp_filter": 1,
+    # All connections of all sandboxes are in one table; when it is full, those of the host fail, too. At most 170 MB.
+    "net.netfilter.nf_conntrack_max": 524288,
 }

@@ -4,15 +4,18 @@ Asks apt-config, pip and npm, and reads the environment. Addresses with a passwo
 """
 
 import ast
+import contextlib
 import json
 import logging
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
 from lab.docker import run
@@ -89,6 +92,17 @@ def proxies(environ: Mapping[str, str]) -> dict[str, str]:
         direct = environ.get("no_proxy") or environ.get("NO_PROXY", "")
         found["no_proxy"] = ",".join(dict.fromkeys([*filter(None, direct.split(",")), "localhost", "127.0.0.1", "::1"]))
     return found | {name.upper(): value for name, value in found.items()}
+
+
+def private_proxies(environ: Mapping[str, str]) -> list[str]:
+    """Return the addresses of proxies in private networks, each as a /32: a sandbox host closes those otherwise."""
+    told = (value for name, value in proxies(environ).items() if name in ("http_proxy", "https_proxy"))
+    hosts = {urlsplit(value if "//" in value else f"//{value}").hostname or "" for value in told}
+    found = set()
+    for host in hosts:
+        with contextlib.suppress(OSError):  # nobody knows the name: then nobody gets there
+            found |= {str(answer[4][0]) for answer in socket.getaddrinfo(host, None, socket.AF_INET)}
+    return sorted(f"{address}/32" for address in found if IPv4Address(address).is_private)
 
 
 def parse_pip(config_list: str) -> dict[str, str]:

@@ -157,9 +157,9 @@ ROWS = (
     ),
     Row("MCP gateway", "`create(mcp=)`", reason="The gateway is E2B's own program. Refused with 400"),
     Row(
-        "names in allowed and denied networks, DNS servers",
-        "`network={'allow_out': ['example.com']}`",
-        reason="Addresses and CIDRs only. Refused with 400, never silently ignored",
+        "names in denied networks, DNS servers",
+        "`network={'deny_out': ['example.com']}`",
+        reason="Addresses and CIDRs only; names can be allowed. Refused with 400, never silently ignored",
     ),
     Row(
         "secrets, IAM, egress proxy, header rules",

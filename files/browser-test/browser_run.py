@@ -114,7 +114,7 @@ def browse(findings: Findings, check: Callable[[Any], None], script: str, argume
             page.wait_for_load_state("networkidle", timeout=SETTLE_MS)
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(args=arguments)
+        browser = playwright.chromium.launch(args=arguments, chromium_sandbox=True)
         context = browser.new_context(base_url=findings.url, viewport=DESKTOP)
         watch(context, findings)
         page = context.new_page()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvicorn
 
-from sandboxd import api, config, routes, spec
+from sandboxd import api, config, recovery, routes, spec
 from sandboxd.dockerengine import DockerEngine
 from sandboxd.engine import Engine
 from sandboxd.errors import ConfigError, LedgerError
@@ -23,7 +23,6 @@ from sandboxd.front import Front
 from sandboxd.gateway import Gateway
 from sandboxd.health import Health
 from sandboxd.keys import Keys
-from sandboxd.ledger import Ledger
 from sandboxd.objects import Host
 from sandboxd.peers import PeerProtocol
 from sandboxd.pool import Pool
@@ -71,7 +70,7 @@ def services(settings: config.Config, engine: Engine, host: Host) -> api.Service
     """All parts, not yet started."""
     key = config.read_token_key(settings.secrets_dir)
     settings.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    ledger, health = Ledger(settings.ledger), Health()
+    ledger, health = recovery.opened(settings.ledger, host.now()), Health()
     edge = settings.gateway
     gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), key))
     sandboxes = Sandboxes(settings, key, ledger, engine, gateway, host)
@@ -158,9 +157,10 @@ def notify_ready() -> None:
             channel.sendall(b"READY=1")
 
 
-def open_files_limit() -> int:
+def allowed(limit: int, most: int) -> int:
     """What a sandbox may ask for: dockerd on this host has a limit like ours, and a container cannot exceed it."""
-    return min(spec.NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    hard = resource.getrlimit(limit)[1]
+    return most if hard == resource.RLIM_INFINITY else min(most, hard)
 
 
 def main() -> int:
@@ -169,7 +169,11 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         settings = config.load(parser.parse_args().config)
-        serve(settings, services(settings, DockerEngine(), Host(nofile=open_files_limit())))
+        host = Host(
+            nofile=allowed(resource.RLIMIT_NOFILE, spec.NOFILE),
+            memlock=allowed(resource.RLIMIT_MEMLOCK, spec.MEMLOCK_BYTES),
+        )
+        serve(settings, services(settings, DockerEngine(), host))
     except (ConfigError, LedgerError) as error:
         print(f"sandboxd: {error}", file=sys.stderr)
         return 1

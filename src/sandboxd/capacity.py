@@ -16,6 +16,7 @@ from sandboxd.records import USED
 MEMINFO = Path("/proc/meminfo")
 START_MB = 64  # an idle sandbox with its shim takes less than 25 MB; the rest is for its first command
 MIB = 1024 * 1024
+FILE_BYTES = 16 * 1024  # of ext4, there is one inode for so much of the disk: mke2fs(8), inode_ratio
 FULL = "this host is full"
 
 
@@ -32,12 +33,16 @@ def available_memory_mb(file: Path = MEMINFO) -> int:
 
 
 def free_disk_mb(path: Path) -> int:
-    """What may be written on the file system of `path` by others than root. Raises HostError."""
+    """What may be written on the file system of `path` by others than root, as files of FILE_BYTES where not so many
+    can be made: a disk is as full without inodes as it is without space. Raises HostError.
+    """
     try:
         found = os.statvfs(path)
     except OSError as error:
         raise HostError(f"{path}: {error.strerror}: how much of its file system is free cannot be told.") from error
-    return found.f_bavail * found.f_frsize // MIB
+    space = found.f_bavail * found.f_frsize
+    files = found.f_favail * FILE_BYTES if found.f_files else space  # btrfs makes them as they are needed
+    return min(space, files) // MIB
 
 
 class Capacity:

@@ -7,16 +7,19 @@ import base64
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from sandboxd.egress import MODES, Egress
 from sandboxd.errors import ConfigError
 
 REMEDY = "The file is rendered by the deploy: correct the setting there and deploy again."
 MISSING = object()
 DISK_MIN_MB, DISK_MAX_MB = 64, 16_777_216  # of ext4 with its journal
 POOL_MAX = 1000
+RUNSC = "runsc"  # gVisor
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,14 @@ class Gateway:
     routes_map: Path
     socket: Path
     group: str
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """Where the egress proxy takes commands, and the map of names that it reads at its start."""
+
+    admin_socket: Path
+    names_map: Path
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,10 @@ class Config:
     wake_on_visit: bool  # this and the next: of sandboxes that the command line makes, unless it says otherwise
     idle_pause_s: float | None
     gateway: Gateway
+    proxy: Proxy
     templates: dict[str, Template]
     wanted: Wanted = Wanted()
+    egress: Egress = field(default_factory=Egress)
 
     @property
     def ledger(self) -> Path:
@@ -136,6 +149,22 @@ class _Table:
             return None
         return self.address(key)
 
+    def ipv4(self, key: str) -> str:
+        rule = 'must be an IPv4 address, such as "198.18.0.1"'
+        try:
+            return str(IPv4Address(self.text(key)))
+        except ValueError:
+            raise self.wrong(key, rule) from None
+
+    def networks(self, key: str) -> tuple[str, ...]:
+        """IPv4 networks, in the form that they are given in."""
+        rule = 'must be a list of IPv4 networks, such as ["192.0.2.0/24"]'
+        values = self._take(key, lambda v: isinstance(v, list), rule)
+        try:
+            return tuple(str(IPv4Network(value)) for value in values)
+        except (ValueError, TypeError):
+            raise self.wrong(key, rule) from None
+
     def table(self, key: str) -> "_Table":
         return _Table(self._file, self._take(key, lambda v: True, "must be a table"), f"{self._prefix}{key}.")
 
@@ -177,7 +206,7 @@ def load(file: Path) -> Config:
         raise ConfigError(f"{file}: not valid TOML: {error}. {REMEDY}") from error
     top = _Table(file, values)
     gateway, templates = top.table("gateway"), top.table("templates")
-    wanted = top.table("wanted")
+    wanted, network, proxy = top.table("wanted"), top.table("network"), top.table("proxy")
     config = Config(
         project=top.text(
             "project", r"[a-z][a-z0-9-]{0,30}", "must be 1 to 31 of a-z, 0-9 and -, beginning with a letter"
@@ -206,6 +235,7 @@ def load(file: Path) -> Config:
             gateway.path("socket"),
             gateway.text("group"),
         ),
+        proxy=Proxy(proxy.path("admin_socket"), proxy.path("names_map")),
         templates={name: _template(name, templates.table(name)) for name in templates.keys()},  # noqa: SIM118
         wanted=Wanted(
             runtime=wanted.text("runtime"),
@@ -213,9 +243,18 @@ def load(file: Path) -> Config:
             tls_mode=wanted.text("tls_mode", r"internal|files|acme", "must be internal, files or acme"),
             console=wanted.switch("console"),
         ),
+        egress=Egress(
+            mode=network.text("mode", "|".join(MODES), f"must be one of {', '.join(MODES)}"),
+            allow=network.networks("allow"),
+            deny=network.networks("deny"),
+            keys_may_open=network.switch("keys_may_open"),
+            sources=network.networks("sources"),
+            address=network.ipv4("egress_address"),
+            user=network.text("egress_user"),
+        ),
     )
     top.pass_over("browser")  # the command line's
-    for table in (top, gateway, wanted):
+    for table in (top, gateway, wanted, network, proxy):
         table.refuse_unknown()
     if config.default_template not in config.templates:
         known = ", ".join(config.templates) or "none"
@@ -235,7 +274,7 @@ def _template(name: str, table: _Table) -> Template:
         pool=table.whole("pool", 0, POOL_MAX),
         seccomp=table.text("seccomp", r"(/.+)?", "must be the absolute path of a JSON profile, or empty", ""),
         apparmor=table.text("apparmor", r".*", "must be the name of a loaded AppArmor profile, or empty", ""),
-        runtime=table.text("runtime", r".*", "must be a runtime that Docker knows, or empty", ""),
+        runtime=table.text("runtime", f"({RUNSC})?", f"must be {RUNSC}, or empty for the engine's default", ""),
     )
     table.refuse_unknown()
     return template

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sandboxd import ledgercopy
 from sandboxd.errors import HostError, LedgerError
 from sandboxd.schema import migrate
 
@@ -27,12 +28,25 @@ class Database:
             self._db.execute("PRAGMA synchronous = FULL")  # a claim must survive a power cut: nothing is used twice
             file.chmod(0o600)  # it holds the environment variables that claimers gave
             migrate(self._db, file)
+        except HostError as error:  # of the copy that comes before a migration
+            self._db.close()
+            raise LedgerError(str(error)) from error
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(f"{file}: {error}. Mend or move away the file; is its disk full or read-only?") from error
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+    def copy(self, target: Path) -> None:
+        """Replaces `target` by a copy of the ledger as it is now. Raises HostError, also for a damaged one."""
+        with self._lock:
+            ledgercopy.write(self._db, target)
+
+    def changes(self) -> tuple[int, int]:
+        """Another value once anything was written, by us or by another process."""
+        with self._lock:
+            return self._db.total_changes, int(self._read("PRAGMA data_version")[0][0])
 
     def faults(self) -> list[str]:
         """What SQLite finds wrong with the file; empty when it is sound. Takes milliseconds."""

@@ -33,6 +33,7 @@ DETACHED_S = 10.0  # how long what was unmounted may stay in use: by a container
 POLL_S = 0.05
 LOOP_SET_DIRECT_IO = 0x4C08  # linux/loop.h
 USER_UID = 1000  # `user` inside
+VOLUME_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 OWN = re.compile(r"([0-9a-f]{12})(\.img|\.new)?")  # of a slot: its mount point, its file, one that is being made
 
 
@@ -64,11 +65,16 @@ class Disks:
         """The file of the disk that sandboxes of a template begin with."""
         return (self._snapshots / template).with_suffix(".img")
 
-    def size_mb(self, volume: str) -> int | None:
-        """The size of a volume's file; None when there is none."""
-        file = self.file("", volume)
+    def size_mb(self, volume: str, slot: str = "") -> int | None:
+        """The size of the file of a volume, or else of a slot; None when there is none."""
+        file = self.file(slot, volume)
         with _told(file):
             return file.stat().st_size // MIB if file.exists() else None
+
+    def volumes(self) -> list[str]:
+        """The volumes of which there is a file."""
+        with _told(self._volumes):
+            return sorted(path.stem for path in self._volumes.glob("*.img"))
 
     def create(
         self,
@@ -274,7 +280,7 @@ class Disks:
     def _write_directly(self, device: str) -> None:
         """Past the page cache of the host, where everything would stand twice: measured, twice as fast."""
         try:
-            with open(device, "rb") as opened:
+            with (self._root / device.lstrip("/")).open("rb") as opened:  # systemd shows us no devices
                 fcntl.ioctl(opened, LOOP_SET_DIRECT_IO, 1)
         except OSError:  # not every file system below can do it, and everything works without
             return

@@ -16,6 +16,7 @@ from docker.errors import APIError, DockerException, NotFound
 from urllib3.exceptions import HTTPError
 
 from sandboxd import description, dockerbuild, errors
+from sandboxd.capacity import FILE_BYTES
 from sandboxd.description import Description
 from sandboxd.dockerlog import DockerFrames, Frames, NoFrames
 from sandboxd.engine import Container, Found, timestamp
@@ -25,6 +26,7 @@ TIMEOUT_S = 60
 STOP_S = 10
 MOUNTS = Path("/proc/self/mountinfo")
 DU = ("du", "--summarize", "--one-file-system", "--block-size=1")
+DU_FILES = ("du", "--summarize", "--one-file-system", "--inodes")
 
 
 class DockerEngine:
@@ -51,7 +53,8 @@ class DockerEngine:
         return description.limits_layers(self._info(), MOUNTS.read_text())
 
     def layer_bytes(self, container: str) -> int:
-        """What a container has written outside its mounts: allocated space, so that holes do not count; 0 for none.
+        """What a container has written outside its mounts: allocated space, so that holes do not count; 0 for none. A
+        file takes FILE_BYTES of the disk at least: empty ones use up its inodes.
 
         Counted by du, which follows no links, in the directory of the overlay; other storage drivers count themselves.
         """
@@ -60,9 +63,13 @@ class DockerEngine:
             return 0
         upper = ((found.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
         if upper:
-            done = subprocess.run([*DU, upper], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-            if done.stdout:  # it complains of files that vanish while it counts, and counts the rest
-                return int(done.stdout.split()[0])
+            counted = [
+                subprocess.run([*command, upper], capture_output=True, text=True, timeout=TIMEOUT_S, check=False).stdout
+                for command in (DU, DU_FILES)
+            ]
+            if all(counted):  # it complains of files that vanish while it counts, and counts the rest
+                space, files = (int(text.split()[0]) for text in counted)
+                return max(space, files * FILE_BYTES)
         listed = self._call("list", lambda api: api.containers(all=True, size=True, filters={"id": container}))
         return int(listed[0].get("SizeRw") or 0) if listed else 0
 
@@ -155,7 +162,7 @@ class DockerEngine:
         """Every container, network and volume that carries the project's label, running or not."""
         chosen = {"label": f"sandbox.project={project}"}
         found = [
-            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"])
+            Found("container", one["Id"][:12], _slot(one), float(one["Created"]), one["State"], one.get("Labels") or {})
             for one in self._call("list containers", lambda api: api.containers(all=True, filters=chosen))
         ]
         for one in self._call("list networks", lambda api: api.networks(filters=chosen)):
@@ -234,6 +241,7 @@ def parse_container(found: dict[str, Any]) -> Container:
         gateway=network.get("Gateway") or "",
         booted=state.get("StartedAt", ""),
         exit=f"exit code {state.get('ExitCode')}{cause}",
+        runtime=(found.get("HostConfig") or {}).get("Runtime") or "",
     )
 
 

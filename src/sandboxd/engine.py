@@ -5,8 +5,8 @@ Removing something that is not there is no error anywhere here.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,13 +29,14 @@ class Container:
     gateway: str
     booted: str
     exit: str
+    runtime: str = ""
 
 
 @dataclass(frozen=True)
 class Found:
     """A labelled object: `kind` is container, network or volume; `ref` what removes it; `created` Unix seconds.
 
-    `state` is Docker's word for a container: created, running, paused, exited ...
+    `state` is Docker's word for a container: created, running, paused, exited ...; `labels` are a container's.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Found:
     slot: str
     created: float
     state: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -36,8 +36,13 @@ class Gateway:
     The ledger changes first, then `update` follows; `sync` mends whatever went astray.
     """
 
-    def __init__(self, admin_socket: Path, routes_map: Path, routes: Callable[[], dict[str, str]]) -> None:
-        self._admin_socket, self._map, self._routes = admin_socket, routes_map, routes
+    called = "the gateway"
+
+    def __init__(
+        self, admin_socket: Path, routes_map: Path, routes: Callable[[], dict[str, str]], unit: str = "haproxy"
+    ) -> None:
+        """`unit` is the one in which HAProxy runs, for messages."""
+        self._admin_socket, self._map, self._routes, self._unit = admin_socket, routes_map, routes, unit
         self._lock = threading.Lock()
         self._talks = threading.Semaphore(TALKS)
 
@@ -56,7 +61,7 @@ class Gateway:
             if sandbox_id in routes:
                 self._put(sandbox_id, routes[sandbox_id])
             else:
-                self._delete(sandbox_id)
+                self._drop(sandbox_id, sandbox_id)
 
     def sync(self) -> None:
         """Makes file and runtime map equal to the ledger, touching only what differs."""
@@ -64,9 +69,13 @@ class Gateway:
             routes = self._routes()
             if self._file() != routes:
                 self._write(routes)
-            runtime = self._runtime()
-            for sandbox_id in runtime.keys() - routes.keys():
-                self._delete(sandbox_id)
+            runtime = {}
+            for pointer, sandbox_id, route in self._entries():
+                if sandbox_id in routes:
+                    runtime[sandbox_id] = route
+                else:
+                    # What a spoilt file has put there may be no word that a command takes.
+                    self._drop(sandbox_id, f"#{pointer}")
             for sandbox_id, route in routes.items():
                 if runtime.get(sandbox_id) != route:
                     self._put(sandbox_id, route)
@@ -99,24 +108,30 @@ class Gateway:
         if self._ask(f"set map {self._map} {sandbox_id} {route}"):
             self._refused(self._ask(f"add map {self._map} {sandbox_id} {route}"))
 
-    def _delete(self, sandbox_id: str) -> None:
-        answer = self._ask(f"del map {self._map} {sandbox_id}")
+    def _drop(self, key: str, entry: str) -> None:
+        """`entry` is the key itself, or `#` and the pointer that HAProxy shows."""
+        answer = self._ask(f"del map {self._map} {entry}")
         if "not found" not in answer:
             self._refused(answer)
 
     def _runtime(self) -> dict[str, str]:
+        return {key: value for _, key, value in self._entries()}
+
+    def _entries(self) -> list[tuple[str, str, str]]:
+        """Pointer, key and value of each entry that HAProxy has."""
         answer = self._ask(f"show map {self._map}")
-        lines = [line.split() for line in answer.splitlines()]
-        if any(len(parts) != 3 for parts in lines):  # each line is: <pointer> <key> <value>
+        lines = answer.splitlines()
+        if not all(line.startswith("0x") for line in lines):
             self._refused(answer)
-        return {parts[1]: parts[2] for parts in lines}
+        return [(*line.split(" ", 2), "", "")[:3] for line in lines]  # type: ignore[misc]
 
     def _file(self) -> dict[str, str]:
+        """What is in the file, be it spoilt: a line that is no route is an entry, too, and so a difference."""
         try:
-            lines = [line.split() for line in self._map.read_text(errors="replace").splitlines()]
+            lines = [line.split(None, 1) for line in self._map.read_text(errors="replace").splitlines()]
         except FileNotFoundError:
             return {}
-        return {parts[0]: parts[1] for parts in lines if len(parts) == 2}
+        return {"".join(parts[:1]): "".join(parts[1:]) for parts in lines}
 
     def _write(self, routes: dict[str, str]) -> None:
         text = "".join(f"{key} {route}\n" for key, route in sorted(routes.items()))
@@ -133,7 +148,8 @@ class Gateway:
         if answer and not answer.startswith("type="):
             raise GatewayError(
                 f"HAProxy refuses a command on {self._map}: {answer!r}."
-                " Its configuration must read this map file: deploy again, then systemctl reload haproxy."
+                " Its configuration must read this map file: deploy again, then"
+                f" systemctl reload-or-restart {self._unit}."
             )
 
     def _ask(self, command: str) -> str:
@@ -147,7 +163,7 @@ class Gateway:
                     answer += chunk
         except OSError as error:
             raise GatewayError(
-                f"the gateway does not answer on {self._admin_socket}: {error}."
-                " Look with: systemctl status haproxy; start it with: systemctl restart haproxy."
+                f"{self.called} does not answer on {self._admin_socket}: {error}."
+                f" Look with: systemctl status {self._unit}; start it with: systemctl restart {self._unit}."
             ) from error
-        return answer.decode().strip()
+        return answer.decode(errors="replace").strip()

@@ -8,10 +8,10 @@ import json
 from collections import Counter
 from typing import Any
 
-from sandboxd.catalog import Catalog
 from sandboxd.config import Template
 from sandboxd.errors import LedgerError
 from sandboxd.policy import Policy, to_text
+from sandboxd.rebuilding import Rebuilding
 from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Sandbox, from_row
 from sandboxd.routes import Route
 from sandboxd.spec import claimed_name
@@ -19,7 +19,7 @@ from sandboxd.spec import claimed_name
 NOBODYS = Claim()
 
 
-class Ledger(Catalog):
+class Ledger(Rebuilding):
     """The open ledger; see Database."""
 
     def create(

@@ -5,7 +5,7 @@ Values first; `run` is the one place that executes a command, as root on the hos
 """
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sandboxd.errors import EngineError
 
@@ -32,6 +32,13 @@ def names_command(pid: int, verb: str) -> list[str]:
     return _iptables(pid, verb, "OUTPUT", "-d", RESOLVER, "-j", "REJECT")
 
 
+def sysctl_command(pid: int, key: str, value: str) -> list[str]:
+    """Sets a parameter of the namespace, as a runtime does that knows them. By the host's own /proc/sys: our unit may
+    have none that can be written."""
+    enter = ["nsenter", "--target", "1", "--mount", "nsenter", "-t", str(pid), "-n"]
+    return [*enter, "sysctl", "--quiet", "--write", f"{key}={value}"]
+
+
 def run(command: list[str]) -> int:
     """Runs a command and returns its exit code. Raises EngineError when it cannot be run at all."""
     try:
@@ -45,6 +52,12 @@ def ensure_dnat(pid: int, gateway: str, runner: Runner) -> None:
     """Adds the rule unless it stands already. Raises EngineError when iptables refuses."""
     if runner(dnat_command(pid, gateway, "-C")) != 0:
         _done(dnat_command(pid, gateway, "-A"), runner)
+
+
+def set_sysctls(pid: int, sysctls: Mapping[str, str], runner: Runner) -> None:
+    """Raises EngineError when the kernel refuses."""
+    for key, value in sysctls.items():
+        _done(sysctl_command(pid, key, value), runner)
 
 
 def ensure_names(pid: int, shut: bool, runner: Runner) -> None:

@@ -3,7 +3,7 @@
 They are in a table of our own, which neither Docker nor a host's other rules touch, and match the sandbox's bridge:
 nothing inside undoes them, and they may stand before the bridge does. Only connections that the sandbox itself opens
 are judged, so the gateway reaches it always; and each of their packets, both ways, not the first alone: a policy that
-changes cuts what is open.
+changes cuts what is open. What all sandboxes share is in `wall`; one without rules of its own reaches nothing.
 """
 
 import hashlib
@@ -11,41 +11,17 @@ import json
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network
+from collections.abc import Callable, Iterable
 
 from sandboxd.errors import HostError
 from sandboxd.policy import Policy
 from sandboxd.spec import bridge_name
+from sandboxd.wall import NAMED, Wall, among
 
 Runner = Callable[[list[str], str], str]
 TIMEOUT_S = 30
 WAYS = ("from", "to")  # a map of each name leads the packets of a bridge to the chain of its sandbox
-
-# Earlier than the chains of iptables, at `filter`; a refusal here is final, whatever they would say. Each line may be
-# repeated: whoever comes first makes the table, and one that was flushed is made anew.
-BASE = """\
-add table inet {table}
-add map inet {table} from {{ type ifname : verdict; }}
-add map inet {table} to {{ type ifname : verdict; }}
-add chain inet {table} forward {{ type filter hook forward priority filter - 10; policy accept; }}
-add chain inet {table} input {{ type filter hook input priority filter - 10; policy accept; }}
-add chain inet {table} refuse
-flush chain inet {table} forward
-flush chain inet {table} input
-flush chain inet {table} refuse
-add rule inet {table} forward iifname vmap @from comment "{mark}"
-add rule inet {table} forward oifname vmap @to comment "{mark}"
-add rule inet {table} input iifname vmap @from comment "{mark}"
-add rule inet {table} refuse ct state invalid,untracked drop comment "{mark}"
-add rule inet {table} refuse ct state new tcp flags & (fin|syn|rst|ack) != syn drop comment "{mark}"
-add rule inet {table} refuse meta l4proto tcp reject with tcp reset comment "{mark}"
-add rule inet {table} refuse reject with icmpx admin-prohibited comment "{mark}"
-"""
-# The first two of `refuse` let an answer to the gateway live which the kernel cannot tell for one at the moment, as
-# after a flush of its connections: it is lost, and sent again. A reset would end the connection.
-BASE_RULES = Counter({"forward": 2, "input": 1, "refuse": 4})
-BASE_MARK = hashlib.sha256(BASE.encode()).hexdigest()[:16]  # another release's may be others
+ABSENT = "No such file or directory"  # what nft says of a table, chain or map that is not there
 
 ADD = """\
 add chain inet {table} {way}-{slot}
@@ -61,11 +37,9 @@ delete element inet {table} {way} {{ "{bridge}" : jump {way}-{slot} }}
 flush chain inet {table} {way}-{slot}
 delete chain inet {table} {way}-{slot}
 """
-
-
-def base(table: str) -> str:
-    """What makes the table, and what all sandboxes share in it."""
-    return BASE.format(table=table, mark=BASE_MARK)
+# Whether it is led to the egress proxy.
+LED = 'add element inet {table} {named} {{ "{bridge}" }}\n'
+NOT_LED = LED + 'delete element inet {table} {named} {{ "{bridge}" }}\n'
 
 
 def table_name(project: str) -> str:
@@ -73,66 +47,69 @@ def table_name(project: str) -> str:
 
 
 def chains(policy: Policy) -> dict[str, list[str]]:
-    """What a sandbox sends, by the chain `from`, and what comes back, by `to`. Empty when nothing is denied.
+    """What a sandbox sends, by the chain `from`, and what comes back, by `to`; each goes on to the wall at its end.
 
     TCP may come back: the sandbox answers, and that is refused with a reset, which tells it of the end.
     """
-    if not policy.restricts:
-        return {}
-    denied = [] if policy.closed else policy.denied()
-    sent = ["ct direction reply return", *_exceptions("ip daddr", policy), "meta nfproto ipv6 goto refuse"]
-    back = ["ct direction original return", *_exceptions("ip saddr", policy)]
-    return {
-        "from": [*sent, f"{_among('ip daddr', denied)}goto refuse"],
-        "to": [*back, f"{_among('ip saddr', denied)}meta l4proto != tcp drop"],
-    }
+    wall = {"from": "accept", "to": "accept"} if policy.open else {"from": "goto public", "to": "goto back"}
+    allowed, denied = policy.allowed(), policy.denied()
+    sent, back = ["ct direction reply accept", "meta nfproto ipv6 goto refuse"], []
+    if allowed and denied:
+        sent.append(f"ip daddr {among(allowed)} {wall['from']}")
+        back.append(f"ip saddr {among(allowed)} {wall['to']}")
+    if policy.closed:
+        return {"from": [*sent, "goto refuse"], "to": [*back, "meta l4proto != tcp drop", "accept"]}
+    if denied:
+        sent.append(f"ip daddr {among(denied)} goto refuse")
+        back.append(f"ip saddr {among(denied)} meta l4proto != tcp drop")
+    return {"from": [*sent, wall["from"]], "to": [*back, wall["to"]]}
 
 
 def script(table: str, slot: str, policy: Policy) -> str:
-    """What makes the rules of one sandbox those of its policy, whatever stands, in one step."""
-    found = chains(policy)
-    text = base(table)
-    for way in WAYS:
-        values = {"table": table, "way": way, "slot": slot, "bridge": bridge_name(slot)}
-        if found:
-            mark = _mark(way, found[way])
-            rules = [f'add rule inet {table} {way}-{slot} {rule} comment "{mark}"' for rule in found[way]]
-            text += ADD.format(**values, rules="\n".join(rules))
-        else:
-            text += REMOVE.format(**values)
-    return text
+    """What makes the rules of one sandbox those of its policy, whatever stands, in one step. The table is there."""
+    text = ""
+    for way, found in chains(policy).items():
+        mark = _mark(way, found, policy)
+        rules = [f'add rule inet {table} {way}-{slot} {rule} comment "{mark}"' for rule in found]
+        text += ADD.format(table=table, way=way, slot=slot, bridge=bridge_name(slot), rules="\n".join(rules))
+    return text + (LED if policy.names else NOT_LED).format(table=table, named=NAMED, bridge=bridge_name(slot))
+
+
+def removal(table: str, slot: str) -> str:
+    """What takes the rules of one sandbox away, whatever stands. It reaches nothing then."""
+    bridge = bridge_name(slot)
+    text = "".join(REMOVE.format(table=table, way=way, slot=slot, bridge=bridge) for way in WAYS)
+    return text + NOT_LED.format(table=table, named=NAMED, bridge=bridge)
 
 
 def marks(policy: Policy) -> Counter[str]:
     """What `standing` says of a sandbox whose rules are those of this policy."""
-    return Counter({_mark(way, rules): len(rules) for way, rules in chains(policy).items()})
+    found = Counter({_mark(way, rules, policy): len(rules) for way, rules in chains(policy).items()})
+    return found + Counter([NAMED] if policy.names else [])
 
 
-def apply(table: str, slot: str, policy: Policy, runner: Runner) -> None:
+def apply(text: str, runner: Runner) -> None:
     """Raises HostError when nft refuses; nothing has changed then."""
-    runner(["nft", "-f", "-"], script(table, slot, policy))
+    runner(["nft", "-f", "-"], text)
 
 
-def standing(table: str, runner: Runner) -> dict[str, Counter[str]]:
-    """slot -> the marks of its rules, of all that have any. Makes what all sandboxes share if it is not there.
+def standing(table: str, wall: Wall, runner: Runner) -> dict[str, Counter[str]] | None:
+    """slot -> the marks of its rules, of all that have any; None when what all sandboxes share is not there.
 
     Raises HostError.
     """
-    listing = ["nft", "-j", "list", "table", "inet", table]
     try:
-        found = parse(runner(listing, ""))
-    except HostError:  # there is no such table, or no nft: then the next step says so
-        found = None
-    if found is None:
-        runner(["nft", "-f", "-"], base(table))
-        found = parse(runner(listing, ""))
-    return found or {}
+        return parse(runner(["nft", "-j", "list", "table", "inet", table], ""), wall)
+    except HostError as error:
+        if ABSENT in str(error):
+            return None
+        raise
 
 
-def parse(listing: str) -> dict[str, Counter[str]] | None:
-    """The same from nft's JSON. None when the rules that all sandboxes share are not there."""
+def parse(listing: str, wall: Wall) -> dict[str, Counter[str]] | None:
+    """The same from nft's JSON."""
     found: dict[str, Counter[str]] = {}
-    shared, led = Counter[str](), set[str]()
+    shared, led, named = Counter[str](), set[str](), set[str]()
     for entry in json.loads(listing)["nftables"]:
         if "chain" in entry:
             _, dash, slot = entry["chain"]["name"].partition("-")
@@ -140,17 +117,21 @@ def parse(listing: str) -> dict[str, Counter[str]] | None:
                 found.setdefault(slot, Counter())
         elif "map" in entry:
             led |= {f"{entry['map']['name']} {bridge}" for bridge, _ in entry["map"].get("elem", [])}
+        elif "set" in entry and entry["set"]["name"] == NAMED:
+            named |= set(entry["set"].get("elem", []))
         elif "rule" in entry:
             name, dash, slot = entry["rule"]["chain"].partition("-")
             mark = entry["rule"].get("comment", "")
             if dash:
                 found.setdefault(slot, Counter())[mark] += 1
-            elif mark == BASE_MARK:
-                shared[name] += 1
+            else:
+                shared[name if mark == wall.mark else "strange"] += 1
     for slot, seen in found.items():
         if not {f"{way} {bridge_name(slot)}" for way in WAYS} <= led:
             seen.clear()  # no packet is led to its rules
-    return found if shared == BASE_RULES else None
+        if bridge_name(slot) in named:
+            seen[NAMED] += 1
+    return found if shared == wall.counts else None
 
 
 def run(command: list[str], text: str) -> str:
@@ -162,22 +143,28 @@ def run(command: list[str], text: str) -> str:
             command, input=text, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"{shown}: {error}. Is nftables installed on the host? Deploy again.") from error
+        # Not in the words of the system, which are those of ABSENT for a program that is not there.
+        told = type(error).__name__ if isinstance(error, OSError) else error
+        raise HostError(f"{shown}: {told}. Are nftables and iproute2 installed on the host? Deploy again.") from error
     if done.returncode:
         raise HostError(f"{shown}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout
 
 
-def _exceptions(side: str, policy: Policy) -> list[str]:
-    allowed = policy.allowed()
-    return [f"{_among(side, allowed)}return"] if allowed else []
+def step(commands: Iterable[list[str]], right: Callable[[], bool], runner: Runner) -> None:
+    """Runs all of them. One that fails is taken for done if all is right then: the unit of the firewall and sandboxd
+    may do the same at the same time. Else raises its HostError.
+    """
+    failed: HostError | None = None
+    for command in commands:
+        try:
+            runner(command, "")
+        except HostError as error:
+            failed = failed or error
+    if failed and not right():
+        raise failed
 
 
-def _among(side: str, networks: Sequence[IPv4Network]) -> str:
-    """A match that ends with a space; nothing, which matches all, for no networks."""
-    return f"{side} {{ {', '.join(str(one) for one in networks)} }} " if networks else ""
-
-
-def _mark(way: str, rules: list[str]) -> str:
-    """The comment that each rule of a chain has; it is another when any of them is."""
-    return f"{way} {hashlib.sha256(chr(10).join(rules).encode()).hexdigest()[:16]}"
+def _mark(way: str, rules: list[str], policy: Policy) -> str:
+    """The comment that each rule of a chain has; it is another when any of them is, or any of the names."""
+    return f"{way} {hashlib.sha256(chr(10).join([*rules, *policy.names]).encode()).hexdigest()[:16]}"

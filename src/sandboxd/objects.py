@@ -5,24 +5,26 @@ Who gets it, and when, is decided in `sandboxes`, which also sees to it that one
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxd import AGENT_PORT, agent, capacity, diskcommands, netns, nftables, spec
+from sandboxd import AGENT_PORT, agent, capacity, diskcommands, egressproxy, netns, nftables, nftevents, spec
 from sandboxd.audit import Audit
 from sandboxd.auditlog import AuditLog
-from sandboxd.config import Config, Template
+from sandboxd.config import RUNSC, Config, Template
 from sandboxd.disks import HOST_ROOT, Disks
+from sandboxd.egressproxy import EgressProxy
 from sandboxd.engine import Container, Engine
 from sandboxd.errors import EngineError, GatewayError, NotReady
 from sandboxd.figures import Figures
 from sandboxd.gateway import Gateway
 from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
-from sandboxd.records import Claim, Sandbox
-from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text
+from sandboxd.policy import Policy
+from sandboxd.records import USED, Claim, Sandbox
+from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text, let_pass
 from sandboxd.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -36,10 +38,12 @@ class Host:
     """What of the host the life cycle touches besides Docker and the gateway; tests put doubles here."""
 
     nofile: int = spec.NOFILE
+    memlock: int = spec.MEMLOCK_BYTES
     netns_run: netns.Runner = netns.run
     nft_run: nftables.Runner = nftables.run
     disks_run: diskcommands.Runner = diskcommands.run
     root: Path = HOST_ROOT
+    nft_changes: Callable[[str], Iterator[None]] = nftevents.changes
     alive: Callable[[str], bool] = agent.alive
     available_memory_mb: Callable[[], int] = capacity.available_memory_mb
     free_disk_mb: Callable[[Path], int] = capacity.free_disk_mb
@@ -56,7 +60,20 @@ class Objects:
         self.engine, self.gateway, self.host = engine, gateway, host
         self.dirs = SlotDirs(config.state_dir)
         self.disks = Disks(config.state_dir, host.disks_run, host.root)
-        self.guard = Guard(config.project, host.nft_run, host.netns_run, host.root)
+        self.guard = Guard(
+            config.project,
+            config.egress,
+            host.nft_run,
+            host.netns_run,
+            host.root,
+            lambda coming: policies(ledger, coming),
+        )
+        self.proxy = EgressProxy(
+            config.proxy.admin_socket,
+            config.proxy.names_map,
+            lambda: egressproxy.table(ledger.rows(*egressproxy.HOLDERS)),
+            f"{config.project}-egress",
+        )
         self.volumes = Volumes(ledger, self.disks, host.now)
         self.figures = Figures(config.templates)
         self.audit = Audit(AuditLog(config.audit_log), host.now, self.figures.failed)
@@ -74,11 +91,14 @@ class Objects:
             self.dirs.path(slot),
             self.disks.path(slot),
             self.host.nofile,
+            self.host.memlock,
             _read_profile(template),
             self.engine.limits_layers(),
             self.guard.name_servers(),
             self.volumes.mount(new.mounts),
         )
+        mounts = [vars(one) for one in new.mounts]
+        payload["Labels"] |= spec.row_labels(new.origin, new.memory_mb, new.cpus, new.volume, mounts, claim.owner)
         with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as network and container: meanwhile
             self.disks.make_mount_point(slot)  # the engine wants it to be there; what is mounted, when it starts
             disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, known, template.disk)
@@ -88,11 +108,19 @@ class Objects:
             self.ledger.set_id(slot, sandbox_id)
         disk.result()
         self.dirs.write(slot, self._agent_text(sandbox_id, template.name, claim.envs, claim.owner))
-        if new.policy.restricts:
-            self.guard.hold(slot, new.policy)
+        if template.runtime == RUNSC:
+            for directory in (self.dirs.path(slot).parent, self.disks.path(slot).parent):
+                let_pass(directory, base_uid)
+        self.guard.hold(slot, new.policy)
         self.engine.start(sandbox_id)
         self.prepare(self.inspect(sandbox_id), slot)
         return sandbox_id
+
+    def walls(self, template: Template) -> str:
+        """What the label WALLS_LABEL of a sandbox says that is made from the template now. Raises EngineError."""
+        nowhere, limits = Path("/"), (self.host.nofile, self.host.memlock)
+        payload = spec.container_payload("", "", template, nowhere, nowhere, *limits, _read_profile(template))
+        return str(payload["Labels"][spec.WALLS_LABEL])
 
     def prepare(self, container: Container, slot: str) -> None:
         """What a container needs each time it was started: the rules inside, its row up to date, its agent answering.
@@ -104,6 +132,8 @@ class Objects:
         if container.running:
             if row is not None and row.policy.restricts:
                 self.guard.names(container.pid, row.policy)
+            if container.runtime == RUNSC:  # gVisor passes over those of the payload
+                netns.set_sysctls(container.pid, spec.SYSCTLS, self.host.netns_run)
             netns.ensure_dnat(container.pid, container.gateway, self.host.netns_run)
             if agent.wait_alive(
                 lambda: self.host.alive(container.address),
@@ -111,6 +141,8 @@ class Objects:
                 self.host.ready_deadline_s,
             ):
                 self.ledger.set_boot(slot, container.address, container.booted, container.image_id)
+                if row is not None and row.policy.names:
+                    self.proxy.update(container.address)
                 return
         container = self.inspect(sandbox_id)
         state = "runs" if container.running else f"stopped with {container.exit}"
@@ -119,6 +151,12 @@ class Objects:
             f"sandbox {sandbox_id} {state}, but its agent does not answer on port {AGENT_PORT}."
             f"\nIts last log lines:\n{lines}"
         )
+
+    def check_names(self, policy: Policy) -> None:
+        """Whether names can be told apart, if there are any. Raises BadRequest, HostError and GatewayError."""
+        if policy.names:
+            self.guard.check_names(policy)
+            self.proxy.check()
 
     def inspect(self, sandbox_id: str) -> Container:
         container = self.engine.container(sandbox_id)
@@ -147,10 +185,10 @@ class Objects:
         project = self.config.project
         if row.id:
             self.unroute(row.id)
+        self.proxy.forget(row.address)  # before the network goes, and somebody else gets its address
         self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
         self.engine.remove_network(spec.network_name(project, row.slot))
-        if row.policy.restricts:
-            self.guard.release(row.slot)
+        self.guard.release(row.slot)
         if row.disk_mb:
             self.disks.remove(row.slot)
         else:
@@ -175,3 +213,9 @@ def _read_profile(template: Template) -> str:
         raise EngineError(
             f"template {template.name}: seccomp profile {template.seccomp}: {error.strerror}. Deploy again."
         ) from error
+
+
+def policies(ledger: Ledger, coming: bool) -> dict[str, Policy]:
+    """slot -> the policy, of all whose containers run or may be started; with `coming` also of those being made."""
+    states = ("creating", "warm", *USED) if coming else ("warm", *USED)
+    return {row.slot: row.policy for row in ledger.rows(*states)}

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -73,6 +74,7 @@ class Pool:
     def obtain(self, template_name: str, claim: Claim, cold: bool = False) -> Sandbox:
         """A sandbox for a claimer: from the template's pool when it has one, else a cold create."""
         arrived = time.monotonic()
+        self._sandboxes.check_names(claim.policy)
         template = self._sandboxes.template(template_name)
         own_disk = claim.volume or claim.mounts or claim.disk_mb not in (0, template.disk_mb)
         if not (cold or own_disk) and self._size(template_name):
@@ -127,8 +129,9 @@ class Pool:
         self.wake()
         self._trim(template)
 
-    def discard_outdated(self) -> None:
-        """Removes members of another image than their template's present one, of no template, and too many ones.
+    def discard_outdated(self, walls: Mapping[str, str] | None = None) -> None:
+        """Removes members of another image than their template's present one, of no template, and too many ones; and
+        those with other limits or walls than it has now, of the slots for which `walls` says which they have.
 
         Of a pool that is off none is wanted: a drain that Docker interrupted is finished here.
         """
@@ -140,12 +143,15 @@ class Pool:
             if self._size(name):
                 try:
                     image_id = self._sandboxes.engine.image_id(pool.template.image)
+                    wanted = self._sandboxes.walls(pool.template)
                 except EngineError as error:  # it is being built anew, or was pruned: the rest goes on
                     trouble = str(error)
                 else:
                     for member in self._members(name):
                         if member.image_id != image_id:
                             self._sandboxes.try_remove(member, "pool member of an outdated image", ("warm",))
+                        elif (walls or {}).get(member.slot, wanted) != wanted:
+                            self._sandboxes.try_remove(member, "pool member with outdated limits", ("warm",))
             self._health.report(f"image of {name}", trouble)
             self._trim(name)
 

@@ -33,13 +33,30 @@ def from_sandbox(found: list[str]) -> list[str]:
     return [one for one in found if not _v6(one)]
 
 
+def reached(found: list[str]) -> list[str]:
+    """Those that a sandbox asks by itself, and so must reach."""
+    return [one for one in from_sandbox(found) or found if not (_loopback(one) or _v6(one))]
+
+
+def asked_by_programs(root: Path) -> tuple[str, ...]:
+    """As the host's own programs find them; but for those with a link-local address (`fe80::1%eth0`), which packet
+    rules and the egress proxy cannot name."""
+    return tuple(one for one in _listed(root / FILE) if "%" not in one)
+
+
+def asked_by_host(found: list[str]) -> list[str]:
+    """Those that are asked from the host's network in a sandbox's stead."""
+    return [one for one in from_sandbox(found) or found if _loopback(one) or _v6(one)]
+
+
 def shut(policy: Policy, found: list[str]) -> bool:
     """Whether names must not be asked for: nobody may be reached who knows them, or a question would leave the host
     although the sandbox has no internet."""
-    asked = from_sandbox(found) or found
-    by_host = [one for one in asked if _loopback(one) or _v6(one)]
+    asked, by_host = from_sandbox(found) or found, asked_by_host(found)
     if policy.closed and by_host:
         return True
+    if policy.names:
+        return False  # every question is led to where all names are answered
     return not any(one in by_host or policy.permits(one) for one in asked)
 
 

@@ -128,9 +128,12 @@ class Sandboxes(Objects):
     def _hand_over(self, sandbox: Sandbox) -> None:
         try:
             with self.locks.hold(sandbox.slot):  # `mend` may be about to write what the member had before
-                if sandbox.policy.restricts:
+                if sandbox.policy != Claim().policy:  # which it has as a member
                     self.guard.hold(sandbox.slot, sandbox.policy)
+                if sandbox.policy.restricts:
                     self.guard.names(self.inspect(sandbox.id).pid, sandbox.policy)
+                if sandbox.policy.names:
+                    self.proxy.update(sandbox.address)
                 self.write_agent_file(sandbox)
                 self.gateway.update(sandbox.id)
         except BaseException as error:

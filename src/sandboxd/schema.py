@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+from sandboxd import ledgercopy
 from sandboxd.errors import LedgerError
 
 # Forward only: a release appends, and never changes what stands here. user_version counts the entries applied.
@@ -163,8 +164,10 @@ def migrate(db: sqlite3.Connection, file: Path) -> None:
     if version > len(MIGRATIONS):
         raise LedgerError(
             f"{file}: written by a newer release (schema {version}, this one knows {len(MIGRATIONS)})."
-            " Deploy the newer release again, or move the file away."
+            " Deploy the newer release again, or go back to the ledger of before: docs/upgrade.md says how."
         )
+    if 0 < version < len(MIGRATIONS):
+        keep(db, file, version)
     for number in range(version, len(MIGRATIONS)):
         try:
             db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
@@ -172,3 +175,13 @@ def migrate(db: sqlite3.Connection, file: Path) -> None:
             if db.in_transaction:  # else the file stays locked as long as somebody holds the error
                 db.execute("ROLLBACK")
             raise
+
+
+def keep(db: sqlite3.Connection, file: Path, version: int) -> None:
+    """A copy of the ledger as it is, for the release that can read no other; in place of an older one. Raises
+    HostError."""
+    copy = ledgercopy.of_schema(file, version)
+    ledgercopy.write(db, copy)
+    for older in file.parent.glob(ledgercopy.of_schema(file, 0).name.replace("0", "*")):
+        if older != copy:
+            older.unlink()

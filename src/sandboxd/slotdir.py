@@ -15,6 +15,7 @@ from sandboxd.tokens import agent_token
 
 AGENT_FILE = "agent.json"
 USER, WORKDIR = "user", "/code"
+VITE = "__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS"
 
 
 def agent_text(
@@ -29,7 +30,7 @@ def agent_text(
         "sandboxID": sandbox_id,
         "templateID": template,
         "accessToken": agent_token(key, sandbox_id),
-        "envs": {"__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS": f".{domain}", **envs},
+        "envs": {VITE: f".{domain}", **envs},
         "user": USER,
         "workdir": workdir,
     }
@@ -85,6 +86,14 @@ class SlotDirs:
         with _told(path):
             if path.exists():
                 shutil.rmtree(path)
+
+
+def let_pass(directory: Path, group: int) -> None:
+    """Lets a group of the host pass through a directory, and nobody else: gVisor looks for what it mounts as the root
+    of the user namespace, while other runtimes have opened it before they enter. Raises HostError."""
+    with _told(directory):
+        os.chown(directory, -1, group)
+        directory.chmod(0o710)
 
 
 @contextmanager

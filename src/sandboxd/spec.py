@@ -4,41 +4,81 @@ Payloads are those of Docker's Engine API (`POST /networks/create`, `POST /conta
 (Docker 20.10) to the newest read them.
 """
 
+import hashlib
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sandboxd.config import Template
 
+WALLS_LABEL = "sandbox.walls"
 SLOT_MOUNT = "/run/sandbox"
 CODE_MOUNT = "/code"
 LOG_FILE_MB = 10
 CPU_PERIOD_US = 100_000
 NOFILE = 65536
+MEMLOCK_BYTES = 8 * 1024 * 1024  # what systemd gives a service; locked memory counts as the sandbox's in any case
 OOM_SCORE_ADJ = 500  # when the host itself runs out of memory, sandboxes go before its daemons
 
 # Everything is dropped, then the least that sudo, apt-get, dpkg and the agent need is given back. Each line was taken
-# out and tried. Under userns-remap these hold over the sandbox's own uids only.
+# out and tried: `WORK` in tests/host/test_containers.py has the work that fails without, and tests/host/test_gvisor.py
+# that of NET_BIND_SERVICE. Under userns-remap these hold over the sandbox's own uids only.
 CAPABILITIES = (
-    "CHOWN",  # dpkg and the agent give files to their owners
-    "DAC_OVERRIDE",  # root inside reads and writes the user's files
-    "FOWNER",  # chmod and utimes on files of others: dpkg, tar
+    "CHOWN",  # useradd, groupadd, dpkg and the agent give files to their owners
+    "DAC_OVERRIDE",  # root inside reads and writes what is others': homes, npm's directory, the lists of apt's _apt
+    "FOWNER",  # chmod and utimes on files of others: dpkg, tar, install
     "FSETID",  # keeps set-gid bits when dpkg unpacks (/var/mail, /var/local)
-    "KILL",  # the agent, root, signals the user's processes
-    "SETGID",  # sudo, apt's _apt user, the agent: groups of the user
+    "KILL",  # the agent and sudo's root signal the user's processes
+    "SETGID",  # sudo, su, apt's _apt user, the agent: groups of the user
     "SETUID",  # the same: uid of the user
-    "SETPCAP",  # the agent and sudo may shrink the bounding set of what they start
-    "NET_BIND_SERVICE",  # a server on port 80 inside; where the engine cannot set ip_unprivileged_port_start
+    "SETPCAP",  # services that give up rights for good, such as by setpriv, shrink their bounding set
+    # In gVisor nobody listens below port 1024 without; elsewhere Docker opens those ports to all by a sysctl. And a
+    # program that a build of a template has given it, as a file capability, does not start without.
+    "NET_BIND_SERVICE",
     "SYS_CHROOT",  # package scripts and privilege separation (sshd, postfix) chroot
-    "AUDIT_WRITE",  # sudo's PAM session reports to audit and fails without
 )
 # Left out on purpose: NET_RAW (spoofing), MKNOD (devices), SETFCAP (file capabilities; package scripts fall back).
+# AUDIT_WRITE: under userns-remap it is worth nothing, and nobody misses it. Without that a sandbox would write into the
+# host's audit log by it; the price is a complaint of sudo's, which goes on all the same.
 
 SYSCTLS = {
+    # ping without raw sockets: for all groups that a user namespace of 65536 ids has.
+    "net.ipv4.ping_group_range": "0 65535",
     "net.ipv4.conf.all.route_localnet": "1",  # lets the DNAT rule of `netns` hand packets to 127.0.0.1
     "net.ipv6.conf.all.disable_ipv6": "1",
 }
+
+# Docker's own list, and what else tells of the host: hardware, modules, traces, timers. What is not there is passed
+# over. Some of it root inside could not read anyway; the mask holds without userns-remap, too.
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/modules",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/dmi",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/bpf",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+    "/sys/module",
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")  # Docker's own
 
 
 def network_name(project: str, slot: str) -> str:
@@ -58,7 +98,12 @@ def pool_name(project: str, key: str) -> str:
 def claimed_name(project: str, claimed_at: float) -> str:
     """Name of a sandbox in use: UTC to the millisecond, so that names sort by claim."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(claimed_at))
-    return f"{project}-qa-{stamp}-{int(claimed_at * 1000) % 1000:03d}"
+    return f"{claimed_prefix(project)}{stamp}-{int(claimed_at * 1000) % 1000:03d}"
+
+
+def claimed_prefix(project: str) -> str:
+    """How the names of containers in use begin, and no others."""
+    return f"{project}-qa-"
 
 
 def bridge_name(slot: str) -> str:
@@ -74,6 +119,21 @@ def build_cgroup(project: str) -> str:
 
 def labels(project: str, slot: str, template: str) -> dict[str, str]:
     return {"sandbox.project": project, "sandbox.slot": slot, "sandbox.template": template}
+
+
+def row_labels(
+    origin: str, memory_mb: int, cpus: float, volume: str, mounts: Sequence[Mapping[str, str]], owner: str
+) -> dict[str, str]:
+    """What the row of a sandbox is made from again when the ledger is lost; only what never changes can be a label."""
+    found = {
+        "sandbox.origin": origin,
+        "sandbox.memory_mb": f"{memory_mb}",
+        "sandbox.cpus": f"{cpus:g}",
+        "sandbox.volume": volume,
+        "sandbox.mounts": json.dumps(list(mounts)) if mounts else "",
+        "sandbox.owner": owner,
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def network_payload(project: str, slot: str, template: str) -> dict[str, Any]:
@@ -94,6 +154,7 @@ def container_payload(
     slot_dir: Path,
     disk: Path,
     nofile: int,
+    memlock: int = MEMLOCK_BYTES,
     seccomp_json: str = "",
     layer_limit: bool = False,
     name_servers: Sequence[str] = (),
@@ -101,11 +162,11 @@ def container_payload(
 ) -> dict[str, Any]:
     """The container of a sandbox, `disk` mounted at /code, and volumes (directory of the host, path inside).
 
-    `nofile` is the limit of open files that the host allows, at most NOFILE; `seccomp_json` the text of the
-    template's profile. `layer_limit` has the engine keep the template's limit of its layer, which not every engine can;
-    the watchdog keeps it in any case. `name_servers` are asked in place of the host's. No restart policy: after a
-    reboot `reconcile` starts the container, because rules and route must be there. No `no-new-privileges`: sudo inside
-    is wanted, and root inside is nobody outside.
+    `nofile` and `memlock` are what the host allows of open files and locked bytes, at most NOFILE and MEMLOCK_BYTES;
+    `seccomp_json` the text of the template's profile. `layer_limit` has the engine keep the template's limit of its
+    layer, which not every engine can; the watchdog keeps it in any case. `name_servers` are asked in place of the
+    host's. No restart policy: after a reboot `reconcile` starts the container, because rules and route must be there.
+    No `no-new-privileges`: sudo inside is wanted, and root inside is nobody outside.
     """
     own = labels(project, slot, template.name)
     security = [f"seccomp={seccomp_json}"] if seccomp_json else []
@@ -125,12 +186,21 @@ def container_payload(
         "CapDrop": ["ALL"],
         "CapAdd": list(CAPABILITIES),
         "SecurityOpt": security,
+        "MaskedPaths": list(MASKED_PATHS),
+        "ReadonlyPaths": list(READONLY_PATHS),
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
         "Sysctls": dict(SYSCTLS),
         "Ulimits": [
             {"Name": "nofile", "Soft": nofile, "Hard": nofile},
+            {"Name": "memlock", "Soft": memlock, "Hard": memlock},
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
-        "LogConfig": {"Type": "local", "Config": {"max-size": f"{LOG_FILE_MB}m", "max-file": "2"}},
+        # Not compressed: a flood would make the engine's processor time that of all, and saves 10 MB at most.
+        "LogConfig": {
+            "Type": "local",
+            "Config": {"max-size": f"{LOG_FILE_MB}m", "max-file": "2", "compress": "false"},
+        },
         "Mounts": [
             {"Type": "bind", "Source": str(disk), "Target": CODE_MOUNT},
             {"Type": "bind", "Source": str(slot_dir), "Target": SLOT_MOUNT, "ReadOnly": True},
@@ -146,6 +216,12 @@ def container_payload(
     return {
         "Image": template.image,
         "Hostname": "sandbox",
-        "Labels": {**own, "sandbox.image": template.image},
+        "Labels": {**own, "sandbox.image": template.image, WALLS_LABEL: walls(host)},
         "HostConfig": host,
     }
+
+
+def walls(host: dict[str, Any]) -> str:
+    """12 hex digits for the limits and walls in the payload of a container; the same for all of a template."""
+    told = {key: value for key, value in host.items() if key not in ("NetworkMode", "Mounts", "Dns", "StorageOpt")}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """Removes what bears this project's labels and has no row in the ledger: what a crash, or another ledger, has left.
 
-A ledger that is new is not believed: until it has once known all that it found, or somebody says so, nothing goes.
+A ledger that is new, or was lost or restored, is not believed: until it has once known all that it found, or somebody
+says so, nothing goes.
 """
 
 import logging
@@ -8,12 +9,12 @@ import logging
 from sandboxd.engine import Found
 from sandboxd.errors import SandboxdError
 from sandboxd.health import Health
+from sandboxd.recovery import MAY_SWEEP
 from sandboxd.sandboxes import Sandboxes
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 600.0  # unknown objects younger than this are left alone
-MAY_SWEEP = "may_sweep"
 
 
 class Sweeper:
@@ -36,7 +37,7 @@ class Sweeper:
                 self._health.report(
                     "sweep",
                     f"{len(unknown)} containers, networks, volumes or disks are this project's, but the ledger is new"
-                    " and knows none of them, so nothing is removed."
+                    " or was lost, and knows none of them, so nothing is removed."
                     f" Is state_dir right ({self._sandboxes.config.state_dir})?"
                     " If they may go: docker-sandbox cleanup --unknown",
                 )

@@ -94,20 +94,18 @@ class Transitions:
 
     def restrict(self, sandbox: Sandbox, policy: Policy) -> Sandbox:
         """Another policy in place of the one that it has, for connections that are open, too."""
+        self._sandboxes.check_names(policy)
         with self._sandboxes.locks.hold(sandbox.slot):
             row = self._ledger.set_policy(self._present(sandbox).slot, policy)
             self._sandboxes.guard.hold(row.slot, policy)
             container = self._engine.container(row.id)
             if container is not None and container.running:
                 self._sandboxes.guard.names(container.pid, policy)
+            if policy.names:
+                self._sandboxes.proxy.update(row.address)
+            else:
+                self._sandboxes.proxy.forget(row.address)
             return row
-
-    def guard(self, sandbox: Sandbox) -> None:
-        """The host's rules of a sandbox are not those of its policy: somebody has changed them."""
-        with self._sandboxes.locks.hold(sandbox.slot):
-            row = self._ledger.get(sandbox.slot)
-            if row is not None and row.state in USED:
-                self._sandboxes.guard.hold(row.slot, row.policy)
 
     def pause_ended(self, sandbox: Sandbox, now: float) -> None:
         """At the end of its time, unless it was given a later one meanwhile: paused or stopped, and not removed."""
@@ -180,6 +178,8 @@ class Transitions:
             self._run(row, container)
             return
         self._sandboxes.unroute(row.id)
+        if row.state == "stopped":
+            self._sandboxes.proxy.forget(row.address)
         if row.state == "paused" and not container.running:
             log.info("sandbox %s ended with %s while it was paused: it is stopped now", row.id, container.exit)
             reason = "its processes ended while it was paused: was the host restarted?"
@@ -199,8 +199,9 @@ class Transitions:
             log.warning("sandbox %s runs without its disks: it is started again", row.id)
             self._stop(container)
             container = self._sandboxes.inspect(row.id)
-        if row.policy.restricts:
-            self._sandboxes.guard.hold(row.slot, row.policy)  # after a reboot there are no rules
+        self._sandboxes.guard.hold(row.slot, row.policy)  # after a reboot there are no rules
+        if row.policy.names:
+            self._sandboxes.proxy.update(row.address)  # which it has again most likely; `prepare` knows
         if container.paused:
             self._engine.unpause(row.id)
         elif not container.running:

@@ -29,7 +29,9 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Taken:
-    """What one sandbox takes of the host's disk, in MiB: its layer, and the written part of its /code and volumes."""
+    """What one sandbox takes of the host's disk, in MiB: its layer, and the written part of its /code and volumes. Of
+    the layer, a file counts as 16 KiB at least.
+    """
 
     layer_mb: int
     disk_mb: int

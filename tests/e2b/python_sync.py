@@ -360,16 +360,17 @@ def feature_network() -> None:
         assert not reaches(sandbox, address)
         sandbox.update_network({})
         assert reaches(sandbox, address)
-    options: Any = {"deny_out": ["0.0.0.0/0"], "allow_out": [f"{address}/32"]}
-    with create(network=options) as sandbox:
-        assert reaches(sandbox, address)
-        info = sandbox.get_info()
-        assert info.network and info.network["allow_out"] == [f"{address}/32"], info
-        assert info.network["deny_out"] == ["0.0.0.0/0"] and info.allow_internet_access is False, info
-        sandbox.update_network({"allow_internet_access": False})
-        assert not reaches(sandbox, address)
-    refused = raises(Exception, create, network={"allow_out": ["example.com"], "deny_out": ["0.0.0.0/0"]})
-    assert "'example.com' is a name" in str(refused), refused
+        # Another, while the first lives, and with it the address.
+        options: Any = {"deny_out": ["0.0.0.0/0"], "allow_out": [f"{address}/32"]}
+        with create(network=options) as other:
+            assert reaches(other, address)
+            info = other.get_info()
+            assert info.network and info.network["allow_out"] == [f"{address}/32"], info
+            assert info.network["deny_out"] == ["0.0.0.0/0"] and info.allow_internet_access is False, info
+            other.update_network({"allow_internet_access": False})
+            assert not reaches(other, address)
+    refused = raises(Exception, create, network={"allow_out": ["example.com"]})
+    assert "'example.com' is a name, which does nothing unless" in str(refused), refused
 
 
 def feature_volumes() -> None:

@@ -31,8 +31,10 @@ TEMPLATES = {
         "pids": 256,
     },
 }
-# The cleanup runs every minute, so that a test can see cron run it.
-LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "templates": json.dumps(TEMPLATES)}
+GVISOR = {"distrusted": {"like": "base", "runtime": "runsc"}}
+GVISOR_SUITE = "trixie"  # Debian 12 has none that works
+# The cleanup runs every minute, so that a test can see cron run it; and sshd takes keys alone, as on a host in earnest.
+LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "ssh_hardening": "true"}
 LAST = ("test_redeploy", "test_reboot", "test_destroy")
 # There the reboot comes first: all tests see both a host that was never rebooted and one that was, and none runs twice.
 AFTER_REBOOT = "bookworm"
@@ -43,6 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hosts")
     group.addoption("--verify", action="store_true", help="check the hosts that HOST, hosts.toml or LAB name")
     group.addoption("--suite", choices=SUITES, help="only this Debian release")
+    group.addoption("--moments", choices=("found", "all"), default="found", help="when the attack suite attacks")
+    group.addoption("--orders", choices=("close", "all"), default="close", help="in which the fault suite kills parts")
     group.addoption("--keep-lab", action="store_true", help="use a lab of an earlier run again, and leave it up")
 
 
@@ -93,7 +97,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A deployed host."""
     if request.config.getoption("--verify"):
         target = next(target for target in chosen(os.environ) if target.name == request.param)
-        with Machine(target) as verified:
+        with Machine(target, lab.find(target.name) if target.group == "lab" else None) as verified:
             yield verified
         return
     keep = bool(request.config.getoption("--keep-lab"))
@@ -111,6 +115,7 @@ def lab_target(name: str, suite: str, settings: dict[str, Any] | None = None) ->
     """A lab that is up, and how the deploy reaches it."""
     up = lab.up(name, debian=suite)
     data = up.pyinfra_data()
+    more = GVISOR if suite == GVISOR_SUITE else {}
     target = Target(
         name=name,
         address=data["ssh_hostname"],
@@ -118,7 +123,7 @@ def lab_target(name: str, suite: str, settings: dict[str, Any] | None = None) ->
         port=data["ssh_port"],
         key=data["ssh_key"],
         known_hosts=data["ssh_known_hosts_file"],
-        settings=LAB_SETTINGS | (settings or {}),
+        settings=LAB_SETTINGS | {"templates": json.dumps(TEMPLATES | more)} | (settings or {}),
         group="lab",
     )
     return target, up
@@ -146,3 +151,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     machine = getattr(item, "funcargs", {}).get("machine")
     if report.when == "call" and report.failed and isinstance(machine, Machine):
         report.sections.append((f"state of {machine.target.name}", machine.diagnosis()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """By what factor others became slower under attack, and how soon a host came back: figures, and no conditions."""
+    reports = terminalreporter.stats.get("passed", [])
+
+    def told(wanted: str) -> list[Any]:
+        return [row for report in reports for name, row in report.user_properties if name == wanted]
+
+    recovered, rows = told("recovery"), told("latency")
+    if recovered:
+        terminalreporter.section("faults: seconds until everything worked again")
+    for row in recovered:
+        terminalreporter.line(f"{row['seconds']:6.1f} {row['fault']}")
+    if rows:
+        terminalreporter.section("latency of others under attack: medians in ms")
+    for row in rows:
+        factor = row["during_ms"] / row["quiet_ms"]
+        times = f"quiet {row['quiet_ms']:6.1f}, during {row['during_ms']:6.1f}, slowest {row['slowest_ms']:7.1f}"
+        line = f"{row['asked']:9} {times}, factor {factor:5.2f}, {row['answers']:4} answers, none lost: {row['attack']}"
+        terminalreporter.line(line)

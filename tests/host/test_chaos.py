@@ -186,6 +186,7 @@ def clock(machine: Machine, offset: str) -> Iterator[None]:
         machine.run(f"rm {drop_in} && systemctl daemon-reload && systemctl restart {unit}")
 
 
+@pytest.mark.faults
 def test_clock_jumps_of_a_day_end_what_has_ended_and_nothing_else(machine: Machine) -> None:
     machine.run("DEBIAN_FRONTEND=noninteractive apt-get install -qq -y faketime >/dev/null 2>&1")
     with nobody_else(machine), machine.sandbox() as endless, machine.sandbox("--timeout 2h") as timed:

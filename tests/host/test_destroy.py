@@ -35,6 +35,8 @@ def test_it_keeps_data_and_a_later_deploy_brings_the_sandboxes_back(machine: Mac
     assert not machine.host.file("/usr/local/bin/docker-sandbox").exists
     assert machine.run("systemctl cat " + machine.unit("sandboxd"), check=False).returncode != 0
     assert machine.out("docker ps --quiet") == ""
+    assert machine.project not in machine.out("nft list tables")
+    assert machine.out("ip -4 rule show | grep -E '^9[0-3]:' || true") == ""
     assert machine.out(f"cat {machine.settings.etc}/secrets/token_key") == key
     machine.deploy()
     answer = eventually(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deploys.docker import gvisor
 from tests.host.machine import Machine, eventually
 
 PROBE = ["probe-made", "probe-command", "probe-limits", "probe-url", "probe-removed"]
@@ -17,6 +18,11 @@ def examine(machine: Machine, flags: str = "") -> tuple[int, dict[str, dict[str,
     """Exit code, and findings by name."""
     done = machine.run(f"docker-sandbox doctor --json {flags}", check=False)
     return done.returncode, {one["name"]: one for one in json.loads(done.stdout)["findings"]}
+
+
+def probe(machine: Machine) -> list[str]:
+    """Its steps; the last one only if a template asks for gVisor."""
+    return [*PROBE, *(["probe-gvisor"] if gvisor(machine.settings) else [])]
 
 
 def names(findings: dict[str, dict[str, Any]], *levels: str) -> set[str]:
@@ -38,7 +44,7 @@ def test_nothing_fails_on_a_host_that_is_well(machine: Machine) -> None:
     code, findings = examine(machine)
     assert names(findings, "fail", "blocked") == set(), findings
     assert code == 0
-    assert [findings[name]["level"] for name in PROBE] == ["ok"] * len(PROBE)
+    assert [findings[name]["level"] for name in probe(machine)] == ["ok"] * len(probe(machine))
     assert all(one["remedy"] for one in findings.values() if one["level"] == "warn")
     assert objects(machine) == before, "nothing of the probe is left"
 
@@ -94,7 +100,7 @@ def test_what_is_broken_is_named_and_nothing_else(machine: Machine) -> None:
     assert "systemctl restart haproxy.service" in findings["unit-haproxy"]["remedy"]
     assert tag in findings["images"]["seen"] and "deploy again" in findings["images"]["remedy"]
     assert "systemctl restart cron.service" in findings["unit-cron"]["remedy"]
-    assert names(findings, "blocked") == {"gateway", "routes", "console", "cleanup", "health", *PROBE}
+    assert names(findings, "blocked") == {"gateway", "routes", "console", "cleanup", "health", *probe(machine)}
     assert people.stdout.count("\nfail  ") + people.stdout.startswith("fail  ") == 3
     assert "probe-made (needs images)" in people.stdout.splitlines()[-1]
     machine.run("docker-sandbox routes sync")

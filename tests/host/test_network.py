@@ -168,13 +168,12 @@ def rules(machine: Machine, slot: str) -> str:
     return "\n".join(line for line in table.splitlines() if slot in line)
 
 
-def test_by_default_all_is_reached(machine: Machine, decoy: Decoy) -> None:
+def test_by_default_the_internet_is_reached(machine: Machine, decoy: Decoy) -> None:
     with machine.sandbox() as sandbox:
         for kind in ("tcp", "udp"):
             port = decoy.port()
             assert decoy.probe(sandbox, kind, FIRST, port) == "pong"
             assert not decoy.none_arrived(port)
-        assert rules(machine, slot_of(sandbox)) == ""
 
 
 @pytest.mark.parametrize("options", ["", "--cold"])
@@ -325,6 +324,7 @@ def name_servers(machine: Machine, decoy: Decoy) -> Iterator[None]:
         yield
     finally:
         machine.run(f"cat {HOME}/resolv.conf >/etc/resolv.conf; systemctl stop test-names", check=False)
+        machine.run(f"systemctl restart {machine.unit('firewall')}")  # the wall has openings for name servers
 
 
 LOOK_UP = "getent ahosts {} >/dev/null || true"

@@ -80,6 +80,35 @@ def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
             assert sandbox.run(FILES).stdout == f"{sandbox.id}\nkept\n"
 
 
+def test_the_firewall_stands_before_the_first_packet(machine: Machine) -> None:
+    """A program that starts with a sandbox tries the host's own port 22, where sshd waits, from its first moment on."""
+    unit = machine.unit("firewall")
+    with machine.sandbox("--keep") as sandbox:
+        gateway = sandbox.out("ip route show default | cut -d ' ' -f 3")
+        sandbox.run(
+            "mkdir -p /etc/sandbox/start.d && cat >/etc/sandbox/start.d/tries && chmod 755 /etc/sandbox/start.d/tries",
+            "--user root",
+            stdin=STARTER.format(address=gateway, port=22).encode(),
+        )
+        machine.reboot()
+        tried = eventually(
+            lambda: sandbox.run("cat /tmp/seen", check=False).stdout.split(), bool, 120, "sandbox that tries to get out"
+        )
+        assert tried[1:] == [REFUSED]
+        up, docker = (
+            int(machine.out(f"systemctl show {one} --property={what} --value"))
+            for one, what in (
+                (unit, "ActiveEnterTimestampMonotonic"),
+                ("docker.service", "ExecMainStartTimestampMonotonic"),
+            )
+        )
+        assert 0 < up < docker, "the wall is up before the engine begins to start"
+        findings = json.loads(machine.run("docker-sandbox doctor --no-probe --json", check=False).stdout)["findings"]
+        levels = {one["name"]: one["level"] for one in findings}
+        assert (levels["firewall"], levels["unit-firewall"]) == ("ok", "ok")
+        machine.wait_for_full_pool()
+
+
 @pytest.mark.suite("trixie")
 def test_verify_passes_after_it(machine: Machine) -> None:
     """On the other release the suite itself looks at a host that was rebooted: see AFTER_REBOOT."""

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from tests.host.machine import Machine
+from tests.host.machine import Machine, eventually
 
 CGROUP = "cat /sys/fs/cgroup/{v2} 2>/dev/null || cat /sys/fs/cgroup/{v1}"
 
@@ -14,8 +14,10 @@ def test_init_prints_the_id_and_nothing_else(machine: Machine) -> None:
     done = machine.run("docker-sandbox init")
     try:
         assert re.fullmatch(r"[0-9a-f]{12}\n", done.stdout) and done.stderr == ""
-        names = machine.out("docker ps --format '{{.Names}}' | grep -- -qa-")
-        assert re.search(rf"^{machine.project}-qa-\d+", names, re.MULTILINE)
+        name = f"docker ps --filter id={done.stdout.strip()} --format '{{{{.Names}}}}'"
+        wanted = re.compile(rf"{machine.project}-qa-\d{{8}}-\d{{6}}-\d{{3}}")
+        # sandboxd renames a member of the pool after it was handed out.
+        eventually(lambda: machine.out(name), lambda seen: bool(wanted.fullmatch(seen)), 30, "name of a sandbox in use")
     finally:
         machine.run(f"docker-sandbox kill {done.stdout.strip()}")
 

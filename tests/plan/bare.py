@@ -36,12 +36,15 @@ PACKAGES = [
 ]
 
 DIRECTORIES = [
+    "/etc/apparmor.d",
     "/etc/apt/apt.conf.d",
     "/etc/apt/keyrings",
     "/etc/apt/sources.list.d",
     "/etc/cron.d",
     "/etc/haproxy",
     "/etc/logrotate.d",
+    "/etc/modules-load.d",
+    "/etc/ssh/sshd_config.d",
     "/etc/sysctl.d",
     "/etc/systemd/system",
     "/root",
@@ -50,7 +53,7 @@ DIRECTORIES = [
 FILES = {"/etc/haproxy/haproxy.cfg"}
 
 # Debian starts and enables what a package brings; our own units exist and have never run.
-PACKAGED_UNITS = {"cron.service", "docker.service", "haproxy.service"}
+PACKAGED_UNITS = {"cron.service", "docker.service", "haproxy.service", "systemd-journald.service"}
 
 LOGINS = {"root": "root:root:/root", "ada": "ada:users:/home/ada"}
 
@@ -58,6 +61,17 @@ LOGINS = {"root": "root:root:/root", "ada": "ada:users:/home/ada"}
 OUTPUTS: list[tuple[str, list[str]]] = [
     (r"true", []),
     (r'\[ "\$\(sysctl -n .*', ["fs.inotify.max_user_instances"]),
+    (r"\[ -e \S+/nf_conntrack_max \] .*", ["absent"]),
+    # sshd: who asks, what it would do with our lines, and that it reads them.
+    (r"id -un", ["root"]),
+    (r".* sshd -T .*|.*/sshd -T .*", ["pubkeyauthentication yes", "permitrootlogin without-password"]),
+    (r"grep -iE .* /etc/ssh/sshd_config", ["Include /etc/ssh/sshd_config.d/*.conf"]),
+    (r"systemctl is-active --quiet ssh\.service .*", ["unread"]),
+    # A kernel with audit, and no rules of ours.
+    (r"\[ -e /proc/self/loginuid \] .*", ["yes"]),
+    (r"augenrules --check .*", ["augenrules: Rules have changed and should be updated"]),
+    (r'\[ "\$\(stat -c "%U:%G %a" /run/docker\.sock\)" .*', []),
+    (r"ls /etc/\S+", []),
     (r"dpkg-query .* systemd-timesyncd .*", []),
     (r"dpkg-query .* docker\.io .*", []),
     (r"find /usr/local/share/ca-certificates/\S+ -type f.*", []),
@@ -71,13 +85,18 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"started=.* find /etc/haproxy/haproxy.cfg .*", ["/etc/haproxy/haproxy.cfg"]),
     (r"id -nG \S+ .*", ["no"]),
     (r"\[ -s \S+/(token_key|link_key|metrics_token|console_key) \] \|\| echo missing", ["missing"]),
+    (r"\[ \S+/apparmor-loaded -nt .*", ["load"]),
     (r"readlink \S+/(venv|console) .*", []),
+    (r"\[ -d \S+/good \] .*", []),
     (r"id -u \S+ >/dev/null .*", ["missing"]),
     (r"sha256sum <\S+ .*", []),
     (r"docker-sandbox routes status .*", []),
     # What `make destroy` looks for.
     (r"findmnt .*", []),
+    (r"\{ ip -4 -oneline address show to .*", []),
+    (r"ip -4 -oneline address show dev lo .*", []),
     (r"nft list .*", []),
+    (r"ip -4 rule show .*", []),
     (r"(systemctl cat|ls -d|getent group|id -u) \S+.*", []),
     (r"docker (ps|container ls|network ls|volume ls) .*", []),
     (r"\{ docker ps .*", []),
@@ -111,6 +130,10 @@ def answer(
         return _stat("d", "rwxr-xr-x", arguments["path"])
     if fact == "deploys.facts.Summary":
         return _summary(summary)
+    if fact == "deploys.turns.Turn":
+        return [summary["turn"]] if "turn" in summary else []
+    if fact == "deploys.facts.Output" and "taken" in summary and "address show to" in arguments["command_line"]:
+        return [summary["taken"]]
     if fact == "deploys.facts.Output":
         if deployed and not arguments["command_line"].startswith("getent passwd"):
             return ["yes"]
@@ -126,7 +149,8 @@ def answer(
 def _summary(changed: Mapping[str, str]) -> list[str]:
     values = {**SUMMARY, **changed}
     ports = [f"port 0.0.0.0:{port}" for port in [values.pop("ports", "")] if port]
-    return [f"{key} {value}" for key, value in values.items() if value] + ports
+    uplinks = [f"uplink {name}" for name in values.pop("uplinks", "eth0").split()]
+    return [f"{key} {value}" for key, value in values.items() if value] + ports + uplinks
 
 
 def _stat(kind: str, mode: str, path: str) -> list[str]:

@@ -29,6 +29,7 @@ from pyinfra.connectors.fake import FakeConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine
 from pyinfra.context import ctx_state
 
+from deploys import access
 from tests.plan import bare
 from tests.plan.scenario import Scenario
 
@@ -83,6 +84,7 @@ class Recorder:
             (Host, "get_fact", get_fact),
             (FakeConnector, "run_shell_command", run_shell_command),
             (FakeConnector, "put_file", put_file),
+            (access, "key_login", lambda host, patience_s=0: recorder.scenario.login_refused),
         ]
         before = [getattr(owner, name) for owner, name, _ in patches]
         for owner, name, replacement in patches:

@@ -19,6 +19,8 @@ class Scenario:
     directories: tuple[str, ...] = ()
     # A host on which a deploy has been: every condition of deploys.operations.when holds there.
     deployed: bool = False
+    # Why a login by key alone fails there; "" when it does not.
+    login_refused: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     deploy: str = "deploy.py"
     # What pyinfra is called with beside inventory and deploy.py.

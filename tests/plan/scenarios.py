@@ -103,6 +103,8 @@ MINIMAL = {
     "skills_users": [],
     "sysctls": {},
     "unattended_upgrades": False,
+    "journal_max_size": "",
+    "docker_group": True,
 }
 MAXIMAL = {
     **ACME,
@@ -132,7 +134,13 @@ MAXIMAL = {
     "idle_pause_after": "90m",
     "failed_tries_per_minute": 5,
     "api_requests_per_minute": 0,
+    "network_allow": ["10.1.2.3/32"],
+    "network_deny": ["198.51.100.0/24"],
+    "egress_address": "192.0.2.1",
     "sandbox_users": ["ada"],
+    "journal_max_size": "20G",
+    "ssh_hardening": True,
+    "audit_rules": True,
     "skills_users": ["root", "ada"],
     "sysctls": {"vm.swappiness": 10, "fs.inotify.max_user_instances": 65536},
 }
@@ -148,6 +156,13 @@ CASES = {
             {"base_suite": "bookworm"},
             {"suite": "bookworm"},
         ),
+        Case(
+            "apparmor",
+            "A kernel with AppArmor, and a template that runs in gVisor",
+            {"templates": {**ONE_TEMPLATE, "distrusted": {"like": "base", "runtime": "runsc"}}},
+            {"apparmor": "yes"},
+        ),
+        Case("apparmor-12", "Debian 12 with AppArmor", {}, {"suite": "bookworm", "apparmor": "yes"}),
         Case("docker-repository", "The engine from Docker's own apt repository", {"docker_source": "docker"}),
         Case("tls-acme", "A certificate from Let's Encrypt by DNS-01", ACME),
         Case(

@@ -49,7 +49,14 @@ WRONG = [
     Wrong("no systemd", ("init system", "systemd", "not running"), summary={"systemd": ""}),
     Wrong("small disk", ("/var/lib", "= 500 MB", "at least 8192 MB"), summary={"free_mb": "500"}),
     Wrong("little memory", ("memory", "= 512 MB", "at least"), summary={"memory_mb": "512"}),
+    Wrong("two uplinks", ("rp_filter", "eth0 and eth1", "use 2"), summary={"uplinks": "eth0 eth1"}),
+    Wrong(
+        "taken address",
+        ("egress_address", "'198.18.0.1'", "dev bench0: the host reaches somebody there already"),
+        summary={"taken": "198.18.0.0/15 dev bench0"},
+    ),
     Wrong("busy port", ("port 443", "nginx", "stop nginx or move it"), summary={"ports": NGINX}),
+    Wrong("another deploy", ("since 14:00", "two at once", "kill 4711"), summary={"turn": "4711 14:00"}),
     Wrong("another machine", ("machine", "'riscv64'", "x86_64 and aarch64"), summary={"machine": "riscv64"}),
 ]
 

@@ -102,6 +102,36 @@ def texts() -> dict[str, str]:
 TEXTS = texts()
 
 
+# `test_x.py`, with or without its directory; `test_x.py::test_y` or `test_x.py: test_y`; `test_y`; `tests/host/`.
+SPAN = re.compile(r"`([^`\n]+)`")
+NAMED_TEST = re.compile(r"(?<![\w/])((?:[\w-]+/)*test_\w+\.py)(?:(?:::|: )(test_\w+))?|(?<![\w/.:])(test_\w+)(?![\w.])")
+TEST_DIRECTORY = re.compile(r"(?<![\w/])tests/[\w/]*(?![\w.])")
+
+
+def test_names_of_tests_in_documents_are_those_of_tests() -> None:
+    """Who looks for what proves a claim finds it."""
+    modules = {path: set(re.findall(r"^ *def (test_\w+)", TEXTS[path], re.MULTILINE)) for path in named("test_*.py")}
+    known = set().union(*modules.values())
+    broken, seen = [], 0
+    for path in MARKDOWN:
+        for span in SPAN.findall(TEXTS[path]):
+            for file, inside, alone in NAMED_TEST.findall(span):
+                seen += 1
+                found = [module for module in modules if f"/{module}".endswith(f"/{file}")] if file else []
+                if file and not found:
+                    broken.append(f"{path}: {file}: there is no such file")
+                if file and inside and not any(inside in modules[module] for module in found):
+                    broken.append(f"{path}: {file}: has no test {inside}")
+                if alone and alone not in known:
+                    broken.append(f"{path}: {alone}: there is no such test")
+            broken += [
+                f"{path}: {folder}: there is no such directory"
+                for folder in TEST_DIRECTORY.findall(span)
+                if not (ROOT / folder).is_dir()
+            ]
+    assert seen > 50 and broken == []
+
+
 def lines_with(pattern: str, paths: Iterable[str]) -> list[str]:
     return [
         f"{path}:{number}: {line.strip()[:160]!r}"

@@ -15,8 +15,10 @@ from sandboxd.api.previews import Access, told
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB
+from sandboxd.disks import VOLUME_NAME
+from sandboxd.egress import NONE, Egress, mode_of
 from sandboxd.errors import BadRequest, NotFound
-from sandboxd.policy import Policy, parse
+from sandboxd.policy import Policy
 from sandboxd.previews import new_password
 from sandboxd.records import BASIC, TOKEN, USED, Claim, Sandbox
 from sandboxd.times import rfc3339
@@ -25,21 +27,22 @@ from sandboxd.transitions import SAME
 
 ENVD_VERSION = "0.6.13"  # what the agent speaks; E2B's clients choose their calls by it
 CLIENT_ID = "local"
-VOLUME_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 OPEN_ENDED_S = 10 * 365 * 86400.0  # the schema wants an `endAt`; without a timeout it lies this far ahead
 ORIGIN_HEADER = "X-Sandbox-Origin"
 
 
 class Lists(BaseModel):
-    """Addresses and CIDRs; see `policy`."""
+    """Addresses and CIDRs, and one of egress.MODES; see `policy`. Without a mode it is the host's."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
+    mode: Text = ""
     allowOut: list[Text] = []
     denyOut: list[Text] = []
 
-    def policy(self, internet: bool) -> Policy:
-        """Raises BadRequest for what is no address."""
-        return parse(self.allowOut, self.denyOut, internet)
+    def policy(self, egress: Egress, internet: bool, trusted: bool = True) -> Policy:
+        """Raises BadRequest for what is no address, no mode, or behind the host's wall; Forbidden for a mode that is
+        not for API keys."""
+        return egress.policy(self.mode if internet else NONE, self.allowOut, self.denyOut, trusted)
 
 
 class NewNetwork(Lists):
@@ -122,7 +125,11 @@ def router(services: Services) -> APIRouter:
             "owner": row.owner,
             "unlimited": row.ends_at is None,
             "allowInternetAccess": not row.policy.closed,
-            "network": {"allowOut": list(row.policy.allow), "denyOut": list(row.policy.deny)},
+            "network": {
+                "mode": mode_of(row.policy),
+                "allowOut": list(row.policy.allow),
+                "denyOut": list(row.policy.deny),
+            },
             "access": row.access,
             "wakeOnVisit": row.auto_resume,
             "idlePause": row.idle_pause_s,
@@ -134,7 +141,7 @@ def router(services: Services) -> APIRouter:
         if 0 < body.diskMB < DISK_MIN_MB:
             raise BadRequest(f"diskMB: {body.diskMB} is too small for a file system: {DISK_MIN_MB} or more.")
         envs, metadata = checked_envs(body.envVars or {}), body.metadata or {}
-        policy = body.network.policy(body.allow_internet_access)
+        policy = body.network.policy(config.egress, body.allow_internet_access, trusted=not body.keyID)
         disk = body.diskMB, body.volume
         password = new_password() if body.access == BASIC else None
         claim = Claim(
@@ -220,7 +227,7 @@ def router(services: Services) -> APIRouter:
 
     @made.put("/sandboxes/{sandbox_id}/network")
     async def restrict(sandbox_id: str, body: NewNetwork) -> Response:
-        policy = body.policy(body.allow_internet_access)
+        policy = body.policy(config.egress, body.allow_internet_access)
         return JSONResponse(listed(await run(lambda: transitions.restrict(sandboxes.find(sandbox_id), policy))))
 
     @made.post("/sandboxes/{sandbox_id}/disk")

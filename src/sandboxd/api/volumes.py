@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse
 
 from sandboxd.api.access import TRUSTED
 from sandboxd.api.answers import run
-from sandboxd.api.sandboxes import VOLUME_NAME
 from sandboxd.api.services import Services
+from sandboxd.disks import VOLUME_NAME
 from sandboxd.records import Volume
 from sandboxd.times import rfc3339
 

@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sandboxd import AGENT_PORT
@@ -20,6 +21,7 @@ FLAG_END = 0x02
 CONNECT_S = 10.0
 ANSWER_S = 120.0
 KEEPALIVE_S = 50  # the agent says so often that it is still there
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # of one message of a stream; the agent's own are a thousand times shorter
 
 
 class AgentError(CliError):
@@ -123,8 +125,18 @@ class Agent:
         """The JSON of an answer of success. Raises CliError when it is none."""
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CliError(f"the agent of sandbox {self.id} answers what is no JSON: {content[:80]!r}.") from error
+
+    @contextmanager
+    def doubted(self) -> Iterator[None]:
+        """A block in which answers are taken apart. Whoever is root in the sandbox may be the agent, and answer
+        anything: what has not the shape of the protocol is a CliError.
+        """
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise CliError(f"the agent of sandbox {self.id} does not keep to its protocol: {error!r}.") from error
 
     def refused(self, status: int, content: bytes) -> AgentError:
         """The error for an answer that is no success, from the agent or from the gateway before it."""
@@ -151,11 +163,13 @@ def envelope(message: dict[str, Any], flags: int = 0) -> bytes:
 
 
 def read_envelope(response: Response) -> tuple[int, dict[str, Any]]:
-    """Flags and message. Raises ConnectionBroken when the stream stops without its trailer."""
+    """Flags and message. Raises ConnectionBroken when the stream stops before its trailer, or a message is too long."""
     flags, length = ENVELOPE.unpack(response.read_exactly(ENVELOPE.size))
+    if length > MAX_MESSAGE_BYTES:
+        raise ConnectionBroken(f"the agent sent a message of {length} bytes")
     try:
         message: dict[str, Any] = json.loads(response.read_exactly(length))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConnectionBroken(f"the agent sent what is no JSON: {error}") from error
     return flags, message
 

@@ -22,7 +22,7 @@ def run(options: Namespace, config: str) -> int:
         raise CliError("--old and --new are the same: there is nothing to change.", USAGE)
     where = place.read(config)
     agent = Agent(where.gateway, ControlPlane(where.socket).sandbox(options.id), options.user)
-    with about(agent, options.path):
+    with agent.doubted(), about(agent, options.path):
         return ACTIONS[options.verb](options, agent)
 
 

@@ -37,8 +37,9 @@ def run(options: Namespace, config: str) -> int:
     control = ControlPlane(where.socket)
     agent = Agent(where.gateway, control.sandbox(options.id), options.user)
     if options.background:
-        return start_background(agent, options)
-    with Interrupts() as interrupts:
+        with agent.doubted():
+            return start_background(agent, options)
+    with agent.doubted(), Interrupts() as interrupts:
         return in_foreground(control, agent, options, interrupts, stdin=feeding.wanted(STDIN))
 
 

@@ -14,7 +14,8 @@ from sandboxd.cli.remote import SERVICE, about
 def run(options: Namespace, config: str) -> int:
     where = place.read(config)
     agent = Agent(where.gateway, ControlPlane(where.socket).sandbox(options.id), options.user)
-    return ACTIONS[options.verb](options, agent)
+    with agent.doubted():
+        return ACTIONS[options.verb](options, agent)
 
 
 def ls(options: Namespace, agent: Agent) -> int:

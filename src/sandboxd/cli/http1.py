@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 RECEIVE_BYTES = 1024 * 1024
 LINE_BYTES = 16 * 1024  # read at once where lines are expected
 MAX_HEAD_LINE_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 256 * 1024 * 1024  # of an answer that is held in memory: a sandbox may say how long it is
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986, section 2.3
 
 
@@ -87,7 +88,14 @@ class Response:
         return b"".join(pieces)
 
     def read_all(self) -> bytes:
-        return b"".join(iter(lambda: self.read(RECEIVE_BYTES), b""))
+        """The whole body. Raises ConnectionBroken when it is longer than MAX_ANSWER_BYTES."""
+        pieces, size = [], 0
+        while piece := self.read(RECEIVE_BYTES):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_ANSWER_BYTES:
+                raise ConnectionBroken(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        return b"".join(pieces)
 
     def lines(self) -> Iterator[bytes]:
         """Each line of the body as soon as it is there, without its end."""

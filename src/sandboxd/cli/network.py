@@ -12,16 +12,13 @@ def run(options: Namespace, config: str) -> int:
     """Without a flag it only shows: forgetting the flags must not open what is closed."""
     control = ControlPlane(place.read(config).socket)
     if options.network or options.allow or options.deny:
-        wanted = {"allow_internet_access": internet(options), **lists(options)}
+        wanted = lists(options)
         control.call("PUT", f"{sandbox_path(options.id)}/network", wanted)
     found = control.sandbox(options.id)
     printing.show(options, printing.public(found), lambda: f"{found['sandboxID']}: {printing.network(found)}")
     return OK
 
 
-def internet(options: Namespace) -> bool:
-    return bool(options.network != "none")
-
-
 def lists(options: Namespace) -> dict[str, Any]:
-    return {"allowOut": options.allow, "denyOut": options.deny}
+    """Without a mode it is the host's."""
+    return {"mode": options.network or "", "allowOut": options.allow, "denyOut": options.deny}

@@ -91,9 +91,10 @@ def sandbox_details(row: dict[str, Any], now: float) -> str:
 def network(row: dict[str, Any]) -> str:
     """Where a sandbox may connect to."""
     allow, deny = row["network"]["allowOut"], row["network"]["denyOut"]
+    mode = row["network"]["mode"]
     if not deny:
-        return "public"
-    denied = f"public, denied: {' '.join(deny)}" if row["allowInternetAccess"] else "none"
+        return str(mode)
+    denied = "none" if mode == "none" else f"{mode}, denied: {' '.join(deny)}"
     return denied + (f", allowed: {' '.join(allow)}" if allow else "")
 
 

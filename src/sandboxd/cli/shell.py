@@ -37,7 +37,8 @@ def run(options: Namespace, config: str) -> int:
         with Terminal(STDIN, interrupts.wake) as terminal:
             session = Session(agent, terminal, interrupts)
             try:
-                return session.run(process(options))
+                with agent.doubted():
+                    return session.run(process(options))
             except (Left, CliError, OSError, ReaderGone) as error:
                 failure = error
                 bring_to_rest(session)

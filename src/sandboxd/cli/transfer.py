@@ -27,7 +27,7 @@ def run(options: Namespace, config: str) -> int:
     if options.verb == "upload" and options.source != "-" and not os.path.exists(options.source):
         raise CliError(f"{options.source}: no such file or directory here.")
     agent = Agent(where.gateway, ControlPlane(where.socket).sandbox(options.id), options.user)
-    with terminable():
+    with terminable(), agent.doubted():
         (upload if options.verb == "upload" else download)(agent, options.source, options.target)
     return OK
 

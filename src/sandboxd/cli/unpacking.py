@@ -6,10 +6,9 @@ by links. Here links are made last, so that no name is ever resolved through one
 
 import os
 import posixpath
-import shutil
 import tarfile
 from contextlib import suppress
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from sandboxd.cli.exits import CliError
 from sandboxd.cli.http1 import Response
@@ -18,6 +17,20 @@ from sandboxd.cli.progress import Progress
 
 BUFFER_BYTES = 1024 * 1024
 MODE, MTIME = "x-file-mode", "x-file-mtime"  # octal, and Unix seconds
+# What the sandbox says must not use up this machine. The agent's tar writes no sparse files, and no longer heads.
+MAX_HEAD_BYTES = 1024 * 1024  # of a member: its name, for one, may have a block of its own
+HOLES = "a file with holes, which may be of any size"
+MAX_LINKS = 300_000  # kept in memory until all files are there
+KEPT_FREE_BYTES, KEPT_FREE_SHARE = 1024**3, 0.05  # of the disk that is written to: the smaller of both
+LOOK_BYTES = 4 * 1024 * 1024
+ENTRY_BYTES = 4096  # of a disk, for a file with nothing in it
+LONG_HEADS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 class Body:
@@ -33,6 +46,47 @@ class Body:
         return piece
 
 
+class Member(tarfile.TarInfo):
+    """One entry of an archive. `tarfile` would read a head of any length into memory, and write holes as zeros."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in LONG_HEADS and self.size > MAX_HEAD_BYTES:
+            raise CliError(f"refused: the sandbox sent an archive with a head of {self.size} bytes.")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise CliError(f"refused: the sandbox sent {self.name!r}, {HOLES}.")
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return found
+
+
+class Room:
+    """Sees to it that the disk below `directory` is not written full."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._until_look = 0
+
+    def take(self, size: int) -> None:
+        """To be asked before so many bytes are written. Raises CliError when too little would be left."""
+        self._until_look -= size
+        if self._until_look > 0:
+            return
+        self._until_look = LOOK_BYTES
+        disk = os.statvfs(self._directory)
+        free = disk.f_bavail * disk.f_frsize
+        kept = min(KEPT_FREE_BYTES, int(disk.f_blocks * disk.f_frsize * KEPT_FREE_SHARE))
+        if free - size < kept or (disk.f_files and disk.f_favail < disk.f_files * KEPT_FREE_SHARE):
+            raise CliError(
+                f"stopped: {self._directory} is on a disk with {free >> 20} MB and {disk.f_favail} files left, of which"
+                f" {kept >> 20} MB and {KEPT_FREE_SHARE:.0%} are left free. Nothing of the copy was kept."
+            )
+
+
+def pour(source: IO[bytes] | Body, file: BinaryIO, room: Room) -> None:
+    while piece := source.read(BUFFER_BYTES):
+        room.take(len(piece))
+        file.write(piece)
+
+
 def is_file(body: Body) -> bool:
     """Whether it is the content of one file; else it is an archive, of which an older agent makes a file as well."""
     return MODE in body.headers
@@ -41,8 +95,7 @@ def is_file(body: Body) -> bool:
 def store(body: Body, path: str) -> None:
     """The content of one file, under a name that is not there yet."""
     with new_file(path) as file:
-        while piece := body.read(BUFFER_BYTES):
-            file.write(piece)
+        pour(body, file, Room(os.path.dirname(path)))
     try:
         mode, mtime = int(body.headers[MODE], 8), int(body.headers[MTIME])
         os.chmod(path, mode & 0o777 | 0o600)
@@ -57,23 +110,32 @@ def unpack(body: Body, target: str) -> bool:
     Of a directory the content lands in `target` itself, of a file the file under its own name. Raises CliError for a
     stream that is no tar or stops before its end.
     """
-    directories: list[tuple[str, tarfile.TarInfo]] = []
+    directories: dict[str, tarfile.TarInfo] = {}
     links: dict[str, str] = {}
     is_directory = False
+    room = Room(target)
     try:
-        with tarfile.open(fileobj=body, mode="r|", bufsize=BUFFER_BYTES) as archive:  # type: ignore[call-overload]
+        with tarfile.open(  # type: ignore[call-overload]
+            fileobj=body, mode="r|", bufsize=BUFFER_BYTES, tarinfo=Member
+        ) as archive:
             for member in archive:
+                archive.members.clear()  # else all that came stays in memory
+                room.take(ENTRY_BYTES)
                 is_directory = is_directory or member.name == "." or member.name.startswith("./")
                 path = inside(target, member.name)
+                if member.issparse():
+                    raise CliError(f"refused: the sandbox sent {member.name!r}, {HOLES}.")
                 if member.isdir():
                     os.makedirs(path, exist_ok=True)
-                    directories.append((path, member))
+                    directories[path] = member
                 elif member.isreg():
-                    write_file(archive, member, path)
+                    write_file(archive, member, path, room)
                 elif member.islnk():
                     make_hard_link(inside(target, member.linkname), path, links)
                 elif member.issym():
                     links[path] = member.linkname
+                    if len(links) > MAX_LINKS:
+                        raise CliError(f"refused: the sandbox sent more than {MAX_LINKS} links.")
                 else:
                     warn(f"{member.name}: left out, since it is no file, directory or link")
     except tarfile.TarError as error:
@@ -81,7 +143,7 @@ def unpack(body: Body, target: str) -> bool:
     while body.read(BUFFER_BYTES):  # the padding after the archive's end; a broken connection shows here
         pass
     make_links(target, links)
-    for path, member in reversed(directories):  # last: a directory may be read-only
+    for path, member in reversed(directories.items()):  # last: a directory may be read-only
         os.chmod(path, member.mode & 0o777 | 0o700)
         os.utime(path, (member.mtime, member.mtime))
     return is_directory
@@ -95,7 +157,7 @@ def inside(target: str, name: str) -> str:
     return os.path.join(target, normal)
 
 
-def write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+def write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, room: Room) -> None:
     """A new file, without set-user-id bits and the like."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with suppress(FileNotFoundError):
@@ -103,7 +165,7 @@ def write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> 
     source = archive.extractfile(member)
     with new_file(path) as file:
         if source is not None:
-            shutil.copyfileobj(source, file, BUFFER_BYTES)
+            pour(source, file, room)
         os.fchmod(file.fileno(), member.mode & 0o777 | 0o600)
     os.utime(path, (member.mtime, member.mtime))
 

@@ -1,12 +1,15 @@
 """The list of all checks, in the order of what needs what."""
 
-from sandboxd.doctor import acme, edge, engine, host, names
+from sandboxd.doctor import acme, edge, engine, firewall, hardening, host, names
 from sandboxd.doctor.findings import Check
 from sandboxd.doctor.probe import Probe
 
 LOOKS = (
     Check("unit-docker", host.unit("docker.service")),
+    Check("unit-firewall", host.unit("PROJECT-firewall.service")),
     Check("unit-haproxy", host.unit("haproxy.service")),
+    Check("unit-egress", host.unit("PROJECT-egress.service")),
+    Check("unit-names", host.unit("PROJECT-names.service")),
     Check("unit-sandboxd", host.unit("PROJECT-sandboxd.service")),
     Check("unit-pool", host.unit("PROJECT-container-pool.service", unneeded=True)),
     Check("unit-cron", host.unit("cron.service")),
@@ -18,8 +21,11 @@ LOOKS = (
     Check("cgroups", engine.cgroups, ("engine",)),
     Check("apparmor", engine.apparmor, ("engine",)),
     Check("images", engine.images, ("engine",)),
+    Check("docker-socket", hardening.docker_socket, ("unit-docker",)),
+    Check("firewall", firewall.standing),
     Check("gateway", edge.gateway, ("unit-haproxy",)),
     Check("routes", edge.routes, ("gateway",)),
+    Check("egress-proxy", firewall.proxy, ("firewall", "unit-egress", "unit-names")),
     Check("console", edge.console, ("gateway",)),
     Check("traefik", edge.traefik),
     Check("certificate", edge.certificate, ("traefik",)),
@@ -31,6 +37,7 @@ LOOKS = (
     Check("memory", host.memory),
     Check("clock", host.clock),
     Check("limits", host.limits),
+    Check("kernel", hardening.kernel_parameters),
     Check("ledger", host.ledger),
     Check("pool", host.pool, ("engine", "ledger")),
     Check("cleanup", host.cleanup, ("unit-cron",)),

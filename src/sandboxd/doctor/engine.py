@@ -7,6 +7,7 @@ from sandboxd.errors import EngineError, SandboxdError
 
 OLDEST = (20, 10)  # of which it is known that all we ask for is there
 FEW_NETWORKS = 0.1  # of all
+APPARMOR_PROFILES = "/sys/kernel/security/apparmor/profiles"
 NEEDED_CONTROLLERS = ("cpu", "memory", "pids")
 
 
@@ -81,7 +82,14 @@ def apparmor(readers: Readers) -> Verdict:
         return skip("the kernel has no AppArmor here, as in a container")
     if not readers.described.apparmor:
         return warn("the kernel has AppArmor, and the engine does not use it", "apt install apparmor; reboot")
-    return ok("the engine's profile confines sandboxes")
+    wanted = {template.apparmor for template in readers.config.templates.values() if template.apparmor}
+    try:
+        loaded = {line.partition(" ")[0] for line in readers.effects.text(APPARMOR_PROFILES).splitlines()}
+    except OSError as error:
+        return warn(f"{APPARMOR_PROFILES}: {error.strerror}", "mount -t securityfs none /sys/kernel/security")
+    if missing := sorted(wanted - loaded):
+        return fail(f"not loaded, so no new sandbox starts: {', '.join(missing)}", DEPLOY)
+    return ok(f"sandboxes are confined by {', '.join(sorted(wanted))}" if wanted else "by the engine's own profile")
 
 
 def images(readers: Readers) -> Verdict:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
-from sandboxd import __version__, spec
+from sandboxd import __version__, recovery, spec
+from sandboxd.backup import MARK
 from sandboxd.doctor.cron import last_due
 from sandboxd.doctor.findings import DEPLOY, Verdict, fail, ok, skip, warn
 from sandboxd.doctor.readers import Readers
@@ -163,8 +164,12 @@ def ledger(readers: Readers) -> Verdict:
     if faults:
         return fail(
             "; ".join(faults),
-            f"systemctl stop {readers.daemon_unit}; sqlite3 {file} .recover | sqlite3 new.sqlite; put it in its place",
+            f"systemctl restart {readers.daemon_unit}: it keeps the file aside and goes on with its last good copy",
         )
+    if (readers.config.state_dir / MARK).exists():
+        return fail("a restore was interrupted: this host is half of what it was", "run the same restore again")
+    if rebuilt := recovery.told(readers.sandboxes.ledger, readers.effects.now()):
+        return warn(rebuilt, "docker-sandbox list; look at what each sandbox may and until when; docs/operate.md")
     return ok(f"{file} is sound")
 
 

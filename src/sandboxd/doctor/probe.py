@@ -7,7 +7,7 @@ import secrets
 import time
 
 from sandboxd.cgroups import Cgroups, Gone
-from sandboxd.config import Template
+from sandboxd.config import RUNSC, Template
 from sandboxd.doctor.agent import Execute
 from sandboxd.doctor.effects import Answer
 from sandboxd.doctor.findings import DEPLOY, Check, Verdict, fail, ok
@@ -39,6 +39,7 @@ class Probe:
             Check("probe-limits", self.limits, ("probe-made",)),
             Check("probe-url", self.url, ("probe-command",)),
             Check("probe-removed", self.removed, ("probe-made",)),
+            *([Check("probe-gvisor", self.gvisor, ("probe-removed",))] if self._in_gvisor() else ()),
         ]
 
     def close(self) -> None:
@@ -114,6 +115,20 @@ class Probe:
         if left:
             return fail(f"left behind: {', '.join(left)}", remedy)
         return ok("container, network, volume, route and files are gone")
+
+    def gvisor(self, readers: Readers) -> Verdict:
+        """One more sandbox, of a template that asks for it: its kernel must not be the host's."""
+        template = self._in_gvisor()[0]
+        self._row = self._sandboxes.create(template, Claim(timeout_s=LIFE_S, name=NAME))
+        inside = self._execute(self._row, "dmesg | grep -q gVisor", False)
+        row, self._row = self._row, None
+        self._sandboxes.remove(row, "probe of doctor", ("running",))
+        if not inside:
+            return fail(f"a sandbox of template {template.name} has the host's kernel", f"docker info; {DEPLOY}")
+        return ok(f"{row.id} of template {template.name} had gVisor's kernel")
+
+    def _in_gvisor(self) -> list[Template]:
+        return [template for template in self._sandboxes.config.templates.values() if template.runtime == RUNSC]
 
     def _sandbox(self) -> Sandbox:
         if self._row is None:

@@ -69,7 +69,7 @@ def router(services: Services) -> APIRouter:
             auto_resume=(body.autoResume or AutoResume()).enabled,
             access=TOKEN if network.private(body.network) else PUBLIC,
             shown_host=network.shown_host(body.network),
-            policy=network.policy_of(body.network, body.allow_internet_access),
+            policy=network.policy_of(sandboxes.config.egress, body.network, body.allow_internet_access),
             mounts=mounts_of(services, key, body.volumeMounts or []),
         )
         with quota.place(key, request) as before:

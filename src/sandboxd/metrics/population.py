@@ -8,8 +8,8 @@ from prometheus_client.core import Metric
 
 from sandboxd import __version__
 from sandboxd.api.services import Services
+from sandboxd.comparison import SOURCE
 from sandboxd.metrics.families import Rising, counter, gauge
-from sandboxd.reconcile import SOURCE
 from sandboxd.records import OPEN
 
 

@@ -14,7 +14,7 @@ from console.logs import event
 from console.places import Places
 from sandboxd.keys import Keys
 from tests.unit.console.conftest import ID, Browser, Console
-from tests.unit.sandboxd.conftest import START, FakeFrames, FakeLog
+from tests.unit.sandboxd.fake_engine import START, FakeFrames, FakeLog
 
 
 def told(text: str) -> list[tuple[str, dict[str, Any]]]:

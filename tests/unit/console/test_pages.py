@@ -8,7 +8,7 @@ import pytest
 from sandboxd.errors import EngineError
 from sandboxd.records import Sandbox
 from tests.unit.console.conftest import Console
-from tests.unit.sandboxd.conftest import FakeLog
+from tests.unit.sandboxd.fake_engine import FakeLog
 
 NASTY = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e"
 VOID = {"meta", "link", "input", "br", "hr", "img"}

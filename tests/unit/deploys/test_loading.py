@@ -67,6 +67,7 @@ def test_a_template_takes_the_defaults_of_the_sandbox_settings(data: dict[str, A
         disk_mb=512,
         layer_mb=256,
         pool=3,
+        runtime="",
     )
 
 
@@ -97,6 +98,7 @@ def test_images_are_named_after_project_and_template(data: dict[str, Any]) -> No
         ("pids", 65537, "between 32 and 65536"),
         ("layer_mb", 63, "between 64 and 16777216"),
         ("disk_mb", 63, "between 64 and 16777216"),
+        ("runtime", "kata", "use 'runsc' for gVisor, or '' for docker_runtime"),
     ],
 )
 def test_a_template_is_refused(key: str, value: Any, remedy: str, data: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,17 @@ LINES = [
     "systemd yes",
     "free_mb 90000",
     "memory_mb 4000",
+    "apparmor yes",
     'port 0.0.0.0:80 users:(("nginx",pid=7,fd=6))',
     'port [::]:443 users:(("traefik",pid=9,fd=3))',
+    "uplink eth0",
 ]
 
 
 def test_summary() -> None:
     ports = {80: "nginx", 443: "traefik"}
     assert facts.Summary().process(LINES) == HostSummary(
-        1000, True, "debian", "trixie", "x86_64", True, 90000, 4000, ports
+        1000, True, "debian", "trixie", "x86_64", True, 90000, 4000, ports, ("eth0",), apparmor=True
     )
 
 
@@ -64,6 +67,22 @@ def test_traefik_may_hold_its_ports(data: dict[str, Any]) -> None:
     assert preflight.problems(summary, load(data)) == []
 
 
+def test_two_uplinks_need_the_loose_filter(data: dict[str, Any]) -> None:
+    summary = HostSummary(0, True, "debian", "trixie", "x86_64", True, 8192, 2048, {}, ("eth0", "wg0"))
+    (line,) = preflight.problems(summary, load(data))
+    assert "eth0 and wg0" in line and line.endswith("use 2")
+    data["sysctls"] = {**data["sysctls"], preflight.REVERSE_PATH: 2}
+    assert preflight.problems(summary, load(data)) == []
+
+
 def test_root_needs_no_sudo(data: dict[str, Any]) -> None:
     summary = HostSummary(0, False, "debian", "trixie", "x86_64", True, 8192, 2048, {})
     assert preflight.problems(summary, load(data)) == []
+
+
+def test_gvisor_is_refused_where_nobody_has_tried_it(data: dict[str, Any]) -> None:
+    data["templates"] = {"base": {}, "closed": {"like": "base", "runtime": "runsc"}}
+    summary = HostSummary(0, True, "debian", "bookworm", "x86_64", True, 9000, 4000, {})
+    (problem,) = preflight.problems(summary, load(data))
+    assert problem.startswith("templates['closed']['runtime'] = 'runsc': gVisor of Debian 12")
+    assert preflight.problems(replace(summary, suite="trixie"), load(data)) == []

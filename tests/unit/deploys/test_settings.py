@@ -24,7 +24,9 @@ def test_the_defaults_need_only_a_domain(data: dict[str, Any]) -> None:
 def test_the_lab_needs_nothing() -> None:
     settings = load({**group_data("all"), **group_data("lab")})
     assert settings.domain == "lab.test"
-    assert all(key.startswith("net.ipv4.") for key in settings.sysctls), "a lab shares the workstation's kernel"
+    assert all(key.startswith(("net.ipv4.conf.", "net.ipv6.conf.")) for key in settings.sysctls), (
+        "a lab shares the workstation's kernel"
+    )
 
 
 def test_the_lab_overrides_only_settings_that_exist() -> None:

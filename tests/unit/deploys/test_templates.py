@@ -28,7 +28,10 @@ pytestmark = pytest.mark.xdist_group("plan")
 TEMPLATES = sorted(str(path.relative_to(ROOT / "templates"))[: -len(".j2")] for path in ROOT.glob("templates/**/*.j2"))
 SIZES = ("minimal", "default", "maximal")
 # What only other settings bring to a host.
-CASES_OF = {"etc/apt/sources.list.d/docker.sources": ("docker-repository", "maximal")}
+CASES_OF = {
+    "etc/apparmor.d/project-sandbox": ("apparmor", "apparmor-12"),
+    "etc/apt/sources.list.d/docker.sources": ("docker-repository", "maximal"),
+}
 
 
 def renderings(template: str) -> dict[str, str]:

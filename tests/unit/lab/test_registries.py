@@ -87,3 +87,18 @@ def test_files_of_a_lab() -> None:
         "http_proxy": "http://proxy.example:3142",
         "https_proxy": "http://127.0.0.1:3142",
     }
+
+
+@pytest.mark.parametrize(
+    ("environ", "found"),
+    [
+        ({}, []),
+        ({"http_proxy": "http://10.1.2.3:3128", "no_proxy": "10.9.9.9"}, ["10.1.2.3/32"]),
+        ({"HTTPS_PROXY": "192.168.0.9:3128", "HTTP_PROXY": "http://10.1.2.3:3128"}, ["10.1.2.3/32", "192.168.0.9/32"]),
+        ({"http_proxy": "http://8.8.8.8:3128"}, []),
+        ({"http_proxy": "http://127.0.0.1:3128"}, []),
+        ({"http_proxy": "http://proxy.invalid:3128"}, []),
+    ],
+)
+def test_proxies_in_private_networks(environ: dict[str, str], found: list[str]) -> None:
+    assert registries.private_proxies(environ) == found

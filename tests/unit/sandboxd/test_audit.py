@@ -26,7 +26,8 @@ from sandboxd.audit import (
 from sandboxd.auditlog import AuditLog
 from sandboxd.errors import BadRequest, Conflict, EngineError, NotReady, SandboxdError
 from sandboxd.records import Claim
-from tests.unit.sandboxd.conftest import START, World, member
+from tests.unit.sandboxd.conftest import World, member
+from tests.unit.sandboxd.fake_engine import START
 
 ADA = Actor("key", "1f0c9a4e", "ada")
 

@@ -1,13 +1,15 @@
 """When the host is full; and the readers, on files of ours and on this host."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from sandboxd.capacity import START_MB, Capacity, available_memory_mb, free_disk_mb
+from sandboxd.capacity import MIB, START_MB, Capacity, available_memory_mb, free_disk_mb
 from sandboxd.config import Config
 from sandboxd.errors import HostError, HostFull
 
@@ -73,3 +75,11 @@ def test_what_the_kernel_says_of_disks(tmp_path: Path) -> None:
     assert free_disk_mb(tmp_path) > 0
     with pytest.raises(HostError, match=r"none: No such file.*cannot be told"):
         free_disk_mb(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("files", "free_files", "mb"), [(1000, 640, 10), (10**6, 10**6, 500), (0, 0, 500)])
+def test_a_disk_without_inodes_is_full(monkeypatch: pytest.MonkeyPatch, files: int, free_files: int, mb: int) -> None:
+    """500 MB are free; the last is a file system that makes inodes as they are needed."""
+    disk = SimpleNamespace(f_bavail=500, f_frsize=MIB, f_files=files, f_favail=free_files)
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    assert free_disk_mb(Path("/anywhere")) == mb

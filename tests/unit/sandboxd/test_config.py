@@ -35,6 +35,19 @@ admin_socket = "/run/haproxy/admin.sock"
 routes_map = "/var/lib/acme/routes.map"
 socket = "/run/acme/gateway.sock"
 group = "haproxy"
+[network]
+mode = "public"
+allow = ["10.9.0.0/16"]
+deny = []
+keys_may_open = false
+sources = ["10.200.0.0/16"]
+egress_address = "198.18.0.1"
+egress_user = "acme-egress"
+
+[proxy]
+admin_socket = "/run/acme-egress/admin.sock"
+names_map = "/var/lib/acme-sandbox/names.map"
+
 [wanted]
 runtime = "crun"
 userns_remap = true
@@ -111,7 +124,7 @@ WRONG = [
     ("layer_mb = 10240", "layer_mb = 0", "templates.base.layer_mb = 0: must be a whole number from 1"),
     ("disk_mb = 10240", "disk_mb = 63", "templates.base.disk_mb = 63: must be a whole number from 64"),
     ("pids = 1024", 'pids = 1024\nseccomp = "x.json"', "templates.base.seccomp = 'x.json': must be the absolute path"),
-    ("pids = 1024", "pids = 1024\nruntime = 5", "templates.base.runtime = 5: must be a runtime"),
+    ("pids = 1024", "pids = 1024\nruntime = 5", "templates.base.runtime = 5: must be runsc"),
     ("pids = 1024", "pids = 1024\npid = 5", "templates.base.pid = 5: is no key of this release"),
     ("[templates.base]", "colour = 1\n[templates.base]", "wanted.colour = 1: is no key of this release"),
     ("[gateway]", "colour = 1\n[gateway]", ": colour = 1: is no key of this release"),

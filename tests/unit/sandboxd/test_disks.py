@@ -11,7 +11,8 @@ import pytest
 from sandboxd import diskcommands, disks
 from sandboxd.disks import MIB, Disks, Usage
 from sandboxd.errors import Conflict, HostError
-from tests.unit.sandboxd.conftest import FakeMounts, refusal
+from tests.unit.sandboxd.fake_engine import refusal
+from tests.unit.sandboxd.fake_host import FakeMounts
 
 SLOT, OTHER = "0123456789ab", "ba9876543210"
 UID = 165536

@@ -8,7 +8,8 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 
 from sandboxd import dockerengine, engine, errors, spec
-from tests.unit.sandboxd.conftest import FakeEngine
+from sandboxd.capacity import FILE_BYTES
+from tests.unit.sandboxd.fake_engine import FakeEngine
 
 INSPECTED = {
     "Id": "4f1c0a9be2d7" + "0" * 52,
@@ -227,7 +228,7 @@ def test_what_docker_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_inventory_is_all_that_carries_the_projects_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = {"Labels": {"sandbox.slot": "s"}}
+    labels = {"Labels": {"sandbox.slot": "s", "sandbox.walls": "w"}}
     client = Answers(
         containers=[
             {"Id": "a" * 64, "Created": 1_800_000_000, "State": "running", **labels},
@@ -239,7 +240,7 @@ def test_the_inventory_is_all_that_carries_the_projects_label(monkeypatch: pytes
     connected(monkeypatch, client)
     found = dockerengine.DockerEngine().inventory("acme")
     assert found == [
-        engine.Found("container", "a" * 12, "s", 1_800_000_000, "running"),
+        engine.Found("container", "a" * 12, "s", 1_800_000_000, "running", {"sandbox.slot": "s", "sandbox.walls": "w"}),
         engine.Found("container", "b" * 12, "", 1_800_000_001, "exited"),
         engine.Found("network", "n", "s", pytest.approx(1_800_000_000.123456)),  # type: ignore[arg-type]
         engine.Found("volume", "v", "s", 1_800_000_000),
@@ -256,3 +257,16 @@ def test_no_volume_at_all_is_null_in_dockers_answer(monkeypatch: pytest.MonkeyPa
 def test_the_double_of_the_other_tests_is_an_engine() -> None:
     double: engine.Engine = FakeEngine(lambda: 0.0)
     assert double.inventory("acme") == []
+
+
+@pytest.mark.parametrize(("files", "size", "wanted"), [(100, 0, 101 * FILE_BYTES), (1, 5_000_000, 5_000_000)])
+def test_a_layer_of_empty_files_is_not_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: int, size: int, wanted: int
+) -> None:
+    """They use up the inodes of the disk that the host shares."""
+    for number in range(files):
+        (tmp_path / str(number)).write_bytes(bytes(size))
+    made = dockerengine.DockerEngine()
+    found = {"GraphDriver": {"Data": {"UpperDir": str(tmp_path)}}}
+    monkeypatch.setattr(made, "_call", lambda *_: found)
+    assert wanted <= made.layer_bytes("x") < wanted + 100_000

@@ -11,7 +11,8 @@ import pytest
 
 from sandboxd.errors import GatewayError
 from sandboxd.gateway import TALKS, Gateway
-from tests.unit.sandboxd.conftest import FakeHaproxy, World, until
+from tests.unit.sandboxd.conftest import World, until
+from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 
 @pytest.fixture
@@ -73,6 +74,31 @@ def test_an_emptied_file_is_noticed_and_mended(world: World, gateway: Gateway, t
     assert file_of(world) == "a1 10.0.0.1\n"
 
 
+@pytest.mark.parametrize("spoilt", [b"a1 10.0.0.1\nno route at all\n", b"a1 10.0.0.1\n\xff\0\n", b"a1 10.0.0.1\n\n"])
+def test_a_spoilt_file_is_noticed_and_mended(
+    world: World, gateway: Gateway, truth: dict[str, str], spoilt: bytes
+) -> None:
+    """Though all that should be there is."""
+    truth["a1"] = "10.0.0.1"
+    gateway.sync()
+    world.config.gateway.routes_map.write_bytes(spoilt)
+    assert not gateway.status().in_step
+    gateway.sync()
+    assert file_of(world) == "a1 10.0.0.1\n" and gateway.status().in_step
+
+
+@pytest.mark.parametrize("entry", [("no", "route at all"), ("\N{REPLACEMENT CHARACTER}", ""), ("a;b", "x")])
+def test_what_haproxy_has_read_from_a_spoilt_file_goes(
+    world: World, gateway: Gateway, truth: dict[str, str], entry: tuple[str, str]
+) -> None:
+    truth["a1"] = "10.0.0.1"
+    gateway.sync()
+    world.haproxy.map.append(entry)
+    assert gateway.status().stale == [entry[0]]
+    gateway.sync()
+    assert world.haproxy.map == [("a1", "10.0.0.1")] and gateway.status().in_step
+
+
 def test_while_haproxy_is_down_the_file_is_right(world: World, gateway: Gateway, truth: dict[str, str]) -> None:
     world.haproxy.stop()
     truth["a1"] = "10.0.0.1"
@@ -90,7 +116,7 @@ def test_a_haproxy_that_reads_another_map_is_refused(world: World, truth: dict[s
     other = world.config.state_dir / "other.map"
     gateway = Gateway(world.config.gateway.admin_socket, other, lambda: {"a1": "10.0.0.1"})
     for act in (gateway.check, gateway.sync, lambda: gateway.update("a1")):
-        with pytest.raises(GatewayError, match="systemctl reload haproxy"):
+        with pytest.raises(GatewayError, match="systemctl reload-or-restart haproxy"):
             act()
 
 
@@ -100,7 +126,11 @@ def test_the_double_speaks_like_haproxy(world: World) -> None:
     name = str(world.config.gateway.routes_map)
     assert world.haproxy.answer(["set", "map", name, "x", "y"]) == "entry not found."
     assert world.haproxy.answer(["add", "map", name, "x", "y"]) == ""
-    assert world.haproxy.answer(["show", "map", name]) == "0x0 x y\n"
+    pointer, *entry = world.haproxy.answer(["show", "map", name]).split()
+    assert entry == ["x", "y"] and pointer.startswith("0x")
+    assert (
+        world.haproxy.answer(["del", "map", name, f"#{pointer}"]) == "" == world.haproxy.answer(["show", "map", name])
+    )
 
 
 def test_the_file_is_replaced_in_one_step(world: World, gateway: Gateway, truth: dict[str, str]) -> None:

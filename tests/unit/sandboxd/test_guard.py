@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from sandboxd import netns, nftables
+from sandboxd import iprules, netns, nftables
 from sandboxd.config import Config
 from sandboxd.errors import HostError, NotFound, NotReady
 from sandboxd.policy import UNRESTRICTED, Policy, parse
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import World, down, living, make_world, until
+from tests.unit.sandboxd.conftest import World, living, make_world, until
+from tests.unit.sandboxd.fake_engine import down
 
 CLOSED = parse([], [], internet=False)
 PARTLY = parse(["10.1.0.0/16"], ["10.0.0.0/8"])
@@ -66,14 +67,29 @@ def test_the_rules_stand_before_a_member_is_handed_out(world: World, monkeypatch
     assert seen == [(rules(PARTLY), 1)]
 
 
-def test_without_a_policy_nothing_is_run(world: World) -> None:
+def test_every_sandbox_is_behind_the_wall_from_its_first_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim without wishes changes nothing, so it costs nothing."""
+    seen = watched(world, monkeypatch, "start")
     template = world.config.templates["base"]
     world.sandboxes.create_member(template, lambda: True)
-    first, second = world.sandboxes.claim(template, Claim()), create(world, UNRESTRICTED)
-    assert first is not None
+    before = len(world.nft.scripts)
+    first = world.sandboxes.claim(template, Claim())
+    assert first is not None and len(world.nft.scripts) == before
+    second = create(world, UNRESTRICTED)
+    assert seen == [{first.slot}, {first.slot, second.slot}]
+    assert world.nft.rules(first.slot) == rules(UNRESTRICTED) == world.nft.rules(second.slot)
     for row in (first, second):
         world.sandboxes.remove(row, "test")
-    assert world.nft.scripts == [] and names(world) == []
+    assert world.nft.slots() == set() and names(world) == []
+
+
+def test_one_that_is_open_is_so_when_it_is_claimed_and_not_before(world: World) -> None:
+    template, wide = world.config.templates["base"], parse([], [], past_wall=True)
+    world.sandboxes.create_member(template, lambda: True)
+    assert list(world.nft.policies().values()) == [rules(UNRESTRICTED)]
+    row = world.sandboxes.claim(template, Claim(policy=wide))
+    assert row is not None and world.nft.rules(row.slot) == rules(wide) != rules(UNRESTRICTED)
+    assert world.ledger.get(row.slot) == row and row.policy.open
 
 
 def test_a_claim_that_cannot_be_held_is_given_to_nobody(world: World) -> None:
@@ -118,7 +134,6 @@ def test_another_policy_holds_at_once(world: World, state: str) -> None:
         changed = world.transitions.restrict(row, policy)
         assert (changed.policy, changed.state) == (policy, state)
         assert world.nft.rules(row.slot) == rules(policy)
-    assert world.nft.slots() == set()
 
 
 def test_names_are_shut_and_opened_inside(world: World) -> None:
@@ -136,7 +151,7 @@ def test_names_are_shut_and_opened_inside(world: World) -> None:
 
 def test_a_container_asks_name_servers_that_it_reaches_itself(world: World) -> None:
     file = world.mounts.root / "etc/resolv.conf"
-    file.parent.mkdir()
+    file.parent.mkdir(exist_ok=True)
     file.write_text("nameserver 192.0.2.53\nnameserver 2001:db8::53\n")
     create(world)
     file.write_text("nameserver 192.0.2.53\n")
@@ -194,16 +209,88 @@ def test_what_somebody_flushes_is_mended_even_without_docker(world: World) -> No
     world.engine.fail["inventory"] = down()
     with pytest.raises(type(down())):
         world.reconciler.tick()
-    assert world.nft.rules(row.slot) == rules(CLOSED) and world.nft.rules(free.slot) == []
+    assert world.nft.policies() == {row.slot: rules(CLOSED), free.slot: rules(UNRESTRICTED)}
+    assert len(world.nft.scripts) == before + 1, "in one step: nothing is open in between"
 
 
-def test_rules_that_no_policy_wants_are_taken_away(world: World) -> None:
+def test_what_somebody_flushes_is_mended_at_once(world: World) -> None:
+    """Without a comparison with Docker, and whatever somebody works on meanwhile."""
+    row = create(world)
+    world.reconciler.start()
+    until(lambda: world.reconciler.compared_at > 0, "the first comparison")
+    compared = world.reconciler.compared_at
+    with world.sandboxes.locks.hold(row.slot):
+        world.nft.flush()
+        world.nft.removed.put(None)
+        until(lambda: world.nft.policies() == {row.slot: rules(CLOSED)}, "rules again")
+    assert world.reconciler.compared_at == compared
+
+
+def test_listening_goes_on_when_it_fails(world: World) -> None:
+    row = create(world)
+    world.reconciler.start()
+    until(lambda: world.reconciler.compared_at > 0, "the first comparison")
+    world.nft.removed.put(OSError("the kernel tells no more"))
+    world.nft.flush()
+    until(lambda: world.nft.policies() == {row.slot: rules(CLOSED)}, "rules again")
+    assert "firewall" not in world.health.troubles()
+
+
+def test_a_table_that_is_gone_is_made_with_the_rules_of_who_comes_first(world: World) -> None:
+    row = create(world)
+    world.nft.flush()
+    second = create(world, PARTLY)
+    assert world.nft.policies() == {second.slot: rules(PARTLY)}, "the other one reaches nothing until it is mended"
+    world.nft.flush()
+    world.sandboxes.remove(row, "test")
+    world.sandboxes.guard.mend()
+    assert world.nft.policies() == {second.slot: rules(PARTLY)}
+
+
+def test_rules_that_no_policy_wants_are_put_right(world: World) -> None:
     row = create(world, UNRESTRICTED)
     world.reconciler.tick()  # the ledger is seen to be this host's
     for slot in (row.slot, "f" * 12):
         world.sandboxes.guard.hold(slot, CLOSED)
     world.reconciler.tick()
-    assert world.nft.slots() == set()
+    assert world.nft.policies() == {row.slot: rules(UNRESTRICTED)}
+
+
+def test_routing_is_put_right_too(world: World) -> None:
+    guard, own = world.sandboxes.guard, iprules.wanted(world.config.egress.sources)
+    for _ in range(2):
+        guard.mend()
+        assert sorted(world.nft.routing) == sorted([*own, "0: from all lookup local", "32766: from all lookup main"])
+    assert guard.faults() == []
+    world.nft.routing.remove(own[-1])
+    assert guard.faults() == [f"routing rules: {own[-1]}"]
+    guard.mend()
+    assert guard.faults() == []
+
+
+def test_what_is_wrong_is_told_and_nothing_is_changed(world: World) -> None:
+    row, guard = create(world), world.sandboxes.guard
+    guard.mend()
+    assert guard.faults() == []
+    world.nft.chains[f"from-{row.slot}"].clear()
+    before = len(world.nft.scripts)
+    assert guard.faults() == ["those of 1 sandboxes"]
+    world.nft.flush()
+    assert guard.faults() == ["those that all share and those of 1 sandboxes"]
+    assert len(world.nft.scripts) == before
+
+
+def test_a_name_server_in_a_private_network_is_reached_at_its_port_alone(world: World) -> None:
+    guard, file = world.sandboxes.guard, world.mounts.root / "etc/resolv.conf"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("nameserver 10.0.0.53\nnameserver 127.0.0.1\nnameserver fd00::53\n")
+    guard.raise_wall()
+    first = world.nft.chains["public"][0]
+    assert first.startswith("ip daddr { 10.0.0.53/32 } meta l4proto { tcp, udp } th dport 53 accept")
+    file.write_text("nameserver 10.0.0.54\n")
+    assert guard.faults() == ["those that all share"], "the host has another name server now"
+    guard.mend()
+    assert "10.0.0.54/32" in world.nft.chains["public"][0]
 
 
 def test_rules_of_a_slot_that_somebody_works_on_are_left_alone(world: World) -> None:
@@ -215,6 +302,7 @@ def test_rules_of_a_slot_that_somebody_works_on_are_left_alone(world: World) -> 
 
 def test_a_host_without_nft_is_reported_and_the_rest_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     row = create(world, UNRESTRICTED)
+    world.reconciler.tick()
     world.engine.remove_container(row.id)
 
     def missing(command: list[str], text: str) -> str:
@@ -222,11 +310,12 @@ def test_a_host_without_nft_is_reported_and_the_rest_goes_on(world: World, monke
 
     monkeypatch.setattr(world.sandboxes.guard, "_nft", missing)
     world.reconciler.tick()
-    assert "nft: not found" in world.health.troubles()["policies"]
-    assert world.ledger.get(row.slot) is not None and world.engine.empty()
+    assert "nft: not found" in world.health.troubles()["firewall"]
+    assert world.ledger.rows("removing") and world.engine.empty()
     monkeypatch.undo()
     world.reconciler.tick()
-    assert "policies" not in world.health.troubles()
+    assert world.ledger.rows("removing") == [] and world.nft.slots() == set()
+    assert "firewall" not in world.health.troubles()
 
 
 def test_a_policy_that_docker_keeps_from_being_whole_is_told(world: World) -> None:

@@ -5,7 +5,8 @@ import pytest
 from sandboxd.errors import Conflict, NotFound
 from sandboxd.history import Event, find, history
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import START, World
+from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.fake_engine import START
 
 
 def made(world: World, **claim: str) -> Sandbox:

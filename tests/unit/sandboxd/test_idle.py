@@ -7,7 +7,8 @@ import pytest
 from sandboxd.errors import EngineDown, EngineError
 from sandboxd.idle import EVERY_S, REASON, Idle
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import World, down, make_world, until
+from tests.unit.sandboxd.conftest import World, make_world, until
+from tests.unit.sandboxd.fake_engine import down
 from tests.unit.sandboxd.test_observed import records
 from tests.unit.sandboxd.test_reconcile import create, row_of
 

@@ -10,9 +10,10 @@ from sandboxd import issue
 from sandboxd.config import Config
 from sandboxd.doctor import acme
 from sandboxd.doctor.effects import Effects, Output
-from tests.unit.sandboxd.conftest import START, World
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.doctor.conftest import CERTIFICATE
 from tests.unit.sandboxd.doctor.test_acme import DEFAULT, FIRST, STARTED, WHY, log
+from tests.unit.sandboxd.fake_engine import START
 
 Step = Callable[["Traefik"], None]
 

@@ -12,7 +12,8 @@ from sandboxd.errors import EngineDown, EngineError
 from sandboxd.history import Event
 from sandboxd.logs import Log, Wish
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import START, FakeLog, World, down, refusal, until
+from tests.unit.sandboxd.conftest import World, until
+from tests.unit.sandboxd.fake_engine import START, FakeLog, down, refusal
 
 Follow = Callable[..., "Following"]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -17,7 +18,8 @@ from sandboxd import __main__ as daemon
 from sandboxd.errors import ConfigError
 from sandboxd.ledger import Ledger
 from sandboxd.objects import Host
-from tests.unit.sandboxd.conftest import OWN_GROUP, FakeHaproxy, World, services_of, until
+from tests.unit.sandboxd.conftest import OWN_GROUP, World, services_of, until
+from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 PROJECT = Path(__file__).parents[3]
 
@@ -27,11 +29,12 @@ import sys, time
 from pathlib import Path
 from sandboxd import __main__ as daemon
 from sandboxd.objects import Host
-from tests.unit.sandboxd.conftest import FakeEngine, FakeMounts, FakeNft
-mounts = FakeMounts(Path(sys.argv[-1]).parent / "root")
+from tests.unit.sandboxd.fake_engine import FakeEngine
+from tests.unit.sandboxd.fake_host import FakeMounts, FakeNft
+mounts, nft = FakeMounts(Path(sys.argv[-1]).parent / "root"), FakeNft()
 daemon.DockerEngine = lambda: FakeEngine(time.time)
-daemon.Host = lambda nofile: Host(
-    nofile=nofile, netns_run=lambda _: 0, nft_run=FakeNft().run, disks_run=mounts.run, root=mounts.root,
+daemon.Host = lambda **given: Host(
+    **given, netns_run=lambda _: 0, nft_run=nft.run, nft_changes=nft.changes, disks_run=mounts.run, root=mounts.root,
     alive=lambda _: True, available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192,
 )
 sys.exit(daemon.main())
@@ -98,12 +101,10 @@ def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     daemon.notify_ready()
 
 
-@pytest.mark.parametrize(("hard", "nofile"), [(1024, 1024), (1_048_576, 65536)])
-def test_sandboxes_get_no_more_open_files_than_the_host_has(
-    monkeypatch: pytest.MonkeyPatch, hard: int, nofile: int
-) -> None:
+@pytest.mark.parametrize(("hard", "given"), [(1024, 1024), (1_048_576, 65536), (resource.RLIM_INFINITY, 65536)])
+def test_sandboxes_get_no_more_than_the_host_has(monkeypatch: pytest.MonkeyPatch, hard: int, given: int) -> None:
     monkeypatch.setattr("sandboxd.__main__.resource.getrlimit", lambda _: (1024, hard))
-    assert daemon.open_files_limit() == nofile
+    assert daemon.allowed(resource.RLIMIT_NOFILE, 65536) == given
 
 
 def test_the_parts_belong_together(world: World, directory: Path) -> None:
@@ -165,6 +166,18 @@ admin_socket = "{directory}/admin.sock"
 routes_map = "{state}/routes.map"
 socket = "{directory}/run/g.sock"
 group = "{OWN_GROUP}"
+[network]
+mode = "public"
+allow = ["10.9.0.0/16"]
+deny = []
+keys_may_open = false
+sources = ["10.200.0.0/16"]
+egress_address = "198.18.0.1"
+egress_user = "acme-egress"
+[proxy]
+admin_socket = "{directory}/egress.sock"
+names_map = "{state}/names.map"
+
 [wanted]
 runtime = "crun"
 userns_remap = true
@@ -266,12 +279,23 @@ def test_a_second_daemon_says_so_and_leaves_the_first_ones_socket_alone(files: P
         assert client.get("/v2/sandboxes").status_code == 200, "the first is still reached by its path"
 
 
-def test_a_ledger_that_is_damaged_is_one_line(files: Path) -> None:
-    (files.parent / "state" / "ledger.sqlite").write_text("no database " * 100)
+def test_a_ledger_that_cannot_be_opened_is_one_line(files: Path) -> None:
+    ledger = files.parent / "state" / "ledger.sqlite"
+    ledger.mkdir()
     process = launch(files)
     _, said = process.communicate(timeout=15)
     assert process.returncode == 1 and said.count("\n") == 1
-    assert said.startswith(f"sandboxd: {files.parent}/state/ledger.sqlite: file is not a database.")
+    assert said.startswith(f"sandboxd: {ledger}: unable to open database file.")
+
+
+def test_with_a_ledger_that_is_damaged_it_serves_and_keeps_the_file(files: Path) -> None:
+    ledger = files.parent / "state" / "ledger.sqlite"
+    ledger.write_text("no database " * 100)
+    with running(files), client_of(files) as client:
+        assert client.get("/v2/sandboxes").json() == []
+        assert client.post("/v2/sandboxes", json={"cold": True}).status_code == 201
+    (kept,) = ledger.parent.glob("ledger-damaged-*.sqlite")
+    assert kept.read_text() == "no database " * 100
 
 
 def test_what_runs_in_the_background_is_stopped_when_serving_fails(

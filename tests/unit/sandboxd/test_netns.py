@@ -1,4 +1,4 @@
-"""The rule in a sandbox's network namespace."""
+"""The rules and parameters in a sandbox's network namespace."""
 
 import pytest
 
@@ -74,3 +74,17 @@ def test_names_are_shut_and_opened_once(there: bool, shut: bool, verbs: list[str
 def test_a_refusal_to_shut_names_names_the_command() -> None:
     with pytest.raises(EngineError, match=r"iptables .* ended with 3. Run it by hand"):
         netns.ensure_names(42, True, lambda command: 3)
+
+
+def test_parameters_that_a_runtime_has_not_set() -> None:
+    seen: list[list[str]] = []
+
+    def run(command: list[str]) -> int:
+        seen.append(command)
+        return 0
+
+    netns.set_sysctls(42, {"a.b": "1", "c": "0 65535"}, run)
+    assert seen == [netns.sysctl_command(42, "a.b", "1"), netns.sysctl_command(42, "c", "0 65535")]
+    assert " ".join(seen[1]).endswith("nsenter -t 42 -n sysctl --quiet --write c=0 65535")
+    with pytest.raises(EngineError, match=r"sysctl .* ended with 1"):
+        netns.set_sysctls(42, {"a": "1"}, lambda command: 1)

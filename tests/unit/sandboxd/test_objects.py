@@ -7,7 +7,8 @@ import pytest
 
 from sandboxd.errors import Conflict, EngineError, HostError, NotReady
 from sandboxd.records import Claim
-from tests.unit.sandboxd.conftest import World, member, nothing_is_left, refusal
+from tests.unit.sandboxd.conftest import World, member, nothing_is_left
+from tests.unit.sandboxd.fake_engine import refusal
 
 
 def test_a_container_that_stops_at_once_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +76,20 @@ def test_a_seccomp_profile_is_read_and_a_missing_one_named(world: World) -> None
     profile.write_text('{"defaultAction": "x"}')
     world.sandboxes.create(template, Claim())
     assert world.engine.payloads[0]["HostConfig"]["SecurityOpt"] == ['seccomp={"defaultAction": "x"}']
+
+
+@pytest.mark.parametrize("runtime", ["", "runsc"])
+def test_what_gvisor_does_not_do_by_itself_is_done_for_it(world: World, runtime: str) -> None:
+    """Parameters of its network namespace, at each start; and directories on the way to what it mounts."""
+    template = replace(world.config.templates["base"], runtime=runtime)
+    sandbox = world.sandboxes.create(template, Claim())
+    first = [command for command in world.commands if "sysctl" in command]
+    world.transitions.stop(sandbox, "test")
+    world.transitions.resume(world.sandboxes.find(sandbox.id))
+    again = [command for command in world.commands if "sysctl" in command]
+    assert (len(first), len(again)) == ((3, 6) if runtime else (0, 0))
+    modes = [(world.config.state_dir / name).stat().st_mode & 0o777 for name in ("mounts", "sandboxes")]
+    assert [mode == 0o710 for mode in modes] == [bool(runtime)] * 2
 
 
 def volumes(world: World) -> list[tuple[str, int, str]]:

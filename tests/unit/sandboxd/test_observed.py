@@ -19,8 +19,9 @@ from sandboxd.audit import OFTEN
 from sandboxd.front import Front
 from sandboxd.keys import Keys
 from sandboxd.tokens import volume_token
-from tests.unit.sandboxd.conftest import KEY, World, config_in, down, living, services_of, short_directory, until
+from tests.unit.sandboxd.conftest import KEY, World, config_in, living, services_of, short_directory, until
 from tests.unit.sandboxd.e2b.conftest import Public
+from tests.unit.sandboxd.fake_engine import down
 from tests.unit.sandboxd.test_api import Client
 
 ID = "0123456789ab"

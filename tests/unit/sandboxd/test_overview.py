@@ -8,7 +8,8 @@ import pytest
 from sandboxd.doctor.effects import Effects
 from sandboxd.errors import HostError
 from sandboxd.overview import meminfo, overview
-from tests.unit.sandboxd.conftest import World, down, member
+from tests.unit.sandboxd.conftest import World, member
+from tests.unit.sandboxd.fake_engine import down
 
 FILES = {
     "proc/meminfo": "MemTotal:       16384000 kB\nMemAvailable:   12288000 kB\nHugePages_Total:       0\n",

@@ -4,6 +4,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from sandboxd import domains
 from sandboxd.errors import BadRequest
 from sandboxd.policy import EVERYTHING, MOST, UNRESTRICTED, Policy, from_text, parse, to_text
 
@@ -49,9 +50,7 @@ def test_an_allow_wins() -> None:
         ("10.0.0.0/33", "'10.0.0.0/33' is no address"),
         ("", "'' is no address"),
         (" 10.0.0.0/8", "' 10.0.0.0/8' is no address"),
-        ("1.1.1.1; flush ruleset", "is a name, and this host tells addresses apart"),
-        ("example.com", "'example.com' is a name, and this host tells addresses apart, not names"),
-        ("*.example.com", "is a name"),
+        ("1.1.1.1; flush ruleset", "is "),
         ("::g", "'::g' is no address"),
     ],
 )
@@ -61,6 +60,37 @@ def test_what_is_no_address_is_refused_with_its_value(field: str, value: str, sa
     with pytest.raises(BadRequest) as error:
         parse(*lists)
     assert str(error.value).startswith(f"network.{field}: ") and said in str(error.value)
+
+
+def test_names_are_allowed_where_all_else_is_denied() -> None:
+    policy = parse(["192.0.2.7", "PyPI.org", "*.PythonHosted.org."], [], internet=False)
+    assert policy.allow == ("192.0.2.7", "pypi.org", "*.pythonhosted.org")
+    assert policy.names == ("pypi.org", "*.pythonhosted.org") and policy.allowed() == [IPv4Network("192.0.2.7/32")]
+    assert policy.closed and policy.permits("192.0.2.7") and not policy.permits("192.0.2.8")
+    assert parse(["pypi.org"], [EVERYTHING]).names == ("pypi.org",) and UNRESTRICTED.names == ()
+
+
+@pytest.mark.parametrize("denied", [[], ["10.0.0.0/8"], ["::/0"]])
+def test_a_name_beside_what_is_open_would_do_nothing(denied: list[str]) -> None:
+    with pytest.raises(BadRequest, match=r"allowOut: 'pypi.org' is a name, which does nothing unless .*0.0.0.0/0"):
+        parse(["pypi.org"], denied)
+
+
+def test_names_cannot_be_denied() -> None:
+    with pytest.raises(BadRequest, match=r"denyOut: 'pypi.org' is a name, and names can only be allowed"):
+        parse([], [EVERYTHING, "pypi.org"])
+
+
+def test_a_name_that_is_none_is_refused_with_its_value() -> None:
+    with pytest.raises(BadRequest, match=r"allowOut: 'pypi' has no dot: give whole names"):
+        parse(["pypi"], [EVERYTHING])
+
+
+@pytest.mark.parametrize("names", [["a.example.com"] * (domains.MOST + 1), [f"{'a' * 60}.{n}.com" for n in range(70)]])
+def test_names_have_a_limit(names: list[str]) -> None:
+    parse(names[:50], [EVERYTHING])
+    with pytest.raises(BadRequest, match=rf"allowOut: {len(names)} names with \d+ characters are too many"):
+        parse(names, [EVERYTHING])
 
 
 def test_ipv6_cannot_be_allowed() -> None:
@@ -77,3 +107,7 @@ def test_lists_have_a_limit() -> None:
 def test_there_and_back() -> None:
     policy = parse(["192.0.2.7"], ["10.0.0.0/8", "::/0"])
     assert from_text(to_text(policy)) == policy and from_text("{}") == UNRESTRICTED
+    named = parse(["*.pythonhosted.org", "192.0.2.7"], [EVERYTHING])
+    assert from_text(to_text(named)) == named
+    wide = parse([], ["10.0.0.0/8"], past_wall=True)
+    assert wide.open and from_text(to_text(wide)) == wide and not UNRESTRICTED.open

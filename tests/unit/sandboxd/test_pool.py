@@ -13,7 +13,8 @@ from sandboxd.config import Config
 from sandboxd.errors import EngineDown, HostError, HostFull
 from sandboxd.poolstatus import PoolStatus
 from sandboxd.records import Claim
-from tests.unit.sandboxd.conftest import World, down, living, make_world, refusal, until
+from tests.unit.sandboxd.conftest import World, living, make_world, until
+from tests.unit.sandboxd.fake_engine import down, refusal
 
 
 def full(world: World) -> None:
@@ -101,6 +102,21 @@ def test_members_of_an_outdated_image_and_surplus_ones_are_discarded(world: Worl
     world.engine.images["base:1"] = "sha256:2"
     world.pool.discard_outdated()
     assert world.pool.status().warm == 0 and world.engine.empty()
+
+
+def test_members_with_outdated_walls_or_limits_are_replaced(world: World) -> None:
+    """A comparison sees by the label how a member was made; what a deploy has changed since is not handed out."""
+    world.pool.start()
+    world.pool.enable()
+    full(world)
+    before = set(world.engine.containers)
+    world.reconciler.tick()
+    assert set(world.engine.containers) == before
+    for key in before:
+        world.engine.labels[key] = {**world.engine.labels[key], "sandbox.walls": "of an earlier deploy"}
+    world.reconciler.tick()
+    full(world)
+    assert not before & set(world.engine.containers)
 
 
 def test_many_claimers_all_get_something(world: World) -> None:

@@ -8,6 +8,7 @@ from sandboxd import resolver
 from sandboxd.policy import UNRESTRICTED, Policy, parse
 
 CLOSED = parse([], [], internet=False)
+NAMED = parse(["pypi.org"], [], internet=False)
 
 
 def write(root: Path, *servers: str, file: str = "etc/resolv.conf") -> None:
@@ -61,6 +62,9 @@ def test_a_sandbox_is_told_to_ask_those_that_it_can_ask_itself(found: list[str],
         (parse(["192.0.2.53"], [], internet=False), ["198.51.100.53", "192.0.2.53"], False),
         (parse(["192.0.2.53"], [], internet=False), ["192.0.2.53", "2001:db8::53"], False),
         (parse(["192.0.2.53"], [], internet=False), ["192.0.2.53", "127.0.0.1"], True),
+        (NAMED, ["192.0.2.53"], False),  # which answers in fact, see `wall`
+        (NAMED, ["192.0.2.53", "127.0.0.1"], True),
+        (NAMED, ["2001:db8::53"], True),
         (parse([], ["192.0.2.0/24"]), ["192.0.2.53"], True),
         (parse([], ["192.0.2.0/24"]), ["192.0.2.53", "198.51.100.53"], False),
         (parse([], ["192.0.2.0/24"]), ["192.0.2.53", "2001:db8::53"], True),
@@ -71,3 +75,23 @@ def test_names_are_shut_when_nobody_may_be_asked_or_the_host_would_ask(
     policy: Policy, found: list[str], shut: bool
 ) -> None:
     assert resolver.shut(policy, found) is shut
+
+
+@pytest.mark.parametrize(
+    ("found", "by_host"),
+    [
+        (["192.0.2.53", "2001:db8::53"], []),
+        (["192.0.2.53", "127.0.0.1", "2001:db8::53"], ["127.0.0.1", "2001:db8::53"]),
+        (["2001:db8::53"], ["2001:db8::53"]),
+    ],
+)
+def test_whom_the_host_asks_in_a_sandboxs_stead(found: list[str], by_host: list[str]) -> None:
+    assert resolver.asked_by_host(found) == by_host
+
+
+def test_the_hosts_own_programs_ask_what_the_file_names(tmp_path: Path) -> None:
+    write(tmp_path, "127.0.0.53", "fe80::1%eth0")
+    write(tmp_path, "192.0.2.53", file="run/systemd/resolve/resolv.conf")
+    assert resolver.asked_by_programs(tmp_path) == ("127.0.0.53",), "a packet rule takes no zone"
+    write(tmp_path, "127.0.0.53")
+    assert resolver.asked_by_programs(tmp_path) == ("127.0.0.53",) and resolver.servers(tmp_path) == ["192.0.2.53"]

@@ -9,7 +9,8 @@ import pytest
 from sandboxd.errors import Conflict, EngineDown, EngineError, GatewayError, HostError, NotFound
 from sandboxd.records import Claim
 from sandboxd.tokens import agent_token
-from tests.unit.sandboxd.conftest import KEY, World, down, member, nothing_is_left, refusal, until
+from tests.unit.sandboxd.conftest import KEY, World, member, nothing_is_left, until
+from tests.unit.sandboxd.fake_engine import down, refusal
 
 
 def test_a_cold_create_is_reachable_and_claimed(world: World) -> None:

@@ -1,10 +1,12 @@
 """The ledger's file as it is found: older, newer, or none of ours."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from sandboxd import ledgercopy
 from sandboxd.config import Template
 from sandboxd.errors import LedgerError
 from sandboxd.ledger import Ledger
@@ -159,3 +161,79 @@ def test_what_was_private_wants_a_token(directory: Path) -> None:
         "b": ("public", 0, None),
     }
     ledger.close()
+
+
+# What a release could have written beside sandboxes once it had the schema of that number.
+WRITTEN = {
+    2: "INSERT INTO volumes (name, size_mb, created_at) VALUES ('data', 2048, 7)",
+    3: "INSERT INTO templates (name, image, base, disk_mb, created_at) VALUES ('mine', 'i:1', 'base', 64, 8)",
+    4: "INSERT INTO keys (id, name, digest, max_sandboxes, created_at) VALUES ('k1', 'ci', 'digest', 3, 9);"
+    " UPDATE sandboxes SET owner = 'ci', on_timeout = 'pause' WHERE slot = 'd'",
+    5: "UPDATE templates SET memory_mb = 512, cpus = 0.5",
+    6: "UPDATE sandboxes SET auto_resume = 1, shown_host = 'localhost' WHERE slot = 'd'",
+    7: """UPDATE sandboxes SET policy = '{"allow": [], "deny": ["0.0.0.0/0"]}' WHERE slot = 'd'""",
+    8: "INSERT INTO tags (template, tag, image, base, created_at, memory_mb, cpus) VALUES"
+    " ('mine', 'v1', 'i:2', 'base', 9, 0, 0); INSERT INTO unused (image) VALUES ('i:0')",
+    9: "UPDATE sandboxes SET access = 'token', idle_pause_s = 60 WHERE slot = 'd'",
+    10: "UPDATE keys SET host = 1",
+}
+
+
+def test_this_knows_what_each_schema_brought() -> None:
+    assert set(WRITTEN) | {1} >= set(range(1, len(MIGRATIONS))), "a migration has come: what could be written before?"
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_a_ledger_of_every_older_schema_keeps_what_is_in_it(directory: Path, version: int) -> None:
+    file = directory / "ledger.sqlite"
+    with sqlite3.connect(file) as db:
+        db.executescript(f"{MIGRATIONS[0]}; {OLD}")
+        for number in range(2, version + 1):
+            db.executescript(f"{MIGRATIONS[number - 1]}; {WRITTEN.get(number, '')}")
+        db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    ledger = Ledger(file)
+    rows = {row.slot: row for row in (*ledger.rows(), *ledger.rows("gone"))}
+    assert {slot: row.state for slot, row in rows.items()} == {
+        "a": "creating",
+        "b": "warm",
+        "c": "running",
+        "d": "running",
+        "e": "removing",
+        "f": "gone",
+    }
+    assert (rows["c"].name, rows["c"].envs, rows["c"].keep, rows["c"].owner) == ("demo", {"A": "1"}, True, "")
+    assert rows["d"].owner == ("ci" if version >= 4 else "") and rows["d"].auto_resume is (version >= 6)
+    assert rows["d"].policy.closed is (version >= 7) and not rows["c"].policy.restricts
+    assert rows["d"].access == ("token" if version >= 9 else "public")
+    assert [volume.name for volume in ledger.volumes()] == ["data"] * (version >= 2)
+    assert [(one.name, one.memory_mb) for one in ledger.templates().values()] == (
+        [("mine", 512 if version >= 5 else 0)] if version >= 3 else []
+    )
+    assert [(key.name, key.max_sandboxes, key.host) for key in ledger.keys("digest")] == (
+        [("ci", 3, version >= 10)] if version >= 4 else []
+    )
+    assert list(ledger.tagged()) == ["mine:v1"] * (version >= 8)
+    assert (ledger.setting("may_sweep"), ledger.counter("hits:base")) == ("yes", 7)
+    ledger.close()
+
+
+def test_the_ledger_of_before_a_migration_is_kept(first_release: Path) -> None:
+    older = ledgercopy.of_schema(first_release, 0)
+    older.touch()
+    Ledger(first_release).close()
+    kept = ledgercopy.of_schema(first_release, 1)
+    assert [path.name for path in first_release.parent.glob("l-schema-*")] == [kept.name]
+    with closing(sqlite3.connect(kept)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM sandboxes WHERE state = 'closed'").fetchone() == (1,)
+    Ledger(first_release).close()
+    assert kept.exists(), "it stays until the next migration"
+
+
+def test_without_a_copy_nothing_is_migrated(first_release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandboxd.ledgercopy.of_schema", lambda ledger, version: ledger.parent / "none" / "copy")
+    with pytest.raises(LedgerError, match="cannot be copied"):
+        Ledger(first_release)
+    with closing(sqlite3.connect(first_release)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)

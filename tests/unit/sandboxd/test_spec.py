@@ -1,6 +1,8 @@
 """Names, labels and payloads of a sandbox."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,12 @@ from sandboxd.config import Template
 BASE = Template("base", "acme-sandbox:1", 2048, 1.5, 1024, 10240, 10240)
 DISK = Path("/state/mounts/s")
 SLOT = "0123456789ab"
+# What Docker 20.10 to 28 mask when nothing is said; a list of one's own replaces theirs.
+DOCKERS_MASKS = {
+    *(f"/proc/{name}" for name in ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug")),
+    *(f"/proc/{name}" for name in ("scsi", "timer_list", "timer_stats")),
+    *("/sys/devices/virtual/powercap", "/sys/firmware"),
+}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +51,7 @@ def test_limits_and_walls() -> None:
     assert host["NetworkMode"] == f"acme-net-{SLOT}"
     assert host["RestartPolicy"] == {"Name": "no"}
     assert {"Name": "nofile", "Soft": 4096, "Hard": 4096} in host["Ulimits"]
+    assert set(host["MaskedPaths"]) >= DOCKERS_MASKS
     assert "Privileged" not in host and "PidMode" not in host and "Runtime" not in host
 
 
@@ -76,11 +85,12 @@ def test_a_limit_of_the_layer_that_the_engine_keeps() -> None:
 def test_the_whole_payload() -> None:
     """What a sandbox may do is decided here: a change must be seen, line by line."""
     own = {"sandbox.project": "acme", "sandbox.slot": SLOT, "sandbox.template": "base"}
-    capabilities = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT AUDIT_WRITE"
-    assert spec.container_payload("acme", SLOT, BASE, Path("/state/sandboxes/s"), DISK, nofile=4096) == {
+    capabilities = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT"
+    payload = spec.container_payload("acme", SLOT, BASE, Path("/state/sandboxes/s"), DISK, nofile=4096)
+    assert payload == {
         "Image": "acme-sandbox:1",
         "Hostname": "sandbox",
-        "Labels": {**own, "sandbox.image": "acme-sandbox:1"},
+        "Labels": {**own, "sandbox.image": "acme-sandbox:1", "sandbox.walls": spec.walls(payload["HostConfig"])},
         "HostConfig": {
             "NetworkMode": f"acme-net-{SLOT}",
             "RestartPolicy": {"Name": "no"},
@@ -94,12 +104,21 @@ def test_the_whole_payload() -> None:
             "CapDrop": ["ALL"],
             "CapAdd": capabilities.split(),
             "SecurityOpt": [],
-            "Sysctls": {"net.ipv4.conf.all.route_localnet": "1", "net.ipv6.conf.all.disable_ipv6": "1"},
+            "MaskedPaths": list(spec.MASKED_PATHS),
+            "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+            "IpcMode": "private",
+            "CgroupnsMode": "private",
+            "Sysctls": {
+                "net.ipv4.ping_group_range": "0 65535",
+                "net.ipv4.conf.all.route_localnet": "1",
+                "net.ipv6.conf.all.disable_ipv6": "1",
+            },
             "Ulimits": [
                 {"Name": "nofile", "Soft": 4096, "Hard": 4096},
+                {"Name": "memlock", "Soft": 8388608, "Hard": 8388608},
                 {"Name": "core", "Soft": 0, "Hard": 0},
             ],
-            "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "2"}},
+            "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "2", "compress": "false"}},
             "Mounts": [
                 {"Type": "bind", "Source": "/state/mounts/s", "Target": "/code"},
                 {"Type": "bind", "Source": "/state/sandboxes/s", "Target": "/run/sandbox", "ReadOnly": True},
@@ -124,3 +143,14 @@ def test_names_of_claims_sort_by_time() -> None:
 def test_a_container_asks_the_name_servers_that_it_is_told() -> None:
     host = spec.container_payload("acme", SLOT, BASE, Path("/s"), DISK, 1, name_servers=["192.0.2.53"])["HostConfig"]
     assert host["Dns"] == ["192.0.2.53"]
+
+
+def test_walls_are_the_templates_and_not_the_slots() -> None:
+    def walls(slot: str, template: Template, **given: Any) -> str:
+        payload = spec.container_payload("acme", slot, template, Path(f"/{slot}"), Path("/d"), 1, **given)
+        return str(payload["Labels"]["sandbox.walls"])
+
+    same = [walls("a", BASE), walls("b", BASE, name_servers=["192.0.2.53"], volumes=[(Path("/v"), "/mnt")])]
+    assert len(set(same)) == 1
+    others = [walls("a", replace(BASE, memory_mb=1)), walls("a", BASE, seccomp_json="{}"), walls("a", BASE, memlock=1)]
+    assert len({*same, *others}) == 4

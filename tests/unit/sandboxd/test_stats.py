@@ -10,7 +10,8 @@ from sandboxd.proc import Network
 from sandboxd.records import Claim, Sandbox
 from sandboxd.stats import Stats
 from tests.unit.sandboxd import kernel
-from tests.unit.sandboxd.conftest import World, down
+from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.fake_engine import down
 
 
 @pytest.fixture

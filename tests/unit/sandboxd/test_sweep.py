@@ -8,7 +8,8 @@ import pytest
 from sandboxd.engine import Found
 from sandboxd.errors import HostError
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import World, member, refusal
+from tests.unit.sandboxd.conftest import World, member
+from tests.unit.sandboxd.fake_engine import refusal
 from tests.unit.sandboxd.test_reconcile import create
 
 LOST = "feedfeedfeed"  # a slot that no ledger knows

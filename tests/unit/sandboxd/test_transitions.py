@@ -12,7 +12,8 @@ from sandboxd.engine import Container
 from sandboxd.errors import Conflict, EngineDown, EngineError, GatewayError, HostError, NotFound, NotReady
 from sandboxd.records import Claim, Sandbox
 from sandboxd.transitions import SAME
-from tests.unit.sandboxd.conftest import World, down, make_world, refusal
+from tests.unit.sandboxd.conftest import World, make_world
+from tests.unit.sandboxd.fake_engine import down, refusal
 from tests.unit.sandboxd.test_reconcile import create, row_of
 
 

@@ -10,7 +10,8 @@ import pytest
 from sandboxd import logs
 from sandboxd.doctor.effects import Effects
 from tests.unit.sandboxd import kernel
-from tests.unit.sandboxd.conftest import START, FakeLog, World
+from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.fake_engine import START, FakeLog
 from tests.unit.sandboxd.test_api import Client, Direct
 
 

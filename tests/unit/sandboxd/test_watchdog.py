@@ -6,7 +6,8 @@ import pytest
 
 from sandboxd.records import Claim, MadeTemplate, Sandbox
 from sandboxd.watchdog import CRITICAL_MB, GRACE_S, LOOK_ANYWAY_S, LOST_MB, MIB
-from tests.unit.sandboxd.conftest import World, refusal, until
+from tests.unit.sandboxd.conftest import World, until
+from tests.unit.sandboxd.fake_engine import refusal
 
 LIMIT_MB = 10240
 

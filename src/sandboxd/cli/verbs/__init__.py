@@ -36,6 +36,7 @@ GROUPS = {
     "templates": ("snapshot", "template"),
     "volumes": ("volume",),
     "keys": ("key",),
+    "backup": ("backup", "restore"),
     "host": ("pool", "cleanup", "routes", "ca", "completion", "version"),
 }
 # Marks a text as such before argparse sees it; no word of a command line can have it.

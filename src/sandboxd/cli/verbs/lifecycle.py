@@ -36,9 +36,17 @@ def _init(parser: Parser) -> None:
 
 
 def _network_flags(parser: Parser) -> None:
-    parser.add_argument("--network", choices=("public", "none"), help="none: no internet (default: public)")
     parser.add_argument(
-        "--allow", metavar="CIDR", action="append", default=[], help="let it connect there, whatever is denied"
+        "--network",
+        choices=("open", "public", "none"),
+        help="open: as far as the host reaches; public: the internet; none: nothing (default: the host's)",
+    )
+    parser.add_argument(
+        "--allow",
+        metavar="CIDR",
+        action="append",
+        default=[],
+        help="let it connect there, although the rest is denied; with --network none also a name or *.NAME",
     )
     parser.add_argument("--deny", metavar="CIDR", action="append", default=[], help="let it not connect there")
 
@@ -184,7 +192,8 @@ download work in any case.""",
         """\
   docker-sandbox network 4f1c
   docker-sandbox network 4f1c --network none --allow 203.0.113.7
-  docker-sandbox network 4f1c --deny 10.0.0.0/8 --deny 192.168.0.0/16
+  docker-sandbox network 4f1c --network none --allow pypi.org --allow '*.pythonhosted.org'
+  docker-sandbox network 4f1c --network open --deny 10.0.0.0/8
   docker-sandbox network 4f1c --network public""",
     ),
 }

@@ -76,7 +76,7 @@ def sandbox() -> dict[str, Any]:
         "owner": "",
         "unlimited": True,
         "allowInternetAccess": True,
-        "network": {"allowOut": [], "denyOut": []},
+        "network": {"mode": "public", "allowOut": [], "denyOut": []},
         "access": "public",
         "wakeOnVisit": True,
         "idlePause": None,

@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 
-from sandboxd.cli.agent import Agent, AgentError, check_trailer, envelope, read_envelope
+from sandboxd.cli.agent import (
+    ENVELOPE,
+    MAX_MESSAGE_BYTES,
+    Agent,
+    AgentError,
+    check_trailer,
+    envelope,
+    read_envelope,
+)
 from sandboxd.cli.exits import CliError
 from sandboxd.cli.http1 import ConnectionBroken
+from sandboxd.cli.remote import described
 from tests.unit.envd.client import Running
 from tests.unit.sandboxd.cli.conftest import TOKEN
 from tests.unit.sandboxd.cli.doubles import ID, Scripted, answer_of, response_of
@@ -164,6 +173,23 @@ def test_envelopes() -> None:
         read_envelope(response_of(b"\0\0\0\0\1x"))
     with pytest.raises(ConnectionBroken, match="stops in the middle"):
         read_envelope(response_of(data[:-1]))
+
+
+def test_a_message_of_any_length_is_not_waited_for() -> None:
+    with pytest.raises(ConnectionBroken, match=f"a message of {MAX_MESSAGE_BYTES + 1} bytes"):
+        read_envelope(response_of(ENVELOPE.pack(0, MAX_MESSAGE_BYTES + 1)))
+    with pytest.raises(ConnectionBroken, match="no JSON"):
+        read_envelope(response_of(ENVELOPE.pack(0, 200_000) + b"[" * 200_000))
+
+
+@pytest.mark.parametrize("answer", [b"[1]", b"{}", b'{"entry": 1}', b'{"entry": {}}'])
+def test_an_answer_of_another_shape_is_the_agents_fault(
+    gateway: Scripted, sandbox: dict[str, Any], answer: bytes
+) -> None:
+    gateway.script = answer_of(200, answer)
+    client = Agent(gateway.address, sandbox)
+    with pytest.raises(CliError, match=f"the agent of sandbox {ID} does not keep to its protocol"), client.doubted():
+        described(client.call("filesystem.Filesystem/Stat", {})["entry"])
 
 
 def test_trailers() -> None:

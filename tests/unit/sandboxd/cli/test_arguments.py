@@ -83,6 +83,8 @@ FLAGS = {
     "logs": {"--lines", "--follow", "--events", "--json"},
     "stats": {"--once", "--json"},
     "doctor": {"--no-probe", "--json"},
+    "backup": {"--without", "--json"},
+    "restore": {"--check", "--force", "--json"},
     "metrics": set(),
     "audit": {"--since", "--id", "--actor", "--action", "--json"},
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sandboxd.cli import http1
 from sandboxd.cli.http1 import MAX_HEAD_LINE_BYTES, Connection, ConnectionBroken, Response, quote
 from tests.unit.sandboxd.cli.doubles import connection_of
 
@@ -156,3 +157,10 @@ def test_the_lines_of_a_body_as_they_come() -> None:
     assert (next(lines), next(lines)) == (b"a", b"b")
     with pytest.raises(ConnectionBroken):
         next(lines)
+
+
+def test_an_answer_without_an_end_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http1, "MAX_ANSWER_BYTES", 10)
+    assert response(b"HTTP/1.1 200 X\r\n\r\n" + b"x" * 10).read_all() == b"x" * 10
+    with pytest.raises(ConnectionBroken, match="longer than 10 bytes"):
+        response(b"HTTP/1.1 200 X\r\n\r\n" + b"x" * 11).read_all()

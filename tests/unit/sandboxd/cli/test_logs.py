@@ -13,7 +13,8 @@ import pytest
 
 from sandboxd import logs
 from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Apart, Cli, ControlPlane, answer_of
-from tests.unit.sandboxd.conftest import START, FakeLog, World, until
+from tests.unit.sandboxd.conftest import World, until
+from tests.unit.sandboxd.fake_engine import START, FakeLog
 
 LINES = [
     {"at": "2027-01-15T08:00:00.000Z", "kind": "created", "text": "made when it was asked for"},

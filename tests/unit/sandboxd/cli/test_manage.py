@@ -10,7 +10,8 @@ from sandboxd import __version__
 from sandboxd.cli import manage
 from sandboxd.cli.verbs import every_name, find
 from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane, Run
-from tests.unit.sandboxd.conftest import World, down
+from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.fake_engine import down
 
 
 def test_init_prints_the_id_and_nothing_else(cli: Cli) -> None:
@@ -109,7 +110,7 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
     )
     assert run("init", *words.split())[0] == 0
     nothing = {"keep": False, "name": "", "envVars": {}, "metadata": {}, "cold": False, "diskMB": 0, "volume": ""}
-    network = {"allow_internet_access": True, "network": {"allowOut": [], "denyOut": []}}
+    network = {"network": {"mode": "", "allowOut": [], "denyOut": []}}
     assert control.requests[0].body == {"templateID": "", "timeout": None, **nothing, **network, "access": "public"}
     assert control.requests[1].body == {
         "templateID": "big",
@@ -121,8 +122,7 @@ def test_init_sends_what_was_typed(run: Run, control: ControlPlane, sandbox: dic
         "cold": True,
         "diskMB": 20480,
         "volume": "data",
-        "allow_internet_access": False,
-        "network": {"allowOut": ["192.0.2.0/24"], "denyOut": ["10.0.0.0/8"]},
+        "network": {"mode": "none", "allowOut": ["192.0.2.0/24"], "denyOut": ["10.0.0.0/8"]},
         "access": "token",
         "wake": False,
         "idlePause": 1800,

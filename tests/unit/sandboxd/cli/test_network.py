@@ -18,20 +18,25 @@ def rules(world: World) -> list[str]:
 
 def test_init_makes_it_so_and_info_shows_it(cli: Cli, world: World) -> None:
     cli.out("init", "--network", "none", "--allow", "192.0.2.7", "--allow", "192.0.2.9")
-    assert "ip daddr { 192.0.2.7/32, 192.0.2.9/32 } return" in rules(world) and rules(world)[-1] == "goto refuse"
+    assert "ip daddr { 192.0.2.7/32, 192.0.2.9/32 } goto public" in rules(world) and rules(world)[-1] == "goto refuse"
     assert "network    none, allowed: 192.0.2.7 192.0.2.9\n" in cli.out("info", ID)
 
 
 def test_it_is_replaced_and_shown(used: Cli, world: World) -> None:
-    assert used.out("network", ID) == f"{ID}: public\n" and rules(world) == []
-    assert used.out("network", ID, "--deny", "10.0.0.0/8") == f"{ID}: public, denied: 10.0.0.0/8\n"
-    assert rules(world)[-1] == "ip daddr { 10.0.0.0/8 } goto refuse"
+    assert used.out("network", ID) == f"{ID}: public\n" and rules(world)[-1] == "goto public"
+    assert used.out("network", ID, "--deny", "1.0.0.0/8") == f"{ID}: public, denied: 1.0.0.0/8\n"
+    assert rules(world)[-2:] == ["ip daddr { 1.0.0.0/8 } goto refuse", "goto public"]
+    assert used.out("network", ID, "--network", "open", "--allow", "10.1.2.3") == f"{ID}: open\n"
+    assert rules(world)[-1] == "accept"
     assert used.out("network", ID[:4], "--network", "none") == f"{ID}: none\n"
     assert used.out("network", ID) == f"{ID}: none\n", "to look changes nothing"
     assert rules(world) == nftables.chains(world.ledger.find(ID)[0].policy)["from"]
     values = json.loads(used.out("network", ID, "--network", "public", "--json"))
-    assert (values["allowInternetAccess"], values["network"]) == (True, {"allowOut": [], "denyOut": []})
-    assert "Token" not in json.dumps(values) and rules(world) == []
+    assert (values["allowInternetAccess"], values["network"]) == (
+        True,
+        {"mode": "public", "allowOut": [], "denyOut": []},
+    )
+    assert "Token" not in json.dumps(values) and rules(world)[-1] == "goto public"
 
 
 def test_one_that_is_stopped_has_it_when_it_starts(used: Cli, world: World) -> None:
@@ -42,8 +47,12 @@ def test_one_that_is_stopped_has_it_when_it_starts(used: Cli, world: World) -> N
 
 
 def test_what_is_wrong_is_said(used: Cli, world: World) -> None:
+    before = rules(world)
     done = used.run("network", ID, "--deny", "example.com")
-    assert done.returncode == 1 and b"network.denyOut: 'example.com' is a name" in done.stderr and rules(world) == []
+    assert done.returncode == 1 and b"network.denyOut: 'example.com' is a name" in done.stderr
+    done = used.run("network", ID, "--allow", "10.1.2.3")
+    assert done.returncode == 1 and b"'10.1.2.3/32' is in a private or reserved network" in done.stderr
+    assert rules(world) == before
     done = used.run("init", "--allow", "10.0.0.0/33")
     assert done.returncode == 1 and b"network.allowOut: '10.0.0.0/33'" in done.stderr
     assert used.run("network", ID, "--network", "some").returncode == 2
@@ -53,13 +62,10 @@ def test_what_is_wrong_is_said(used: Cli, world: World) -> None:
 @pytest.mark.parametrize(
     ("line", "body"),
     [
-        ("--network none", {"allow_internet_access": False, "allowOut": [], "denyOut": []}),
-        ("--network public", {"allow_internet_access": True, "allowOut": [], "denyOut": []}),
-        ("--allow 1.1.1.1", {"allow_internet_access": True, "allowOut": ["1.1.1.1"], "denyOut": []}),
-        (
-            "--deny 1.1.1.1 --deny 2.2.2.2",
-            {"allow_internet_access": True, "allowOut": [], "denyOut": ["1.1.1.1", "2.2.2.2"]},
-        ),
+        ("--network none", {"mode": "none", "allowOut": [], "denyOut": []}),
+        ("--network open", {"mode": "open", "allowOut": [], "denyOut": []}),
+        ("--allow 1.1.1.1", {"mode": "", "allowOut": ["1.1.1.1"], "denyOut": []}),
+        ("--deny 1.1.1.1 --deny 2.2.2.2", {"mode": "", "allowOut": [], "denyOut": ["1.1.1.1", "2.2.2.2"]}),
         ("", None),
     ],
 )
@@ -71,15 +77,17 @@ def test_what_the_control_plane_is_told(lone: Cli, control: ControlPlane, line: 
 
 
 @pytest.mark.parametrize(
-    ("internet", "allow", "deny", "said"),
+    ("mode", "allow", "deny", "said"),
     [
-        (True, [], [], "public"),
-        (True, ["1.1.1.1"], [], "public"),
-        (True, ["1.1.1.1"], ["1.0.0.0/8", "::/0"], "public, denied: 1.0.0.0/8 ::/0, allowed: 1.1.1.1"),
-        (False, [], ["10.0.0.0/8", "0.0.0.0/0"], "none"),
-        (False, ["1.1.1.1", "2.2.2.2"], ["0.0.0.0/0"], "none, allowed: 1.1.1.1 2.2.2.2"),
+        ("public", [], [], "public"),
+        ("open", [], [], "open"),
+        ("public", ["1.1.1.1"], [], "public"),
+        ("public", ["1.1.1.1"], ["1.0.0.0/8", "::/0"], "public, denied: 1.0.0.0/8 ::/0, allowed: 1.1.1.1"),
+        ("open", [], ["10.0.0.0/8"], "open, denied: 10.0.0.0/8"),
+        ("none", [], ["10.0.0.0/8", "0.0.0.0/0"], "none"),
+        ("none", ["1.1.1.1", "2.2.2.2"], ["0.0.0.0/0"], "none, allowed: 1.1.1.1 2.2.2.2"),
     ],
 )
-def test_sentences(internet: bool, allow: list[str], deny: list[str], said: str) -> None:
-    row = {"allowInternetAccess": internet, "network": {"allowOut": allow, "denyOut": deny}}
+def test_sentences(mode: str, allow: list[str], deny: list[str], said: str) -> None:
+    row = {"allowInternetAccess": mode != "none", "network": {"mode": mode, "allowOut": allow, "denyOut": deny}}
     assert printing.network(row) == said

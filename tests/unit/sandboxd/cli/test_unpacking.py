@@ -3,14 +3,16 @@
 import io
 import os
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sandboxd.cli.exits import CliError
 from sandboxd.cli.http1 import Response
 from sandboxd.cli.progress import Progress
-from sandboxd.cli.unpacking import Body, is_file, put_in_place, store, unpack
+from sandboxd.cli.unpacking import MAX_HEAD_BYTES, Body, Room, is_file, put_in_place, store, unpack
 from tests.unit.sandboxd.cli.doubles import response_of
 
 
@@ -155,6 +157,61 @@ def test_devices_are_left_out(target: Path, kind: bytes, capsys: pytest.CaptureF
 def test_a_damaged_archive_is_an_error(target: Path, content: bytes) -> None:
     with pytest.raises(CliError, match="damaged archive"):
         unpack(body(content), str(target))
+
+
+def sparse(size: int) -> bytes:
+    """As GNU's tar writes it in the format PAX: a file that is one hole."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as made:
+        info = tarfile.TarInfo("./sparse")
+        info.pax_headers = {"GNU.sparse.map": f"{size},0", "GNU.sparse.size": str(size), "GNU.sparse.numblocks": "1"}
+        made.addfile(info)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("content", [sparse(1 << 40), archive(entry("./sparse", tarfile.GNUTYPE_SPARSE))])
+def test_holes_are_refused(target: Path, content: bytes) -> None:
+    """Two kilobytes of an archive could become a tebibyte of zeros."""
+    with pytest.raises(CliError, match=r"sparse.*a file with holes"):
+        unpack(body(content), str(target))
+    assert names(target) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_head_without_an_end_is_not_kept_in_memory(target: Path, kind: bytes) -> None:
+    info = entry("./x", kind)
+    info.size = MAX_HEAD_BYTES + 1
+    with pytest.raises(CliError, match=f"a head of {info.size} bytes"):
+        unpack(body(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)), str(target))
+
+
+def test_a_long_name_arrives(target: Path) -> None:
+    name = "/".join(["x" * 200] * 5)
+    unpack(body(archive(folder("."), file(f"./{name}"))), str(target))
+    assert (target / name).read_text() == "content"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "files", "fits"),
+    [
+        ((1000, 900), (1000, 900), True),
+        ((1000, 50), (1000, 900), False),
+        ((1000, 900), (1000, 49), False),
+        ((1000, 900), (0, 0), True),
+        ((10**6, 2000), (1000, 900), True),
+        ((10**6, 1000), (1000, 900), False),
+    ],
+)
+def test_a_disk_is_not_written_full(
+    monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int], files: tuple[int, int], fits: bool
+) -> None:
+    """Of blocks of a mebibyte and of files: so many, and so many that are free. Of btrfs the files are not known."""
+    disk = SimpleNamespace(
+        f_frsize=1 << 20, f_blocks=blocks[0], f_bavail=blocks[1], f_files=files[0], f_favail=files[1]
+    )
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    with nullcontext() if fits else pytest.raises(CliError, match="left free"):
+        Room("/anywhere").take(1)
 
 
 def test_what_follows_the_archive_is_read(target: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ import pytest
 from sandboxd.doctor.effects import Answer, Effects, Output
 from sandboxd.doctor.readers import Readers
 from tests.unit.sandboxd import kernel
-from tests.unit.sandboxd.conftest import START, World
+from tests.unit.sandboxd.conftest import World
+from tests.unit.sandboxd.fake_engine import START
+from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 DAY_S = 86400
 ADDRESS = "203.0.113.7"
@@ -42,7 +44,13 @@ FILES = {
     "proc/sys/fs/file-nr": "1804\t0\t9223372036854775807\n",
     "proc/sys/kernel/osrelease": "6.12.48+deb13-amd64\n",
     "sys/module/apparmor/parameters/enabled": "Y\n",
+    "sys/kernel/security/apparmor/profiles": "docker-default (enforce)\n",
     "etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n',
+    "etc/sysctl.d/60-acme-sandbox.conf": (
+        "# Written by the deploy of acme-sandbox: a = b\nkernel.kptr_restrict = 2\nkernel.yama.ptrace_scope = 1\n"
+    ),
+    "proc/sys/kernel/kptr_restrict": "2\n",
+    "proc/sys/kernel/yama/ptrace_scope": "1\n",
     "etc/acme-sandbox/release": "revision=v1.2-3-gabc\n",
     "etc/cron.d/acme-sandbox-cleanup": (
         "# Written by the deploy. Runs docker-sandbox cleanup.\nSHELL=/bin/sh\n"
@@ -63,6 +71,9 @@ class FakeHost:
             "systemctl show cron.service --property=ActiveEnter": Output(0, "5000000\n"),
             "systemctl show ": Output(0, UNIT),
             "openssl x509 ": Output(0, CERTIFICATE),
+            "stat -L -c %U %G %a /run/docker.sock": Output(0, "root root 600\n"),
+            "getent group docker": Output(0, "docker:x:998:\n"),
+            "getent passwd": Output(0, "root:x:0:0:root:/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/sh\n"),
             "getent ahosts ": Output(0, AHOSTS),
             "ip -json address": Output(0, LINKS),
             "ip -json -4 route get ": Output(0, ROUTES["-4"]),
@@ -117,6 +128,7 @@ def host(tmp_path: Path, world: World) -> FakeHost:
     for path, text in FILES.items():
         made.write(path, text, START - 600)
     made.write("etc/cron.d/acme-sandbox-cleanup", FILES["etc/cron.d/acme-sandbox-cleanup"], START - 30 * DAY_S)
+    world.sandboxes.guard.mend()
     world.pool.enable()
     for _ in range(2):
         world.sandboxes.create_member(world.config.templates["base"], lambda: True)
@@ -137,5 +149,13 @@ def effects(host: FakeHost, world: World) -> Effects:
 
 
 @pytest.fixture
-def readers(effects: Effects, world: World) -> Readers:
+def proxy(world: World) -> Iterator[FakeHaproxy]:
+    """That of the egress proxy."""
+    made = FakeHaproxy(world.config.proxy.admin_socket, world.config.proxy.names_map)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def readers(effects: Effects, world: World, proxy: FakeHaproxy) -> Readers:
     return Readers(world.sandboxes, world.pool, world.health, "0.6.13", effects)

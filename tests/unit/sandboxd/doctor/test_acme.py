@@ -10,9 +10,9 @@ from sandboxd.doctor import acme
 from sandboxd.doctor.acme import last_trouble, mask, readable, since_start
 from sandboxd.doctor.effects import Output
 from sandboxd.doctor.readers import Readers
-from tests.unit.sandboxd.conftest import START
 from tests.unit.sandboxd.doctor.conftest import CERTIFICATE, FakeHost
 from tests.unit.sandboxd.doctor.test_engine import check, with_wanted
+from tests.unit.sandboxd.fake_engine import START
 
 DEFAULT = "subject=CN=TRAEFIK DEFAULT CERT\nissuer=CN=TRAEFIK DEFAULT CERT\n" + "\n".join(
     CERTIFICATE.replace("example.com", "traefik.default").splitlines()[2:]

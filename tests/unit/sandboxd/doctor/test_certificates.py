@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from sandboxd.doctor.certificates import Certificate, parse
-from tests.unit.sandboxd.conftest import START
 from tests.unit.sandboxd.doctor.conftest import CERTIFICATE, DAY_S
+from tests.unit.sandboxd.fake_engine import START
 
 FOUND = Certificate(
     "CN=*.example.com",

@@ -7,8 +7,9 @@ from sandboxd.doctor.effects import Output
 from sandboxd.doctor.findings import Finding, examine
 from sandboxd.doctor.probe import Probe
 from sandboxd.doctor.readers import Readers
-from tests.unit.sandboxd.conftest import World, down
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.doctor.conftest import UNIT, FakeHost
+from tests.unit.sandboxd.fake_engine import down
 
 
 def listed(readers: Readers) -> list[Finding]:

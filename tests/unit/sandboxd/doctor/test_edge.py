@@ -7,9 +7,10 @@ from sandboxd.doctor.effects import Answer, Output
 from sandboxd.doctor.readers import Readers
 from sandboxd.engine import Container
 from sandboxd.records import Claim
-from tests.unit.sandboxd.conftest import START, World, down
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.doctor.conftest import CERTIFICATE, DAY_S, FakeHost, Look
 from tests.unit.sandboxd.doctor.test_engine import check, with_wanted
+from tests.unit.sandboxd.fake_engine import START, down
 
 ALL = (edge.gateway, edge.routes, edge.console, edge.traefik, edge.certificate, edge.certificate_life)
 

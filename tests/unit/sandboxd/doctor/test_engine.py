@@ -9,8 +9,9 @@ from sandboxd.doctor import engine
 from sandboxd.doctor.findings import Verdict
 from sandboxd.doctor.readers import Readers
 from tests.unit.sandboxd import kernel
-from tests.unit.sandboxd.conftest import World, down
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.doctor.conftest import FakeHost, Look
+from tests.unit.sandboxd.fake_engine import down
 
 ALL = (
     engine.answers,
@@ -126,6 +127,16 @@ def test_cgroups_of_both_versions_are_named(readers: Readers, host: FakeHost) ->
 
 def test_apparmor_that_the_kernel_has_and_the_engine_does_not_use(readers: Readers, world: World) -> None:
     check(engine.apparmor(with_engine(readers, world, apparmor=False)), "warn", "does not use it", "apparmor")
+
+
+def test_a_profile_that_is_not_loaded_stops_every_start(readers: Readers, host: FakeHost, world: World) -> None:
+    templates = world.config.templates
+    templates["base"] = replace(templates["base"], apparmor="acme-sandbox")
+    check(engine.apparmor(readers), "fail", "not loaded, so no new sandbox starts: acme-sandbox", "make deploy")
+    host.write("sys/kernel/security/apparmor/profiles", "crun (unconfined)\nacme-sandbox (enforce)\n")
+    assert "acme-sandbox" in engine.apparmor(readers).seen
+    (host.root / "sys/kernel/security/apparmor/profiles").unlink()
+    check(engine.apparmor(readers), "warn", "No such file", "securityfs")
 
 
 @pytest.mark.parametrize("state", ["N\n", None])

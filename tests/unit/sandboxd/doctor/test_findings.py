@@ -4,7 +4,7 @@ import pytest
 
 from sandboxd.doctor.findings import Check, Finding, Verdict, examine, fail, ok, skip, warn
 from sandboxd.doctor.readers import Readers
-from tests.unit.sandboxd.conftest import down
+from tests.unit.sandboxd.fake_engine import down
 
 
 def always(verdict: Verdict | Exception) -> Check:

@@ -1,5 +1,6 @@
 """Checks of the host itself, healthy and not."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -7,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from sandboxd import __version__
+from sandboxd import __version__, recovery
 from sandboxd.doctor import host as checks
 from sandboxd.doctor.effects import Output
 from sandboxd.doctor.readers import Readers
-from tests.unit.sandboxd.conftest import START, World
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.doctor.conftest import DAY_S, FILES, UNIT, FakeHost, Look
 from tests.unit.sandboxd.doctor.test_engine import check
+from tests.unit.sandboxd.fake_engine import START
 
 ALL = (
     checks.unit("haproxy.service"),
@@ -190,7 +192,18 @@ def test_a_schedule_that_cron_does_not_take(readers: Readers, host: FakeHost) ->
 
 def test_a_ledger_that_is_damaged(readers: Readers, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.ledger, "faults", lambda: ["row 3 missing from index", "page 7 is never used"])
-    check(checks.ledger(readers), "fail", "row 3 missing from index; page 7", "sqlite3")
+    check(checks.ledger(readers), "fail", "row 3 missing from index; page 7", "systemctl restart acme-sandboxd")
+
+
+def test_a_restore_that_was_interrupted(readers: Readers, world: World) -> None:
+    (world.config.state_dir / "restoring").touch()
+    check(checks.ledger(readers), "fail", "a restore was interrupted", "the same restore again")
+
+
+def test_a_ledger_that_was_made_anew(readers: Readers, world: World, host: FakeHost) -> None:
+    report = {"fault": "was damaged: x", "kept": "/state/kept", "copied_at": 0.0, "at": readers.effects.now()}
+    world.ledger.set_setting(recovery.DONE, json.dumps({**report, "adopted": ["ida"]}))
+    check(checks.ledger(readers), "warn", "from the containers alone; taken over: ida", "docker-sandbox list")
 
 
 def test_troubles_that_the_daemon_knows(readers: Readers, world: World) -> None:

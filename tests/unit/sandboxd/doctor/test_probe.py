@@ -15,8 +15,9 @@ from sandboxd.doctor.readers import Readers
 from sandboxd.engine import Found
 from sandboxd.records import Sandbox
 from tests.unit.sandboxd import kernel
-from tests.unit.sandboxd.conftest import World, down, refusal
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.doctor.conftest import FakeHost
+from tests.unit.sandboxd.fake_engine import down, refusal
 
 STEPS = ["probe-made", "probe-command", "probe-limits", "probe-url", "probe-removed"]
 
@@ -29,6 +30,7 @@ class FakeAgent:
     world: World
     succeeds: bool = True
     serves: bool = True
+    fails: str = ""  # commands with this word in them
     commands: list[tuple[str, bool]] = field(default_factory=list)
 
     def __call__(self, row: Sandbox, command: str, background: bool) -> bool:
@@ -36,7 +38,7 @@ class FakeAgent:
         if background and self.serves:
             word = command.split()[command.split().index("echo") + 1]
             self.host.answers[True] = Answer(200, f"{word}\n".encode())
-        return self.succeeds
+        return self.succeeds and not (self.fails and self.fails in command)
 
 
 @pytest.fixture
@@ -198,3 +200,15 @@ def test_differences_in_words() -> None:
         "processors are 2, not 0.5",
         "processes are 5, not 256",
     ]
+
+
+@pytest.mark.parametrize(("inside_gvisor", "level"), [(True, "ok"), (False, "fail")])
+def test_a_template_that_asks_for_gvisor_is_tried(
+    examined: Examine, inside: FakeAgent, world: World, inside_gvisor: bool, level: str
+) -> None:
+    """By the kernel's own log: any other says nothing of gVisor."""
+    world.config.templates["closed"] = replace(world.config.templates["base"], name="closed", runtime="runsc")
+    inside.fails = "" if inside_gvisor else "gVisor"
+    found = examined()
+    assert (found["probe-gvisor"].level, "template closed" in found["probe-gvisor"].seen) == (level, True)
+    assert world.engine.payloads[-1]["HostConfig"]["Runtime"] == "runsc" and nothing_left(world)

@@ -7,8 +7,9 @@ import pytest
 
 from sandboxd.e2b.fork import inherited
 from sandboxd.records import Claim, Sandbox
-from tests.unit.sandboxd.conftest import World, refusal
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.e2b.conftest import Public
+from tests.unit.sandboxd.fake_engine import refusal
 
 
 def fork(public: Public, sandbox_id: str, **body: Any) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.unit.sandboxd.conftest import World, state_of
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.e2b.conftest import Public
+from tests.unit.sandboxd.fake_engine import state_of
 
 
 def end_of(public: Public, found: str) -> str:

@@ -32,8 +32,8 @@ def held(world: World, sandbox_id: str, policy: Policy) -> bool:
         ({"network": {"denyOut": ["0.0.0.0/0"]}}, CLOSED),
         ({"allow_internet_access": False, "network": {"allowOut": ["192.0.2.7"]}}, Policy(("192.0.2.7",), CLOSED.deny)),
         (
-            {"network": {"allowOut": ["10.1.0.0/16"], "denyOut": ["10.0.0.0/8", "::/0"]}},
-            Policy(("10.1.0.0/16",), ("10.0.0.0/8", "::/0")),
+            {"network": {"allowOut": ["1.1.0.0/16"], "denyOut": ["1.0.0.0/8", "::/0"]}},
+            Policy(("1.1.0.0/16",), ("1.0.0.0/8", "::/0")),
         ),
     ],
 )
@@ -52,9 +52,10 @@ def test_what_is_asked_for_is_held_and_told(
 @pytest.mark.parametrize(
     ("body", "policy"),
     [
-        ({"denyOut": ["10.0.0.0/8"], "allowOut": ["10.1.0.0/16"]}, Policy(("10.1.0.0/16",), ("10.0.0.0/8",))),
+        ({"denyOut": ["1.0.0.0/8"], "allowOut": ["1.1.0.0/16"]}, Policy(("1.1.0.0/16",), ("1.0.0.0/8",))),
         ({"allow_internet_access": False}, CLOSED),
         ({"allow_internet_access": True, "denyOut": None, "rules": {}, "dnsServers": []}, Policy()),
+        ({"mode": "none"}, CLOSED),
         ({}, Policy()),
     ],
 )
@@ -70,7 +71,12 @@ def test_put_replaces_all_that_was_said(public: Public, world: World, body: dict
     ("body", "said"),
     [
         ({"denyOut": ["nonsense/8"]}, "network.denyOut: 'nonsense/8'"),
-        ({"allowOut": ["example.com"]}, "'example.com' is a name"),
+        ({"allowOut": ["example.com"]}, "'example.com' is a name, which does nothing unless all else is denied"),
+        ({"denyOut": ["example.com"]}, "'example.com' is a name, and names can only be allowed"),
+        ({"allowOut": ["nonsense"], "denyOut": ["0.0.0.0/0"]}, "'nonsense' has no dot"),
+        ({"allowOut": ["169.254.169.254"]}, "'169.254.169.254/32' is in a private or reserved network"),
+        ({"mode": 1}, "network.mode: 1 is no text"),
+        ({"mode": "wide"}, "network.mode: 'wide' is none of"),
         ({"denyOut": "10.0.0.0/8"}, "is no list of texts"),
         ({"allow_internet_access": "no"}, "allow_internet_access: 'no' is neither true nor false"),
         ({"allow_internet_access": 0}, "allow_internet_access: 0 is neither"),
@@ -104,3 +110,11 @@ def test_a_host_that_refuses_is_tried_again_by_the_client(public: Public, world:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
     world.reconciler.tick()
     assert held(world, found, CLOSED), "what was asked for comes about by itself, too"
+
+
+def test_a_key_gets_no_open_network_unless_the_host_says_so(public: Public, world: World) -> None:
+    found = public.create()["sandboxID"]
+    assert "not for API keys" in public.refused("PUT", f"/sandboxes/{found}/network", 403, json={"mode": "open"})
+    body = {"templateID": "base", "network": {"mode": "open"}}
+    assert "api_open_network" in public.refused("POST", "/v2/sandboxes", 403, json=body)
+    assert held(world, found, Policy()) and len(world.ledger.rows("running")) == 1

@@ -7,9 +7,10 @@ import pytest
 from sandboxd.e2b.tags import template_name
 from sandboxd.errors import EngineError
 from sandboxd.templates import build_id
-from tests.unit.sandboxd.conftest import World, refusal
+from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.e2b.conftest import Public
 from tests.unit.sandboxd.e2b.test_builds import begun, contexts, ended
+from tests.unit.sandboxd.fake_engine import refusal
 
 __all__ = ["contexts"]
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sandboxd.errors import EngineError
-from tests.unit.sandboxd.conftest import down
+from tests.unit.sandboxd.fake_engine import down
 from tests.unit.sandboxd.metrics.conftest import Observed
 
 NAME = re.compile(r"(sandbox|sandboxd|process)_[a-z0-9_]+")

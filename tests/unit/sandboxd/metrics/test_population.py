@@ -5,7 +5,8 @@ import pytest
 from sandboxd import __version__
 from sandboxd.errors import EngineError, SandboxdError
 from sandboxd.records import Claim, MadeTemplate
-from tests.unit.sandboxd.conftest import START, member
+from tests.unit.sandboxd.conftest import member
+from tests.unit.sandboxd.fake_engine import START
 from tests.unit.sandboxd.metrics.conftest import Observed
 
 

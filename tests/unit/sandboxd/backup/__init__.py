@@ -1,0 +1,1 @@
+"""Twins of sandboxd.backup."""
