@@ -233,7 +233,7 @@ def test_listening_goes_on_when_it_fails(world: World) -> None:
     world.nft.removed.put(OSError("the kernel tells no more"))
     world.nft.flush()
     until(lambda: world.nft.policies() == {row.slot: rules(CLOSED)}, "rules again")
-    assert "firewall" not in world.health.troubles()
+    until(lambda: "firewall" not in world.health.troubles(), "no trouble any more")
 
 
 def test_a_table_that_is_gone_is_made_with_the_rules_of_who_comes_first(world: World) -> None:
