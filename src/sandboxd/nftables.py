@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from sandboxd.errors import HostError
 from sandboxd.policy import Policy
 from sandboxd.spec import bridge_name
-from sandboxd.wall import NAMED, Wall, among
+from sandboxd.wall import NAMED, Wall, each
 
 Runner = Callable[[list[str], str], str]
 TIMEOUT_S = 30
@@ -55,13 +55,13 @@ def chains(policy: Policy) -> dict[str, list[str]]:
     allowed, denied = policy.allowed(), policy.denied()
     sent, back = ["ct direction reply accept", "meta nfproto ipv6 goto refuse"], []
     if allowed and denied:
-        sent.append(f"ip daddr {among(allowed)} {wall['from']}")
-        back.append(f"ip saddr {among(allowed)} {wall['to']}")
+        sent += each("ip daddr {}", allowed, wall["from"])
+        back += each("ip saddr {}", allowed, wall["to"])
     if policy.closed:
         return {"from": [*sent, "goto refuse"], "to": [*back, "meta l4proto != tcp drop", "accept"]}
     if denied:
-        sent.append(f"ip daddr {among(denied)} goto refuse")
-        back.append(f"ip saddr {among(denied)} meta l4proto != tcp drop")
+        sent += each("ip daddr {}", denied, "goto refuse")
+        back += each("ip saddr {}", denied, "meta l4proto != tcp drop")
     return {"from": [*sent, wall["from"]], "to": [*back, wall["to"]]}
 
 

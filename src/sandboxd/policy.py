@@ -15,7 +15,7 @@ from sandboxd.errors import BadRequest
 
 EVERYTHING = "0.0.0.0/0"
 ALLOW = "network.allowOut"
-MOST = 1000  # entries of a list: each is an element of a set in the kernel, and is sent whole at every change
+MOST = 1000  # entries of a list: each is a rule in the kernel, and all are sent at every change
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ sandboxes is passed on only with a mark that is given here (see `iprules`), so n
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -65,18 +65,16 @@ class Wall:
 def chains(egress: Egress, resolvers: Sequence[str], door: Door) -> dict[str, list[str]]:
     """`resolvers` are name servers that sandboxes ask themselves: of those, and of no other address, the port 53 is
     theirs, wherever it is."""
-    asked = among([IPv4Network(one) for one in resolvers])
-    names = [f"ip daddr {asked} meta l4proto {{ tcp, udp }} th dport 53 accept"] if resolvers else []
-    told = [f"ip saddr {asked} meta l4proto {{ tcp, udp }} th sport 53 accept"] if resolvers else []
-    exempt, walled = egress.exempt(), among(egress.walled())
-    sources = among([IPv4Network(one) for one in egress.sources])
+    asked = [IPv4Network(one) for one in resolvers]
+    sources = [IPv4Network(one) for one in egress.sources]
+    exempt, walled = egress.exempt(), egress.walled()
     return {
         "seen": [
-            f"ip saddr {sources} meta mark set meta mark or {SEEN:#x}",
+            *each("ip saddr {}", sources, f"meta mark set meta mark or {SEEN:#x}"),
             f"iifname {SANDBOXES} meta mark set meta mark or {OURS:#x}",
             f"iifname {BUILDS} meta mark set meta mark or {OURS:#x}",
         ],
-        "known": [f"ip daddr {sources} meta mark set meta mark or {SEEN:#x}"],
+        "known": each("ip daddr {}", sources, f"meta mark set meta mark or {SEEN:#x}"),
         "hidden": [f"meta mark & {OURS:#x} != 0 oifname != {SANDBOXES} oifname != {BUILDS} masquerade"],
         "forward": [
             f"iifname {SANDBOXES} oifname {SANDBOXES} goto refuse",
@@ -99,11 +97,11 @@ def chains(egress: Egress, resolvers: Sequence[str], door: Door) -> dict[str, li
         ],
         "build": ["ct direction reply accept", "meta nfproto ipv6 goto refuse", "goto public"],
         "public": [
-            *names,
+            *each("ip daddr {}", asked, "meta l4proto { tcp, udp } th dport 53 accept"),
             "fib daddr type local goto host",
-            *([f"ip daddr {among(exempt)} accept"] if exempt else []),
-            f"ip daddr {walled} goto refuse",
-            f"tcp dport {{ {_listed(MAIL_PORTS)} }} goto refuse",
+            *each("ip daddr {}", exempt, "accept"),
+            *each("ip daddr {}", walled, "goto refuse"),
+            *each("tcp dport {}", MAIL_PORTS, "goto refuse"),
             "accept",
         ],
         # The engine lets the host's loopback be routed to (route_localnet) for its own ends.
@@ -114,9 +112,9 @@ def chains(egress: Egress, resolvers: Sequence[str], door: Door) -> dict[str, li
         ],
         # TCP may come back: the sandbox answers, and that is refused with a reset, which tells it of the end.
         "back": [
-            *told,
-            *([f"ip saddr {among(exempt)} accept"] if exempt else []),
-            f"ip saddr {walled} meta l4proto != tcp drop",
+            *each("ip saddr {}", asked, "meta l4proto { tcp, udp } th sport 53 accept"),
+            *each("ip saddr {}", exempt, "accept"),
+            *each("ip saddr {}", walled, "meta l4proto != tcp drop"),
             "accept",
         ],
         # The first two let an answer to the gateway live which the kernel cannot tell for one at the moment, as after a
@@ -147,8 +145,7 @@ def _behind(egress: Egress, door: Door) -> dict[str, list[str]]:
             f"iifname @{NAMED} tcp dport {{ {_listed(list(PROXY_PORTS.values()))} }} accept",
         ]
         dialled = [f"meta skuid {door.uid} goto dial"]
-        own = among([IPv4Network(one) for one in egress.sources])
-        exempt = egress.exempt()
+        own = [IPv4Network(one) for one in egress.sources]
         dial = [
             "ct direction reply accept",
             *(
@@ -157,11 +154,11 @@ def _behind(egress: Egress, door: Door) -> dict[str, list[str]]:
             ),
             "meta nfproto ipv6 goto refuse",
             "fib daddr type local goto refuse",
-            f"ip daddr {own} goto refuse",
+            *each("ip daddr {}", own, "goto refuse"),
             f"tcp dport != {{ {_listed(list(PROXY_PORTS))} }} goto refuse",
             "meta l4proto != tcp goto refuse",
-            *([f"ip daddr {among(exempt)} accept"] if exempt else []),
-            f"ip daddr {among(egress.walled())} goto refuse",
+            *each("ip daddr {}", egress.exempt(), "accept"),
+            *each("ip daddr {}", egress.walled(), "goto refuse"),
             "accept",
         ]
     return {
@@ -186,9 +183,12 @@ def build(table: str, egress: Egress, resolvers: Sequence[str], door: Door) -> W
     return Wall("\n".join([*made, ""]), mark, Counter({chain: len(rules) for chain, rules in found.items()}))
 
 
-def among(networks: Sequence[IPv4Network]) -> str:
-    """A set that an address may be in."""
-    return f"{{ {', '.join(str(one) for one in networks)} }}"
+def each(match: str, values: Iterable[object], verdict: str) -> list[str]:
+    """A rule for each value, and not one rule with a set of them: the kernel looks into a set of networks only a moment
+    after the rules that ask for it have come, in the same transaction; until then they match nothing (since Linux 6.18:
+    "nft_set_rbtree: translate rbtree to array for binary search"). What is to be refused passed meanwhile.
+    """
+    return [f"{match.format(value)} {verdict}" for value in values]
 
 
 def _listed(ports: Sequence[int]) -> str:

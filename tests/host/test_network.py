@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,14 @@ while True:
     os.rename("/tmp/seen.new", "/tmp/seen")
     time.sleep(0.005)
 """
+# As many packets as it can send, so that a hole of a millisecond is seen.
+FLOOD = """
+import contextlib, socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+    while True:
+        with contextlib.suppress(OSError):
+            one.sendto(b"ping", ("{address}", {port}))
+"""
 # A name server on the host's loopback that writes down what it is asked for, and knows nothing.
 NAMES = """
 import re, socket
@@ -156,6 +165,12 @@ def decoy(machine: Machine) -> Iterator[Decoy]:
         yield Decoy(machine)
     finally:
         machine.run("bash -s", stdin=TEARDOWN.encode(), check=False)
+
+
+def flood(sandbox: Sandbox, address: str, port: int) -> None:
+    """Sends there by UDP for ever."""
+    program = shlex.quote(FLOOD.format(address=address, port=port))
+    sandbox.run(f"exec python3 -c {program}", "--background")
 
 
 def slot_of(sandbox: Sandbox) -> str:
@@ -240,6 +255,18 @@ def test_a_change_cuts_what_is_open(machine: Machine, decoy: Decoy) -> None:
         machine.run(f"docker-sandbox network {sandbox.id} --network public")
         assert decoy.probe(sandbox, "tcp", FIRST, decoy.port()) == "pong"
         more(sandbox, "udp", cut + 10)
+
+
+def test_what_is_denied_before_and_after_a_change_is_denied_meanwhile(machine: Machine, decoy: Decoy) -> None:
+    port = decoy.port()
+    with machine.sandbox("--deny 198.18.1.0/24") as sandbox:
+        flood(sandbox, FIRST, port)
+        for _ in range(5):
+            for more in ("--deny 198.18.2.0/24", ""):
+                machine.run(f"docker-sandbox network {sandbox.id} --network public --deny 198.18.1.0/24 {more}")
+        assert decoy.none_arrived(port)
+        machine.run(f"docker-sandbox network {sandbox.id} --network public")
+        eventually(lambda: decoy.arrived(port), bool, 20, "packet of the flood")
 
 
 def test_root_inside_cannot_undo_it(machine: Machine, decoy: Decoy) -> None:

@@ -286,7 +286,7 @@ def test_a_name_server_in_a_private_network_is_reached_at_its_port_alone(world: 
     file.write_text("nameserver 10.0.0.53\nnameserver 127.0.0.1\nnameserver fd00::53\n")
     guard.raise_wall()
     first = world.nft.chains["public"][0]
-    assert first.startswith("ip daddr { 10.0.0.53/32 } meta l4proto { tcp, udp } th dport 53 accept")
+    assert first.startswith("ip daddr 10.0.0.53/32 meta l4proto { tcp, udp } th dport 53 accept")
     file.write_text("nameserver 10.0.0.54\n")
     assert guard.faults() == ["those that all share"], "the host has another name server now"
     guard.mend()

@@ -60,13 +60,17 @@ def test_an_allow_stands_before_a_deny_both_ways_and_both_before_the_wall() -> N
         "from": [
             "ct direction reply accept",
             "meta nfproto ipv6 goto refuse",
-            "ip daddr { 192.0.2.7/32, 198.51.100.0/25 } goto public",
-            "ip daddr { 198.51.100.0/24, 203.0.113.0/24 } goto refuse",
+            "ip daddr 192.0.2.7/32 goto public",
+            "ip daddr 198.51.100.0/25 goto public",
+            "ip daddr 198.51.100.0/24 goto refuse",
+            "ip daddr 203.0.113.0/24 goto refuse",
             "goto public",
         ],
         "to": [
-            "ip saddr { 192.0.2.7/32, 198.51.100.0/25 } goto back",
-            "ip saddr { 198.51.100.0/24, 203.0.113.0/24 } meta l4proto != tcp drop",
+            "ip saddr 192.0.2.7/32 goto back",
+            "ip saddr 198.51.100.0/25 goto back",
+            "ip saddr 198.51.100.0/24 meta l4proto != tcp drop",
+            "ip saddr 203.0.113.0/24 meta l4proto != tcp drop",
             "goto back",
         ],
     }
