@@ -25,7 +25,6 @@ def haproxy() -> None:
     wanted = settings()
     routes_map, secrets = f"{wanted.state}/routes.map", f"{wanted.etc}/secrets"
     link_key = f"{secrets}/link_key"
-    place("etc/systemd/system/haproxy.service.d/60-project-sandbox.conf", wanted)
     packages("the gateway", ["haproxy"])
     files.directory(name=f"Make {wanted.state}", path=wanted.state, user="root", group="root", mode="711")
     files.file(name="Make the route map", path=routes_map, user="root", group="root", mode="644")
@@ -55,6 +54,8 @@ def haproxy() -> None:
         condition=f"haproxy -c -q -f {CONFIG} || echo bad",
         commands=[f"haproxy -c -f {CONFIG}"],
     )
+    # After the configuration: that of the package does what this forbids.
+    place("etc/systemd/system/haproxy.service.d/60-project-sandbox.conf", wanted)
     unit(name="Run the gateway", unit="haproxy.service")
     # By age, not by what this run changed: an interrupted run is made good by the next. All files are read at load.
     when(
