@@ -1,6 +1,7 @@
 """The file of the audit log: appended to, rotated under its writer, on a disk that is full."""
 
 import errno
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.auditlog import AuditLog
+from tests.unit.sandboxd.conftest import until
 
 
 @pytest.fixture
@@ -30,24 +32,26 @@ def test_lines_are_appended_to_a_file_that_few_may_read(file: Path) -> None:
 
 def test_no_line_is_lost_while_the_file_is_renamed(file: Path) -> None:
     """By logrotate, which renames and makes nothing in its place."""
-    log = AuditLog(file)
+    log, written, enough = AuditLog(file), list[str](), threading.Event()
 
     def write(name: str) -> None:
-        for number in range(300):
+        for number in itertools.count():
+            if enough.is_set():
+                break
             log.write(f"{name} {number}\n".encode())
+            written.append(f"{name} {number}")
 
     writers = [threading.Thread(target=write, args=(name,)) for name in "abc"]
     for writer in writers:
         writer.start()
-    rotated = 0
-    while any(writer.is_alive() for writer in writers):
-        if file.exists():
-            rotated += 1
-            file.rename(file.with_suffix(f".log.{rotated}"))
+    for rotated in range(20):
+        until(file.exists, "the file")
+        file.rename(file.with_suffix(f".log.{rotated}"))
+    enough.set()
     for writer in writers:
         writer.join()
     lines = [line for path in file.parent.iterdir() for line in path.read_text().splitlines()]
-    assert rotated and sorted(lines) == sorted(f"{name} {number}" for name in "abc" for number in range(300))
+    assert sorted(lines) == sorted(written)
 
 
 def test_another_file_of_that_name_is_the_log_from_then_on(file: Path) -> None:
