@@ -65,7 +65,7 @@ def feature_template_from_dockerfile() -> None:
         Path(directory, "page.txt").write_text("the page\n")
         lines = "\n".join(line.strip() for line in text.strip().splitlines())
         build(Template(file_context_path=directory).from_dockerfile(lines), "conformance-dockerfile")
-    seen = "cat /srv/app/copy.txt; curl -s --retry 20 --retry-delay 1 --retry-connrefused localhost:8123/copy.txt"
+    seen = "cat /srv/app/copy.txt; curl -s --retry 20 --retry-delay 1 --retry-connrefused 127.0.0.1:8123/copy.txt"
     assert output_of("conformance-dockerfile", seen) == "the page\nhello you\n" * 2
 
 

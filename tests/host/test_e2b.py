@@ -23,7 +23,7 @@ from deploys.traefik import GATEWAY
 from tests.host.machine import REPORTS, Machine
 from tools.e2b_table import ABSENT, FAIL, PASS, features
 
-pytestmark = [pytest.mark.disruptive, pytest.mark.suite("trixie")]
+pytestmark = [pytest.mark.disruptive, pytest.mark.suite("bookworm")]  # the older engine is the stricter one
 
 HOME = "/opt/e2b-clients"
 PYTHON = ("2.6.4", "2.28.2", "2.63.0")
