@@ -84,6 +84,10 @@ class Guard:
         """What a new container must be told to ask, if anything."""
         return resolver.from_sandbox(resolver.servers(self._root))
 
+    def found_servers(self) -> list[str]:
+        """The host's name servers, as the engine finds them."""
+        return resolver.servers(self._root)
+
     def raise_wall(self) -> None:
         """What all sandboxes share. What is there of single ones stays."""
         with self._mending:

@@ -95,6 +95,7 @@ class Objects:
             _read_profile(template),
             self.engine.limits_layers(),
             self.guard.name_servers(),
+            self.guard.found_servers(),
             self.volumes.mount(new.mounts),
         )
         mounts = [vars(one) for one in new.mounts]
@@ -119,7 +120,8 @@ class Objects:
     def walls(self, template: Template) -> str:
         """What the label WALLS_LABEL of a sandbox says that is made from the template now. Raises EngineError."""
         nowhere, limits = Path("/"), (self.host.nofile, self.host.memlock)
-        payload = spec.container_payload("", "", template, nowhere, nowhere, *limits, _read_profile(template))
+        found, profile = self.guard.found_servers(), _read_profile(template)
+        payload = spec.container_payload("", "", template, nowhere, nowhere, *limits, profile, found_servers=found)
         return str(payload["Labels"][spec.WALLS_LABEL])
 
     def prepare(self, container: Container, slot: str) -> None:

@@ -158,6 +158,7 @@ def container_payload(
     seccomp_json: str = "",
     layer_limit: bool = False,
     name_servers: Sequence[str] = (),
+    found_servers: Sequence[str] = (),
     volumes: Sequence[tuple[Path, str]] = (),
 ) -> dict[str, Any]:
     """The container of a sandbox, `disk` mounted at /code, and volumes (directory of the host, path inside).
@@ -165,7 +166,7 @@ def container_payload(
     `nofile` and `memlock` are what the host allows of open files and locked bytes, at most NOFILE and MEMLOCK_BYTES;
     `seccomp_json` the text of the template's profile. `layer_limit` has the engine keep the template's limit of its
     layer, which not every engine can; the watchdog keeps it in any case. `name_servers` are asked in place of the
-    host's. No restart policy: after a reboot `reconcile` starts the container, because rules and route must be there.
+    host's, which are `found_servers`: the engine remembers them, so whoever has others is outdated. No restart policy: after a reboot `reconcile` starts the container, because rules and route must be there.
     No `no-new-privileges`: sudo inside is wanted, and root inside is nobody outside.
     """
     own = labels(project, slot, template.name)
@@ -216,12 +217,14 @@ def container_payload(
     return {
         "Image": template.image,
         "Hostname": "sandbox",
-        "Labels": {**own, "sandbox.image": template.image, WALLS_LABEL: walls(host)},
+        "Labels": {**own, "sandbox.image": template.image, WALLS_LABEL: walls(host, found_servers)},
         "HostConfig": host,
     }
 
 
-def walls(host: dict[str, Any]) -> str:
-    """12 hex digits for the limits and walls in the payload of a container; the same for all of a template."""
+def walls(host: dict[str, Any], found_servers: Sequence[str]) -> str:
+    """12 hex digits for the limits and walls in the payload of a container, and the host's name servers; the same for
+    all of a template."""
     told = {key: value for key, value in host.items() if key not in ("NetworkMode", "Mounts", "Dns", "StorageOpt")}
+    told["name servers"] = list(found_servers)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

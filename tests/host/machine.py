@@ -132,6 +132,10 @@ class Machine(Remote):
             self.pool, lambda pool: pool["warm"] == pool["size"] and pool["starting"] == 0, 90, "full pools"
         )
 
+    def renew_pool(self) -> None:
+        """The members are made anew: they keep what the host was when they were made, its name servers for one."""
+        self.run("docker-sandbox pool drain && docker-sandbox pool start --wait", check=False)
+
     def members(self, template: str = "") -> list[str]:
         """Ids of the members of the pool of a template, the default one if it is not said."""
         label = f"sandbox.template={template or self.settings.default_template}"

@@ -142,6 +142,7 @@ def clients(machine: Machine) -> Iterator[Clients]:
     finally:
         machine.run(f"docker-sandbox key revoke {made['keyID']}", check=False)
         machine.run(f"cat {HOME}/resolv.conf >/etc/resolv.conf; systemctl stop e2b-dns", check=False)
+        machine.renew_pool()
         left = {row["sandboxID"] for row in machine.listed()} - before
         if left:
             machine.run(f"docker-sandbox kill {' '.join(sorted(left))}", check=False)

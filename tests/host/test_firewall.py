@@ -260,6 +260,7 @@ def test_a_private_name_server_is_asked_and_otherwise_closed(machine: Machine, w
             assert world.probe(sandbox, "tcp", NAME_SERVER, 53) == "pong"
     finally:
         machine.run(f"cat {HOME}/resolv.conf >/etc/resolv.conf; systemctl restart {machine.unit('firewall')}")
+        machine.renew_pool()
 
 
 def test_a_build_is_behind_the_wall(machine: Machine, world: Decoy) -> None:
@@ -369,5 +370,4 @@ def test_it_holds_beside_the_older_iptables(machine: Machine, world: Decoy) -> N
                 f" iptables-legacy -P FORWARD ACCEPT; {RESTART}",
                 check=False,
             )
-            # Those made meanwhile have the older kind of rules inside, too, and nobody knows of those any more.
-            machine.run("docker-sandbox pool drain; docker-sandbox pool start --wait", check=False)
+            machine.renew_pool()  # inside are rules of the older kind, too, and nobody knows of those any more

@@ -101,6 +101,7 @@ def internet(machine: Machine, decoy: Decoy) -> Iterator[Internet]:
     finally:
         machine.run("bash -s", stdin=TEARDOWN.encode(), check=False)
         made.restart()
+        machine.renew_pool()
 
 
 def fetch(sandbox: Sandbox, url: str, options: str = "") -> str:
@@ -388,6 +389,7 @@ def test_where_the_host_itself_is_asked_names_are_refused(internet: Internet) ->
     finally:
         machine.run("cat >/etc/resolv.conf", stdin=f"{before}\n".encode())
         internet.restart()
+        machine.renew_pool()
     assert done.returncode != 0 and "this host cannot tell names apart: its name server 127.0.0.1" in done.stderr
 
 

@@ -353,6 +353,7 @@ def name_servers(machine: Machine, decoy: Decoy) -> Iterator[None]:
     finally:
         machine.run(f"cat {HOME}/resolv.conf >/etc/resolv.conf; systemctl stop test-names", check=False)
         machine.run(f"systemctl restart {machine.unit('firewall')}")  # the wall has openings for name servers
+        machine.renew_pool()
 
 
 LOOK_UP = "getent ahosts {} >/dev/null || true"
@@ -376,6 +377,14 @@ def test_names_do_not_leave_by_a_server_on_the_internet(machine: Machine, decoy:
         machine.run(f"docker-sandbox network {closed.id} --network none --allow {FIRST}")
         closed.run(f"timeout 20 sh -c '{LOOK_UP.format('allowed.example.com')}'", check=False)
         eventually(arrived, lambda seen: seen > before, 20, "question that is allowed")
+
+
+@pytest.mark.usefixtures("name_servers")
+def test_the_pool_asks_the_name_servers_that_the_host_has_now(machine: Machine) -> None:
+    machine.renew_pool()
+    before = set(machine.members())
+    machine.run(f"echo nameserver {FIRST} >/etc/resolv.conf")
+    eventually(lambda: before & set(machine.members()), lambda left: not left, 90, "pool made anew")
 
 
 @pytest.mark.usefixtures("name_servers")

@@ -119,6 +119,22 @@ def test_members_with_outdated_walls_or_limits_are_replaced(world: World) -> Non
     assert not before & set(world.engine.containers)
 
 
+def test_members_that_ask_former_name_servers_are_replaced(world: World) -> None:
+    file = world.mounts.root / "etc/resolv.conf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("nameserver 127.0.0.1\n")
+    world.pool.start()
+    world.pool.enable()
+    full(world)
+    before = set(world.engine.containers)
+    world.reconciler.tick()
+    assert set(world.engine.containers) == before
+    file.write_text("nameserver 192.0.2.53\n")
+    world.reconciler.tick()
+    full(world)
+    assert not before & set(world.engine.containers)
+
+
 def test_many_claimers_all_get_something(world: World) -> None:
     world.pool.start()
     world.pool.enable()

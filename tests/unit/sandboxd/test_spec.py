@@ -90,7 +90,7 @@ def test_the_whole_payload() -> None:
     assert payload == {
         "Image": "acme-sandbox:1",
         "Hostname": "sandbox",
-        "Labels": {**own, "sandbox.image": "acme-sandbox:1", "sandbox.walls": spec.walls(payload["HostConfig"])},
+        "Labels": {**own, "sandbox.image": "acme-sandbox:1", "sandbox.walls": spec.walls(payload["HostConfig"], [])},
         "HostConfig": {
             "NetworkMode": f"acme-net-{SLOT}",
             "RestartPolicy": {"Name": "no"},
@@ -153,4 +153,5 @@ def test_walls_are_the_templates_and_not_the_slots() -> None:
     same = [walls("a", BASE), walls("b", BASE, name_servers=["192.0.2.53"], volumes=[(Path("/v"), "/mnt")])]
     assert len(set(same)) == 1
     others = [walls("a", replace(BASE, memory_mb=1)), walls("a", BASE, seccomp_json="{}"), walls("a", BASE, memlock=1)]
-    assert len({*same, *others}) == 4
+    others.append(walls("a", BASE, found_servers=["192.0.2.53"]))
+    assert len({*same, *others}) == 5
