@@ -166,7 +166,8 @@ def container_payload(
     `nofile` and `memlock` are what the host allows of open files and locked bytes, at most NOFILE and MEMLOCK_BYTES;
     `seccomp_json` the text of the template's profile. `layer_limit` has the engine keep the template's limit of its
     layer, which not every engine can; the watchdog keeps it in any case. `name_servers` are asked in place of the
-    host's, which are `found_servers`: the engine remembers them, so whoever has others is outdated. No restart policy: after a reboot `reconcile` starts the container, because rules and route must be there.
+    host's; `found_servers` are the host's, which the engine reads once: whoever was made with others is outdated.
+    No restart policy: after a reboot `reconcile` starts the container, because rules and route must be there.
     No `no-new-privileges`: sudo inside is wanted, and root inside is nobody outside.
     """
     own = labels(project, slot, template.name)
