@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -50,7 +51,21 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._end_streams()  # a log that somebody follows would be waited for, and nobody served meanwhile
+        await self._take_in(sockets or [])
         await super().shutdown(sockets)
+
+    async def _take_in(self, listeners: list[socket.socket]) -> None:
+        """Closes the listeners, and serves whom the kernel has let in already: it would cut them off, unheard."""
+        waiting = list[socket.socket]()
+        for listener, server in zip(listeners, self.servers, strict=True):
+            with suppress(BlockingIOError):
+                while True:
+                    waiting.append(listener.accept()[0])
+            server.close()
+        protocol = partial(PeerProtocol, self.config, self.server_state, self.lifespan.state)
+        for connection in waiting:
+            connection.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,4 +1,6 @@
-"""Who is at the other end of a Unix socket: uvicorn does not say, so its protocol is taught to ask the kernel."""
+"""The connections of the daemon. Of uvicorn's protocol, with two things more: who is at the other end of a Unix socket,
+and that a connection which has just come is not closed, at the end of the daemon, before its request is read.
+"""
 
 import asyncio
 import pwd
@@ -10,6 +12,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 UID = "peer_uid"
+GRACE_S = 0.5  # for the request of a connection that has just come
 CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
@@ -22,6 +25,17 @@ class PeerProtocol(H11Protocol):
         if connection is not None and connection.family == socket.AF_UNIX:
             answer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
             self.app_state = {**self.app_state, UID: CREDENTIALS.unpack(answer)[1]}
+
+    def shutdown(self) -> None:
+        """Whoever has just connected takes his request for received, and may not send a POST again."""
+        if self.cycle is None:  # nothing was asked yet
+            self.loop.call_later(GRACE_S, self._end)
+        else:
+            super().shutdown()
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
 
 def uid_of(scope: Scope) -> int | None:
