@@ -231,12 +231,19 @@ def test_parts_are_killed_and_restarted_in_every_order(
         remove_all(machine)
 
 
-DOCKERFILE = b"ARG BASE\nFROM ${BASE}\nRUN sleep 20 && head -c 50M /dev/urandom >/opt/large\nUSER root\n"
+DOCKERFILE = b"""\
+ARG BASE
+FROM ${BASE}
+USER root
+COPY seconds /
+RUN sleep $(cat /seconds) && head -c 50M /dev/urandom >/opt/large
+"""
 
 
 def test_a_reboot_in_the_middle_of_creates_claims_and_a_build(machine: Machine, clock: Clock) -> None:
     ready(machine)
     machine.run(f"mkdir {HOME}/image && cat >{HOME}/image/Dockerfile", stdin=DOCKERFILE)
+    machine.run(f"echo 601 >{HOME}/image/seconds")
     build = f"docker-sandbox template build {HOME}/image faults"
     with nobody_else(machine):
         for options in ([], ["--cold"]):  # claims of warm ones, and creates
@@ -245,6 +252,8 @@ def test_a_reboot_in_the_middle_of_creates_claims_and_a_build(machine: Machine, 
             machine.run(f"systemd-run --quiet --collect --unit test-faults {words}")
             least = len(acknowledged(machine)["killed"]) + 2
             eventually(lambda: len(acknowledged(machine)["killed"]), lambda seen: seen >= least, 120, "life")  # noqa: B023
+            sleeps = "pgrep --full --exact 'sleep 601'"
+            eventually(lambda: machine.run(sleeps, check=False).returncode, lambda code: code == 0, 120, "build")  # noqa: B023
             clock.start()
             machine.reboot()
             clock.back(machine, "", f"reboot in the middle of {'creates' if options else 'claims'} and a build")
@@ -253,6 +262,7 @@ def test_a_reboot_in_the_middle_of_creates_claims_and_a_build(machine: Machine, 
             assert "faults" not in machine.out("docker-sandbox template ls | awk '{print $1}'").split()
             machine.run(f"rm {HOME}/acknowledged")
             remove_all(machine)
+        machine.run(f"echo 1 >{HOME}/image/seconds")
         assert machine.out(build) == "faults", "what was cut off can be done again"
         machine.run("docker-sandbox template rm faults")
 
@@ -359,8 +369,9 @@ def findings(machine: Machine) -> dict[str, str]:
 @contextmanager
 def spoilt(machine: Machine, file: str, content: str) -> Iterator[None]:
     """A file with another content, until the end of the block."""
-    machine.run(f"cp --archive {file} {file}.before && printf {shlex.quote(content)} >{file}")
+    machine.run(f"cp --archive {file} {file}.before")
     try:
+        machine.run(f"printf -- {shlex.quote(content)} >{file}")
         yield
     finally:
         machine.run(f"[ ! -e {file}.before ] || mv {file}.before {file}")
@@ -413,18 +424,23 @@ def test_a_spoilt_configuration_stops_a_start_with_words_and_nothing_that_runs(m
 
 @pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n"])
 def test_a_spoilt_certificate_is_noticed_and_comes_back(machine: Machine, clock: Clock, content: str) -> None:
-    """While Traefik runs it keeps the one that it has read; the doctor looks at what is served."""
+    """While Traefik runs it keeps the one that it has read; the doctor looks at what is served, if anything is."""
     file, tls = "/etc/traefik/certs/wildcard.pem", "/etc/traefik/dynamic/tls.yml"
     with page(machine) as (sandbox, url):
         with spoilt(machine, file, content):
             machine.run("docker restart traefik")
-            eventually(lambda: findings(machine)["certificate"], lambda level: level == "fail", 60, "finding")
+            eventually(lambda: edge(machine), lambda levels: "fail" in levels, 60, "finding")
             assert sandbox.out("echo alive") == "alive", "the command line needs none"
             mended(machine, file)
             clock.start()
             machine.run(f"touch {tls}")
             clock.back(machine, url, "certificate spoilt, once it is mended")
-        assert findings(machine)["certificate"] == "ok"
+        assert edge(machine) == {"ok"}
+
+
+def edge(machine: Machine) -> set[str]:
+    found = findings(machine)
+    return {found["traefik"], found["certificate"]}
 
 
 def deploying(machine: Machine) -> subprocess.Popen[str]:
