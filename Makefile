@@ -8,13 +8,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat requirements/dev.txt tools/environment.py | sha256sum | cut -c1-12)
 # One host or several: HOST="root@203.0.113.7 root@203.0.113.8:2222"; with none named here or in hosts.toml, the lab.
-# Many as a fleet: MANAGERS="root@203.0.113.7" WORKERS="root@203.0.113.8 root@203.0.113.9" (docs/fleet.md).
-export HOST MANAGERS WORKERS SSH_PORT SSH_KEY DOMAIN SET LAB DATA NODE
+export HOST SSH_PORT SSH_KEY DOMAIN SET LAB DATA
 export PYINFRA_PROGRESS ?= off
-TARGETS := $(HOST)$(MANAGERS)$(WORKERS)$(wildcard hosts.toml)
+TARGETS := $(HOST)$(wildcard hosts.toml)
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deploy: $(READY) ## Make HOST=root@server DOMAIN=example.com (or, without HOST, a throwaway lab) a sandbox host, and verify it
 	@$(if $(TARGETS),,$(PYTHON) -m lab up $(LAB))
@@ -35,9 +34,6 @@ verify: $(READY) ## Check a deployed host; the report is reports/verify.xml
 
 destroy: $(READY) ## Remove what a deploy put on HOST; DATA=remove also removes sandboxes' data and secrets
 	@$(BIN)/python -m tools.destroy $(ARGS)
-
-fleet-forget: $(READY) ## Take the host NODE=name, which is gone or drained, out of the fleet
-	@$(BIN)/python -m tools.fleet_forget
 
 lab: $(READY) ## Start the throwaway lab (LAB=name) without deploying to it
 	@$(PYTHON) -m lab up $(LAB)
@@ -85,4 +81,4 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-.PHONY: help deploy plan verify destroy fleet-forget lab lab-down test test-fast test-chaos test-attack test-faults lint bench soak docs lock vendor
+.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos test-attack test-faults lint bench soak docs lock vendor

@@ -216,19 +216,6 @@ network_deny: list[str] = []
 # has to reach; this one is of a range for measurements (RFC 2544).
 egress_address = "198.18.0.1"
 
-# --- Fleet -----------------------------------------------------------------------------------------------------------
-
-# Many hosts, one domain: docs/fleet.md. Name them in `hosts.toml`, in tables [managers.NAME] and [workers.NAME], or on
-# the command line: make deploy MANAGERS="root@a" WORKERS="root@b root@c". The inventory makes these two of that, for
-# each host: "manager" or "worker", and all hosts of the fleet with role and address. A single host has neither.
-fleet_role = ""
-fleet_nodes: dict[str, dict[str, str]] = {}
-# The host's IPv4 address for the other hosts of the fleet, such as one in a private network; for each host in its own
-# table. "" is the address of SSH. A manager's may never change.
-fleet_address = ""
-# Where each host of a fleet takes what the others pass on to it, over TLS with a certificate on both sides.
-fleet_port = 8443
-
 # --- Host ------------------------------------------------------------------------------------------------------------
 
 # Security updates by unattended-upgrades. Docker is left to the deploy: an update would restart the engine. needrestart

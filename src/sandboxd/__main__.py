@@ -106,11 +106,7 @@ def serve(settings: config.Config, parts: api.Services) -> None:
     """Serves until SIGTERM or SIGINT, then ends what was begun."""
     tcp = open_tcp(settings.listen)  # first: it refuses while another daemon runs, whose Unix socket we would replace
     edge = settings.gateway
-    sockets = [open_unix(edge.socket, edge.group), tcp]
-    if settings.fleet is None or not settings.fleet.manages:
-        sockets.append(open_unix(settings.socket, settings.socket_group))
-    if settings.fleet is not None:
-        sockets.append(open_unix(settings.fleet.socket, settings.fleet.group))
+    sockets = [open_unix(settings.socket, settings.socket_group), open_unix(edge.socket, edge.group), tcp]
     metrics_port = 0
     if settings.metrics_listen:
         sockets.append(open_tcp(settings.metrics_listen, "metrics_listen"))

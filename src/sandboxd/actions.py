@@ -41,7 +41,6 @@ ACTIONS = {
     "POST /volumecontent/{volume_id}/dir": "volume-content",
     "PUT /volumecontent/{volume_id}/file": "volume-content",
     "POST /keys": "key-create",
-    "PUT /keys": "key-replace",
     "POST /keys/find": "sign-in",
     "DELETE /keys/{key_id}": "key-revoke",
     "POST /pool": "pool",

@@ -14,7 +14,7 @@ from sandboxd.api.answers import run
 from sandboxd.api.previews import Access, told
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
-from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB, Config
+from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB
 from sandboxd.disks import VOLUME_NAME
 from sandboxd.egress import NONE, Egress, mode_of
 from sandboxd.errors import BadRequest, NotFound
@@ -97,6 +97,44 @@ def router(services: Services) -> APIRouter:
     config, ledger = sandboxes.config, sandboxes.ledger
     creates = CapacityLimiter(MAX_WAITING + 2 * config.create_parallelism)  # waiting creates must block nothing else
 
+    def brief(row: Sandbox) -> dict[str, Any]:
+        return {
+            "templateID": row.template,
+            "sandboxID": row.id,
+            "clientID": CLIENT_ID,
+            "envdVersion": ENVD_VERSION,
+            "url": config.url(row.id),
+        }
+
+    def listed(row: Sandbox) -> dict[str, Any]:
+        started = row.claimed_at or row.created_at
+        return {
+            **brief(row),
+            "startedAt": rfc3339(started),
+            "endAt": rfc3339(started + OPEN_ENDED_S if row.ends_at is None else row.ends_at),
+            "state": row.state,
+            "cpuCount": max(1, round(row.cpus)),
+            "memoryMB": row.memory_mb,
+            "diskSizeMB": row.disk_mb,
+            "volume": row.volume,
+            "reason": row.reason,
+            "metadata": row.metadata,
+            "name": row.name,
+            "keep": row.keep,
+            "origin": row.origin,
+            "owner": row.owner,
+            "unlimited": row.ends_at is None,
+            "allowInternetAccess": not row.policy.closed,
+            "network": {
+                "mode": mode_of(row.policy),
+                "allowOut": list(row.policy.allow),
+                "denyOut": list(row.policy.deny),
+            },
+            "access": row.access,
+            "wakeOnVisit": row.auto_resume,
+            "idlePause": row.idle_pause_s,
+        }
+
     @made.post("/v2/sandboxes")
     async def create(body: NewSandbox) -> Response:
         template = body.templateID or config.default_template
@@ -131,7 +169,7 @@ def router(services: Services) -> APIRouter:
         if row.ends_at is not None:
             reconciler.wake()
         values = {
-            **brief(row, config),
+            **brief(row),
             "envdAccessToken": agent_token(sandboxes.key, row.id),
             "trafficAccessToken": traffic_token(sandboxes.key, row.id) if row.access == TOKEN else None,
             "domain": config.domain,
@@ -142,13 +180,13 @@ def router(services: Services) -> APIRouter:
     @made.get("/v2/sandboxes")
     async def list_used() -> Response:
         rows = await run(lambda: ledger.rows(*USED))
-        return JSONResponse([listed(row, config) for row in rows])
+        return JSONResponse([listed(row) for row in rows])
 
     @made.get("/sandboxes/{sandbox_id}")
     async def detail(sandbox_id: str) -> Response:
         row = await run(lambda: sandboxes.find(sandbox_id))
         values = {
-            **listed(row, config),
+            **listed(row),
             "envdAccessToken": agent_token(sandboxes.key, row.id),
             "domain": config.domain,
             "address": row.address,
@@ -173,7 +211,7 @@ def router(services: Services) -> APIRouter:
         timeout = body.timeout if "timeout" in body.model_fields_set else SAME
         row = await run(lambda: transitions.resume(sandboxes.find(sandbox_id), timeout), creates)
         reconciler.wake()
-        return JSONResponse(listed(row, config))
+        return JSONResponse(listed(row))
 
     @made.post("/sandboxes/{sandbox_id}/stop", status_code=204)
     async def stop(sandbox_id: str) -> None:
@@ -185,60 +223,18 @@ def router(services: Services) -> APIRouter:
             raise BadRequest("timeout: is missing. Give seconds, or null for no end.")
         row = await run(lambda: transitions.extend(sandboxes.find(sandbox_id), body.timeout))
         reconciler.wake()
-        return JSONResponse(listed(row, config))
+        return JSONResponse(listed(row))
 
     @made.put("/sandboxes/{sandbox_id}/network")
     async def restrict(sandbox_id: str, body: NewNetwork) -> Response:
         policy = body.policy(config.egress, body.allow_internet_access)
-        row = await run(lambda: transitions.restrict(sandboxes.find(sandbox_id), policy))
-        return JSONResponse(listed(row, config))
+        return JSONResponse(listed(await run(lambda: transitions.restrict(sandboxes.find(sandbox_id), policy))))
 
     @made.post("/sandboxes/{sandbox_id}/disk")
     async def resize(sandbox_id: str, body: NewDisk) -> Response:
-        row = await run(lambda: transitions.grow(sandboxes.find(sandbox_id), body.diskMB))
-        return JSONResponse(listed(row, config))
+        return JSONResponse(listed(await run(lambda: transitions.grow(sandboxes.find(sandbox_id), body.diskMB))))
 
     return made
-
-
-def brief(row: Sandbox, config: Config) -> dict[str, Any]:
-    return {
-        "templateID": row.template,
-        "sandboxID": row.id,
-        "clientID": CLIENT_ID,
-        "envdVersion": ENVD_VERSION,
-        "url": config.url(row.id),
-    }
-
-
-def listed(row: Sandbox, config: Config) -> dict[str, Any]:
-    started = row.claimed_at or row.created_at
-    return {
-        **brief(row, config),
-        "startedAt": rfc3339(started),
-        "endAt": rfc3339(started + OPEN_ENDED_S if row.ends_at is None else row.ends_at),
-        "state": row.state,
-        "cpuCount": max(1, round(row.cpus)),
-        "memoryMB": row.memory_mb,
-        "diskSizeMB": row.disk_mb,
-        "volume": row.volume,
-        "reason": row.reason,
-        "metadata": row.metadata,
-        "name": row.name,
-        "keep": row.keep,
-        "origin": row.origin,
-        "owner": row.owner,
-        "unlimited": row.ends_at is None,
-        "allowInternetAccess": not row.policy.closed,
-        "network": {
-            "mode": mode_of(row.policy),
-            "allowOut": list(row.policy.allow),
-            "denyOut": list(row.policy.deny),
-        },
-        "access": row.access,
-        "wakeOnVisit": row.auto_resume,
-        "idlePause": row.idle_pause_s,
-    }
 
 
 def checked_envs(envs: dict[str, str]) -> dict[str, str]:

@@ -49,18 +49,6 @@ def read_browser(file: str) -> Browser:
     return _from(file, taken, "table [browser]")
 
 
-def managers(file: str) -> list[str]:
-    """`name (address)` of the managers of the fleet that this host is part of, by the file beside this one; none if it
-    is not there, or says nothing of that.
-    """
-    try:
-        with open(f"{file.rpartition('/')[0] or '.'}/fleet.toml", "rb") as source:
-            nodes = tomllib.load(source)["nodes"]
-            return [f"{name} ({node['address']})" for name, node in nodes.items() if node["role"] == "manager"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
-
-
 def audit_log(file: str) -> str:
     """The path of the audit log. Raises CliError as `read` does."""
     return _from(file, lambda values: str(values["audit_log"]), "audit_log")

@@ -66,10 +66,6 @@ FLAGS = {
     "key create": {"--max-sandboxes", "--host", "--first", "--json"},
     "key ls": {"--json"},
     "key revoke": {"--json"},
-    "node ls": {"--json"},
-    "node cordon": {"--json"},
-    "node drain": {"--now", "--json"},
-    "node activate": {"--json"},
     "pool status": {"--json"},
     "snapshot": {"--json"},
     "template ls": {"--json"},
@@ -92,7 +88,7 @@ FLAGS = {
     "metrics": set(),
     "audit": {"--since", "--id", "--actor", "--action", "--json"},
 }
-NOUNS = ("files", "template", "volume", "key", "node", "pool", "routes")
+NOUNS = ("files", "template", "volume", "key", "pool", "routes")
 
 
 def flags_of(verb: str) -> set[str]:
