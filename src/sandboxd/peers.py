@@ -1,5 +1,5 @@
-"""The connections of the daemon. Of uvicorn's protocol, with two things more: who is at the other end of a Unix socket,
-and that a connection which has just come is not closed, at the end of the daemon, before its request is read.
+"""A connection of the daemon: uvicorn's protocol, which is taught to ask the kernel who is at the other end of a Unix
+socket, and not to close, at the daemon's end, what has just come before its request is read.
 """
 
 import asyncio

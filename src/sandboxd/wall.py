@@ -184,9 +184,9 @@ def build(table: str, egress: Egress, resolvers: Sequence[str], door: Door) -> W
 
 
 def each(match: str, values: Iterable[object], verdict: str) -> list[str]:
-    """A rule for each value, and not one rule with a set of them: the kernel looks into a set of networks only a moment
-    after the rules that ask for it have come, in the same transaction; until then they match nothing (since Linux 6.18:
-    "nft_set_rbtree: translate rbtree to array for binary search"). What is to be refused passed meanwhile.
+    """A rule for each value, and not one rule with a set of them: the kernel may fill a set of networks only a moment
+    after the rules that ask it have come, in the same transaction (seen with Linux 6.18.44; its change "nft_set_rbtree:
+    translate rbtree to array for binary search"). Until then none is in it, and what is to be refused passes.
     """
     return [f"{match.format(value)} {verdict}" for value in values]
 

@@ -104,14 +104,20 @@ def test_members_of_an_outdated_image_and_surplus_ones_are_discarded(world: Worl
     assert world.pool.status().warm == 0 and world.engine.empty()
 
 
-def test_members_with_outdated_walls_or_limits_are_replaced(world: World) -> None:
-    """A comparison sees by the label how a member was made; what a deploy has changed since is not handed out."""
+def kept(world: World) -> set[str]:
+    """The containers of a full pool of which a comparison finds nothing outdated."""
     world.pool.start()
     world.pool.enable()
     full(world)
     before = set(world.engine.containers)
     world.reconciler.tick()
     assert set(world.engine.containers) == before
+    return before
+
+
+def test_members_with_outdated_walls_or_limits_are_replaced(world: World) -> None:
+    """A comparison sees by the label how a member was made; what a deploy has changed since is not handed out."""
+    before = kept(world)
     for key in before:
         world.engine.labels[key] = {**world.engine.labels[key], "sandbox.walls": "of an earlier deploy"}
     world.reconciler.tick()
@@ -123,12 +129,7 @@ def test_members_that_ask_former_name_servers_are_replaced(world: World) -> None
     file = world.mounts.root / "etc/resolv.conf"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("nameserver 127.0.0.1\n")
-    world.pool.start()
-    world.pool.enable()
-    full(world)
-    before = set(world.engine.containers)
-    world.reconciler.tick()
-    assert set(world.engine.containers) == before
+    before = kept(world)
     file.write_text("nameserver 192.0.2.53\n")
     world.reconciler.tick()
     full(world)
