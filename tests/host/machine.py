@@ -20,7 +20,7 @@ from testinfra.host import Host
 import lab
 from deploys import ROOT
 from deploys.hosts import Target
-from tools.remote import Remote
+from tools.remote import Remote, RemoteError
 
 T = TypeVar("T")
 REPORTS = ROOT / "reports"
@@ -203,12 +203,19 @@ class Sandbox:
 
 
 def eventually(look: Callable[[], T], good: Callable[[T], bool], seconds: float, what: str) -> T:
-    """Look again and again until `good`; fails at the deadline with what was seen last."""
+    """Look again and again until `good`; fails at the deadline with what was seen last.
+
+    A command that fails on the host has seen nothing yet: what is waited for may be what it asks.
+    """
     deadline = time.monotonic() + seconds
     while True:
-        seen = look()
-        if good(seen):
-            return seen
+        seen: T | RemoteError
+        try:
+            seen = look()
+            if good(seen):
+                return seen
+        except RemoteError as error:
+            seen = error
         if time.monotonic() > deadline:
             raise AssertionError(f"no {what} after {seconds} s; last seen: {seen!r}")
         time.sleep(0.1)

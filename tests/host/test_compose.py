@@ -30,13 +30,9 @@ def test_a_sandbox_by_compose(machine: Machine) -> None:
         assert limits["Memory"] == limits["MemorySwap"] == wanted.sandbox_memory_mb * 1024 * 1024
         assert (limits["NanoCpus"], limits["PidsLimit"]) == (wanted.sandbox_cpus * 1e9, wanted.sandbox_pids)
         assert limits["Init"] and [mount["Destination"] for mount in found["Mounts"]] == ["/code"]
-        eventually(
-            lambda: machine.run("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:49983/health").stdout,
-            lambda code: code == "204",
-            30,
-            "agent",
-        )
-        read = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:49983/files?path=/etc/hostname"
+        ask = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:49983"
+        eventually(lambda: machine.out(f"{ask}/health"), lambda code: code == "204", 30, "agent")
+        read = f"{ask}/files?path=/etc/hostname"
         assert machine.out(read) == "401"
         assert machine.out(f"{read} -H 'X-Access-Token: local-development'") == "200"
         assert machine.out(f"docker exec --user user {container} sh -c 'touch /code/file && sudo id -un'") == "root"
