@@ -44,7 +44,9 @@ def socket(wanted: Settings) -> str:
 
 
 def units(wanted: Settings) -> list[str]:
-    return [f"{wanted.project}-egress.service", f"{wanted.project}-names.service"]
+    """In the order in which they are stopped: the watch would start its service again."""
+    names = ("name-servers.path", "name-servers.service", "egress.service", "names.service")
+    return [f"{wanted.project}-{name}" for name in names]
 
 
 @deploy("Egress proxy")
@@ -79,16 +81,19 @@ def configure() -> None:
     place("etc/project-sandbox/names.conf", wanted, port=NAMES_PORT)
     place("etc/systemd/system/project-egress.service", wanted, login=name)
     place("etc/systemd/system/project-names.service", wanted)
+    for kind in ("service", "path"):
+        place(f"etc/systemd/system/project-name-servers.{kind}", wanted)
 
 
 @deploy("Egress proxy, running")
 def activate() -> None:
     """Both, with their present configuration. Connections through the proxy end when it is restarted."""
     wanted = settings()
-    proxy, names = units(wanted)
+    watch, watcher, proxy, names = units(wanted)
     unit(name="Answer names for the egress proxy", unit=names, files=[f"{wanted.etc}/names.conf"])
     unit(
         name="Run the egress proxy",
         unit=proxy,
         files=[f"{wanted.etc}/egress.cfg", f"{wanted.etc}/egress.lua"],
     )
+    unit(name="Watch the host's name servers", unit=watch, files=[f"/etc/systemd/system/{watcher}"])

@@ -7,6 +7,7 @@ import io
 import json
 import shlex
 from collections.abc import Callable, Generator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from pyinfra import host
@@ -22,6 +23,7 @@ from deploys import facts
 from deploys.settings import Settings
 
 SPEC_LABEL = "sandbox.spec"
+UNITS = PurePosixPath("/etc/systemd/system")
 Commands = Generator[Any, None, None]
 
 
@@ -77,13 +79,14 @@ def secret(dest: str, content: str) -> Commands:
 @operation()
 def unit(unit: str, files: Sequence[str] = (), enabled: bool = True, start: str = "") -> Commands:
     """Keep a service enabled and running, on its present unit file, and restart it when one of `files` is newer than
-    its start. (Comparing times instead of asking what this run changed survives an interrupted run.)
+    its start. (Comparing times instead of asking what this run changed survives an interrupted run.) One of them may
+    be the file of a unit that this one starts.
 
     `start` is a command that starts it, or starts it anew, in place of systemctl.
     """
     quoted = shlex.quote(unit)
     state = host.get_fact(facts.Unit, unit=unit, files=tuple(files))
-    if state.needs_reload or not state.enabled:
+    if state.needs_reload or not state.enabled or PurePosixPath(state.stale_file).parent == UNITS:
         yield "systemctl daemon-reload"
     if enabled and state.enabled not in ("enabled", "static", "alias", "indirect", "generated"):
         yield f"systemctl enable {quoted}"

@@ -114,13 +114,13 @@ class Machine(Remote):
         """`docker-sandbox info --json`."""
         return dict(json.loads(self.out(f"docker-sandbox info {sandbox} --json")))
 
-    def gateway(self, command: str) -> str:
-        """The answer of HAProxy's admin socket."""
+    def gateway(self, command: str, socket: str = "/run/haproxy/admin.sock") -> str:
+        """The answer of HAProxy's admin socket, or of another HAProxy's."""
         program = (
-            "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock'); "
-            "s.sendall(sys.argv[1].encode() + b'\\n'); print(s.makefile().read())"
+            "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
+            "s.sendall(sys.argv[2].encode() + b'\\n'); print(s.makefile().read())"
         )
-        return self.out(f"python3 -c {shlex.quote(program)} {shlex.quote(command)}")
+        return self.out(f"python3 -c {shlex.quote(program)} {socket} {shlex.quote(command)}")
 
     def pool(self) -> dict[str, Any]:
         """`docker-sandbox pool status --json`: sums, and in `pools` each one for itself."""

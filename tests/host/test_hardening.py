@@ -22,6 +22,7 @@ EXPOSURE = {
     "container-pool": 2.0,
     "egress": 2.0,
     "firewall": 1.1,
+    "name-servers": 2.0,
     "names": 2.0,
     "thaw": 2.0,
     "sandboxd": 4.0,

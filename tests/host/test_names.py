@@ -6,6 +6,7 @@ The internet, its name server included, is a decoy: a network namespace of the h
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,10 +82,21 @@ class Internet:
         line = f"sandbox={sandbox.id} name={name} port={port}: {why}"
         eventually(lambda: self.denied(sandbox), lambda seen: line in seen, 30, f"line of the log, {line}")
 
-    def restart(self) -> None:
-        """As is to be done when the host has other name servers: for the packet rules, and for the proxy."""
-        self.machine.run(f"systemctl restart {self.machine.unit('firewall')} {self.proxy}")
+    def followed(self) -> None:
+        """Returns when packet rules and proxy are those for the name servers that the host has now."""
+        self.machine.run(f"systemctl restart {self.machine.unit('firewall')}")
+        eventually(self.follows, bool, 30, "proxy that asks the host's name servers")
         eventually(self.listens, bool, 30, "proxy")
+
+    def follows(self) -> bool:
+        """Whether the proxy asks those, and no others."""
+        wanted = self.machine.out("awk '$1 == \"nameserver\" { print $2 }' /etc/resolv.conf").split()
+        shown = re.findall(r"^ nameserver (\S+):$", self.command("show resolvers host"), re.M)
+        return sorted(shown) == sorted(wanted)
+
+    def command(self, command: str) -> str:
+        """What the proxy answers on its admin socket."""
+        return self.machine.gateway(command, f"/run/{self.machine.project}-egress/admin.sock")
 
     def listens(self) -> bool:
         return len(self.machine.out("ss -Hltn src 198.18.0.1 | grep -e :15080 -e :15443 || true").splitlines()) == 2
@@ -96,11 +108,11 @@ def internet(machine: Machine, decoy: Decoy) -> Iterator[Internet]:
     made = Internet(machine, decoy)
     try:
         machine.run("bash -s", stdin=SETUP.encode())
-        made.restart()
+        made.followed()
         yield made
     finally:
         machine.run("bash -s", stdin=TEARDOWN.encode(), check=False)
-        made.restart()
+        made.followed()
         machine.renew_pool()
 
 
@@ -341,12 +353,7 @@ def test_nobody_inherits_them(internet: Internet) -> None:
         assert f'"sb-{slot}"' in machine.out(f"nft list set inet {machine.project}-policies named")
         machine.run(f"docker-sandbox kill {sandbox.id}")
         assert address not in machine.out(f"cat {map_file}") and slot not in machine.out(table)
-        admin = f"/run/{machine.project}-egress/admin.sock"
-        ask = (
-            f"import socket; s = socket.socket(socket.AF_UNIX); s.connect('{admin}');"
-            f"s.sendall(b'show map {map_file}\\n'); print(s.makefile().read())"
-        )
-        assert address not in machine.out(f'python3 -c "{ask}"')
+        assert address not in internet.command(f"show map {map_file}")
 
 
 def test_by_the_api(internet: Internet) -> None:
@@ -380,6 +387,27 @@ def test_a_flood_of_refusals_is_bounded_in_the_log(internet: Internet) -> None:
         assert any("lines before this were left out" in line for line in seen)
 
 
+def test_other_name_servers_are_asked_as_soon_as_the_host_has_them(internet: Internet) -> None:
+    """And a file that is written anew with the same ones, as DHCP does, ends no connection."""
+    machine = internet.machine
+
+    def process() -> str:
+        return machine.out(f"systemctl show {internet.proxy} --property MainPID --value")
+
+    before = process()
+    machine.run("cp /etc/resolv.conf /etc/resolv.new && echo options timeout:2 >>/etc/resolv.new")
+    machine.run("cat /etc/resolv.new >/etc/resolv.conf; rm /etc/resolv.new; sleep 3")
+    assert process() == before
+    try:
+        machine.run(f"echo nameserver {SECOND} >>/etc/resolv.conf")
+        eventually(internet.follows, bool, 30, "proxy that asks both")
+        assert process() != before
+    finally:
+        machine.run(f"echo nameserver {FIRST} >/etc/resolv.conf")
+        internet.followed()
+        machine.renew_pool()
+
+
 def test_where_the_host_itself_is_asked_names_are_refused(internet: Internet) -> None:
     machine = internet.machine
     before = machine.out("cat /etc/resolv.conf")
@@ -388,7 +416,7 @@ def test_where_the_host_itself_is_asked_names_are_refused(internet: Internet) ->
         done = machine.run(f"docker-sandbox init {LISTED}", check=False)
     finally:
         machine.run("cat >/etc/resolv.conf", stdin=f"{before}\n".encode())
-        internet.restart()
+        internet.followed()
         machine.renew_pool()
     assert done.returncode != 0 and "this host cannot tell names apart: its name server 127.0.0.1" in done.stderr
 

@@ -11,7 +11,7 @@ from tests.plan.process import placed
 
 # One process makes the plans of all these tests.
 pytestmark = pytest.mark.xdist_group("plan")
-SERVICES = ("console", "container-pool", "egress", "firewall", "names", "sandboxd", "thaw")
+SERVICES = ("console", "container-pool", "egress", "firewall", "name-servers", "names", "sandboxd", "thaw")
 # What no service of ours goes without; what one lacks beyond that has its reason in the unit.
 EVERYWHERE = (
     "LockPersonality=yes",
