@@ -51,6 +51,7 @@ def test_nothing_fails_on_a_host_that_is_well(machine: Machine) -> None:
 
 def test_what_it_says_is_so(machine: Machine) -> None:
     """Against the host's own tools."""
+    machine.wait_for_full_pool()
     _, findings = examine(machine, "--no-probe")
     assert not any(name.startswith("probe") for name in findings)
     assert machine.out("docker version --format '{{.Server.Version}}'") in findings["engine"]["seen"]

@@ -291,6 +291,7 @@ def test_it_holds_while_docker_is_restarted(machine: Machine, world: Decoy) -> N
         assert world.none_arrived(port) and world.none_arrived(other_port)
         again = machine.out(f"systemctl show {machine.unit('firewall')} --property=ActiveEnterTimestampMonotonic")
         assert started != again, "it was applied again"
+        eventually(lambda: standing(machine), bool, 60, "firewall")
         walls(machine, world, sandbox, none)
 
 

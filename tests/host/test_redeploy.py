@@ -155,6 +155,7 @@ def test_a_user_with_sudo_deploys_as_well(machine: Machine, tmp_path: Path) -> N
         "DOMAIN": wanted.domain,
         "SET": " ".join(shlex.quote(f"{key}={value}") for key, value in settings.items()),
     }
+    machine.wait_for_full_pool()
     before = started(machine)
     assert machine.deploy(**named).changed == []
     machine.run(f"chmod 600 {wanted.etc}/config.toml; rm /etc/cron.d/{wanted.name}-cleanup")
@@ -179,6 +180,7 @@ def test_a_user_with_sudo_deploys_as_well(machine: Machine, tmp_path: Path) -> N
     ],
 )
 def test_bad_settings_stop_before_the_first_change(machine: Machine, setting: str, message: str) -> None:
+    machine.wait_for_full_pool()
     before = started(machine)
     done = machine.pyinfra("deploy.py", "--yes", SET=setting)
     shown = done.stdout + done.stderr
