@@ -142,7 +142,7 @@ def test_the_api_answers_with_our_headers_and_wants_a_key(machine: Machine) -> N
 
 
 def test_traefik_logs_the_router_of_each_request(machine: Machine) -> None:
-    """The log is buffered: enough requests push the one in question out."""
+    """Soon: the log is written by another thread, which has a buffer."""
     path = "/seen-by-the-log"
     url = f"https://qa-{NOBODY}.{machine.settings.domain}{path}"
     machine.request("GET", url)

@@ -92,7 +92,7 @@ def test_exec_streams_apart_and_returns_the_exit_code(machine: Machine) -> None:
         assert sandbox.out("pwd; echo $A; id -un", "--cwd /tmp --env A=1 --user root") == "/tmp\n1\nroot"
         assert sandbox.run("sleep 60", "--timeout 500ms", check=False).returncode in (2, 124)
         assert sandbox.run("sleep 60", "--timeout 1s", check=False).returncode == 124
-        assert sandbox.out("pgrep -c sleep || true") == "0"
+        eventually(lambda: sandbox.out("pgrep -c sleep || true"), lambda count: count == "0", 30, "end of both")
 
 
 def test_a_background_command_lives_on(machine: Machine) -> None:

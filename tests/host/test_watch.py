@@ -50,8 +50,8 @@ def test_one_table_where_there_is_no_terminal(machine: Machine) -> None:
 
 def test_the_log_is_what_the_main_process_wrote(machine: Machine) -> None:
     with machine.sandbox() as sandbox:
-        said = machine.out(f"docker logs {sandbox.id} 2>&1")
-        assert said and machine.out(f"docker-sandbox logs {sandbox.id} --lines all") == said
+        both = (f"docker logs {sandbox.id} 2>&1", f"docker-sandbox logs {sandbox.id} --lines all")
+        eventually(lambda: [machine.out(one) for one in both], lambda said: said[0] == said[1] != "", 30, "same log")
         sandbox.run("echo from-inside | sudo tee /proc/1/fd/1 >/dev/null")
         seen = eventually(
             lambda: machine.out(f"docker-sandbox logs {sandbox.id} --lines 1"),
@@ -63,12 +63,14 @@ def test_the_log_is_what_the_main_process_wrote(machine: Machine) -> None:
 
 
 def test_a_log_is_followed_through_a_restart_to_the_end(machine: Machine) -> None:
+    after = "sed -n '/restarted/,$p' /tmp/followed"
     with machine.sandbox() as sandbox:
         script = (
             f"docker-sandbox logs {sandbox.id} --follow --events --json >/tmp/followed & follower=$!; "
             "until grep -q claimed /tmp/followed; do sleep 0.1; done; "
             f"docker restart {sandbox.id} >/dev/null; "
-            "for n in $(seq 300); do grep -q restarted /tmp/followed && break; sleep 0.1; done; "
+            # Until its agent has said something after the restart.
+            f"for n in $(seq 300); do {after} | grep -q '\"line\"' && break; sleep 0.1; done; "
             f"docker-sandbox kill {sandbox.id}; wait $follower; echo code $?; "
             "cat /tmp/followed; rm /tmp/followed"
         )
