@@ -124,16 +124,24 @@ def feature_commands() -> None:
         assert "".join(shown) == "1\n2\n3\n"
 
 
+def after(name: str) -> str:
+    """A command that waits in the sandbox until /tmp/NAME is there."""
+    return f"until [ -e /tmp/{name} ]; do sleep 0.1; done"
+
+
 def feature_background_commands() -> None:
     with create() as sandbox:
-        handle = sandbox.commands.run("sleep 0.5; echo done", background=True)
+        handle = sandbox.commands.run(f"{after('listed')}; echo done", background=True)
         assert handle.pid in [one.pid for one in sandbox.commands.list()]
+        sandbox.commands.run("touch /tmp/listed")
         assert handle.wait().stdout == "done\n"
         lasting = sandbox.commands.run("sleep 1000", background=True)
         assert sandbox.commands.kill(lasting.pid) is True
         assert sandbox.commands.kill(lasting.pid + 12345) is False
-        again = sandbox.commands.run("sleep 1; echo late; exit 4", background=True)
-        other: Any = raises(CommandExitException, sandbox.commands.connect(again.pid).wait)
+        again = sandbox.commands.run(f"{after('connected')}; echo late; exit 4", background=True)
+        connected = sandbox.commands.connect(again.pid)
+        sandbox.commands.run("touch /tmp/connected")
+        other: Any = raises(CommandExitException, connected.wait)
         assert other.exit_code == 4
 
 

@@ -173,7 +173,9 @@ def test_who_does_not_read_fills_no_memory(target: Target) -> None:
             raw.sendall(target.start("exec yes"))
             received = b""
             while base64.b64encode(b"y\ny\ny\n") not in received:
-                received = received[-100:] + raw.recv(4096)
+                piece = raw.recv(4096)
+                assert piece, f"it hung up after {received!r}"
+                received = received[-100:] + piece
         busy = "for one in $(pgrep -x yes); do cut -d ' ' -f 1,14,15 /proc/$one/stat; done"  # pid and ticks
         seen = ""
 

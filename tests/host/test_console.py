@@ -19,6 +19,7 @@ BEGINNING = '''
 import re
 from playwright.sync_api import Page, expect
 
+expect.set_options(timeout=30_000)
 URL, KEY, OTHER = "https://console.@DOMAIN@", "@KEY@", "@OTHER@"
 EXPECTED = []
 
@@ -84,9 +85,9 @@ def terminal(page):
     size = re.compile(r"(\\d+) (\\d+)")
     before = size.search(rows.inner_text().partition("42-user")[2])[0]
     page.set_viewport_size({"width": 800, "height": 900})
-    page.keyboard.type("clear; echo narrow-$((1+1)); stty size\\n")
-    expect(rows).to_contain_text(re.compile(r"narrow-2\\s*\\d+ \\d+"))
-    assert size.search(rows.inner_text().partition("narrow-2")[2])[0] != before
+    # The page tells the new size when it has drawn itself anew.
+    page.keyboard.type(f"clear; while [ '{before}' = \\"$(stty size)\\" ]; do sleep 0.1; done; echo narrow-$((1+1))\\n")
+    expect(rows).to_contain_text("narrow-2")
     page.set_viewport_size({"width": 1280, "height": 800})
     page.screenshot(path="console-sandbox.png", full_page=True)
     page.keyboard.type("exit\\n")

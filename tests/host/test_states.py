@@ -22,7 +22,7 @@ def docker_state(sandbox: Sandbox) -> str:
 
 
 def becomes(sandbox: Sandbox, state: str) -> None:
-    eventually(lambda: docker_state(sandbox), lambda seen: seen == state, 20, f"container that is {state}")
+    eventually(lambda: docker_state(sandbox), lambda seen: seen == state, 60, f"container that is {state}")
 
 
 def count(sandbox: Sandbox) -> int:
@@ -94,13 +94,13 @@ def test_the_time_of_those_that_do_not_run_stands_still(machine: Machine) -> Non
     with ExitStack() as made:
         waiting = []
         for verb in ("pause", "stop"):
-            waiting.append(made.enter_context(machine.sandbox("--timeout 5s")))
+            waiting.append(made.enter_context(machine.sandbox("--timeout 15s")))
             machine.run(f"docker-sandbox {verb} {waiting[-1].id}")
-        with machine.sandbox("--timeout 6s") as other:
+        with machine.sandbox("--timeout 16s") as other:
             eventually(
                 lambda: machine.run(f"docker-sandbox info {other.id}", check=False).returncode,
                 lambda code: code == 3,
-                40,
+                60,
                 "end of the other one",
             )
         for sandbox in waiting:
