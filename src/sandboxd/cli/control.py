@@ -64,20 +64,21 @@ class ControlPlane:
         self, method: str, target: str, body: dict[str, Any] | None, patience_s: float | None
     ) -> Iterator[Response]:
         """An answer of success, its body not yet read. What goes wrong while it is read is told here, too."""
-        connected = self.connect()
+        connected, waits_s = self.connect(), ANSWER_S
         connection = Connection(connected, "localhost")
         payload = b"" if body is None else json.dumps(body).encode()
         headers = {"Connection": "close", "Content-Type": "application/json"}
         try:
             response = connection.request(method, target, headers, payload)
             connected.settimeout(patience_s)
+            waits_s = patience_s or ANSWER_S
             if not 200 <= response.status < 300:
                 content = response.read_all()
                 raise CliError(refusal(response.status, content), EXIT_CODES.get(response.status, FAILED))
             yield response
         except TimeoutError as error:
             raise CliError(
-                f"sandboxd has not answered for {ANSWER_S:.0f} s ({method} {target}). {self._look()}"
+                f"sandboxd has not answered for {waits_s:g} s ({method} {target}). {self._look()}"
             ) from error
         except OSError as error:
             # Whether it was done is unknown, so it is not repeated.

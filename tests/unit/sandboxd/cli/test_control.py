@@ -95,6 +95,27 @@ def test_silence(client: ControlPlane, directory: Path, monkeypatch: pytest.Monk
         assert "has not answered" in refused(client, 1)
 
 
+def test_silence_in_the_middle_of_a_stream_is_told_with_its_own_patience(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(directory / "stops"))
+        listening.listen()
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n{}\n")
+                connection.recv(1)  # until the client has given up
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        lines = ControlPlane(str(directory / "stops")).stream("POST", "/doctor", {}, 0.05)
+        assert next(lines) == {}
+        with pytest.raises(CliError, match=r"has not answered for 0\.05 s \(POST /doctor\)"):
+            next(lines)
+        answering.join()
+
+
 def test_no_socket(directory: Path) -> None:
     message = refused(ControlPlane(str(directory / "none")), 4)
     assert message.startswith(f"sandboxd does not answer on {directory}/none: No such file or directory.")
