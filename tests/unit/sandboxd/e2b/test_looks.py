@@ -3,7 +3,7 @@
 import pytest
 
 from sandboxd.cgroups import Usage
-from sandboxd.e2b.looks import SAMPLE_S, level, line, metric
+from sandboxd.e2b.looks import level, line, metric
 from sandboxd.history import Event
 from sandboxd.proc import Disk
 from sandboxd.stats import Sample
@@ -26,8 +26,8 @@ def usage(cpu_ns: int) -> Usage:
 def test_a_metric_has_every_field_of_e2bs(public: Public, world: World) -> None:
     (row,) = world.ledger.find(public.create()["sandboxID"])
     first = Sample(row, "running", usage(0))
-    second = Sample(row, "running", usage(int(SAMPLE_S * 1e9)), None, Disk(5, 50))
-    assert metric(first, second, 1_800_000_000.5) == (
+    second = Sample(row, "running", usage(100_000_000), None, Disk(5, 50))
+    assert metric(first, second, 1_800_000_000.5, 0.1) == (
         row.id,
         {
             "timestamp": "2027-01-15T08:00:00.500Z",
@@ -41,7 +41,9 @@ def test_a_metric_has_every_field_of_e2bs(public: Public, world: World) -> None:
             "diskTotal": 50,
         },
     )
-    assert metric(None, Sample(row, "paused"), 1.0) == (row.id, None)
+    late = metric(first, second, 1_800_000_000.5, 0.4)[1]
+    assert late is not None and late["cpuUsedPct"] == 12.5, "of the time that has passed, however long that was"
+    assert metric(None, Sample(row, "paused"), 1.0, 0.1) == (row.id, None)
 
 
 def test_metrics_of_nothing(public: Public) -> None:
