@@ -87,6 +87,7 @@ def key_login(host: Host, patience_s: float = 0) -> str:
                     raise
                 time.sleep(POLL_S)
         _, output, _ = client.exec_command("true", timeout=AUTH_TIMEOUT_S)
+        output.read()  # to its end, for so long at most: the status would be waited for without one
         status = output.channel.recv_exit_status()
     except (SSHException, OSError, EOFError) as error:
         return str(error) or type(error).__name__

@@ -122,8 +122,15 @@ class Client:
             raise error
 
     def exec_command(self, command: str, timeout: float) -> tuple[None, Any, None]:
+        assert command == "true" and timeout > 0
         channel = SimpleNamespace(recv_exit_status=lambda: 0)
-        return None, SimpleNamespace(channel=channel), None
+        return None, SimpleNamespace(channel=channel, read=self.read), None
+
+    def read(self) -> bytes:
+        """What the command prints, until it ends."""
+        if self.met and isinstance(error := self.met.pop(0), Exception):
+            raise error
+        return b""
 
     def close(self) -> None:
         return
@@ -137,8 +144,9 @@ class Client:
         ([ConnectionRefusedError("closed")], 0, "closed"),
         ([AuthenticationException("Authentication failed.")], 60, "Authentication failed."),
         ([EOFError()], 60, "EOFError"),
+        ([None, TimeoutError()], 60, "TimeoutError"),
     ],
-    ids=["at once", "after a reload", "closed", "refused", "hung up"],
+    ids=["at once", "after a reload", "closed", "refused", "hung up", "a command that does not end"],
 )
 def test_a_second_login(
     met: list[Exception | None], patience_s: float, trouble: str, monkeypatch: pytest.MonkeyPatch
