@@ -28,6 +28,7 @@ from typing import Any
 WORKERS = 4
 WARM_S = 60  # of load before the first look: what fills once, such as caches and thread pools, is full then
 SETTLE_S = 20
+FULL_S = 120
 PATIENCE_S = 120
 NAME = "soak"
 Found = dict[str, int]
@@ -203,13 +204,18 @@ class Load:
 
 
 def settled(host: Host, resident: str) -> tuple[dict[str, Found], Found]:
-    """What is held and left, once the pool is full and nothing has happened for a while."""
-    deadline = time.monotonic() + 120
+    """What is held and left, once the pool is full and nothing has happened for a while.
+
+    Raises TimeoutError when it does not become full: members that are missing would be told as figures.
+    """
+    deadline = time.monotonic() + FULL_S
     while time.monotonic() < deadline:
         pool = json.loads(run("docker-sandbox", "pool", "status", "--json"))
         if pool["warm"] == pool["size"] and not pool["starting"]:
             break
         time.sleep(0.5)
+    else:
+        raise TimeoutError(f"the pool is not full after {FULL_S} s: {pool}")
     time.sleep(SETTLE_S)
     return host.held(resident), host.left()
 
