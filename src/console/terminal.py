@@ -86,7 +86,7 @@ class Session:
         self._pid = 0
         self._keys = bytearray()
         self._size: tuple[int, int] | None = None
-        self._something = asyncio.Event()
+        self._something, self._taken = asyncio.Event(), asyncio.Event()
 
     async def run(self, size: tuple[int, int]) -> str:
         """Raises AgentError."""
@@ -134,7 +134,8 @@ class Session:
                 self._size = size
             self._something.set()
             while len(self._keys) > PENDING_BYTES:
-                await asyncio.sleep(0.05)
+                self._taken.clear()
+                await self._taken.wait()
 
     async def _type(self) -> str:
         """One call at a time, so that keys keep their order; what comes meanwhile goes with the next."""
@@ -147,6 +148,7 @@ class Session:
             if self._keys:
                 keys = bytes(self._keys)
                 self._keys.clear()
+                self._taken.set()
                 await self._agent.type(self._pid, keys)
 
     async def _watch(self) -> str:
