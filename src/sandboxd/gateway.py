@@ -123,7 +123,8 @@ class Gateway:
         lines = answer.splitlines()
         if not all(line.startswith("0x") for line in lines):
             self._refused(answer)
-        return [(*line.split(" ", 2), "", "")[:3] for line in lines]  # type: ignore[misc]
+        split = [line.partition(" ") for line in lines]
+        return [(pointer, *rest.partition(" ")[::2]) for pointer, _, rest in split]
 
     def _file(self) -> dict[str, str]:
         """What is in the file, be it spoilt: a line that is no route is an entry, too, and so a difference."""

@@ -3,6 +3,7 @@
 import sys
 import time
 from argparse import Namespace
+from functools import partial
 from typing import Any
 
 from sandboxd.cli import place, printing, statstable
@@ -47,7 +48,7 @@ def watch(control: ControlPlane, target: str) -> None:
         while True:
             rows = statstable.busiest_first(with_rates(before, after))
             now: float = after["at"]
-            screen.show(lambda width, height, rows=rows, now=now: picture(rows, now, width, height))  # type: ignore[misc]
+            screen.show(partial(picture, rows, now))
             if screen.quit_within(EVERY_S):
                 return
             before, after = after, control.get(target)
