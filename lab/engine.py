@@ -21,6 +21,7 @@ from lab.state import locked
 log = logging.getLogger("lab")
 
 ANSWER_TIMEOUT_S = 30
+ASK_TIMEOUT_S = 20
 DOCKERD_LOG = Path("/var/log/dockerd.log")
 SYSTEMD = "systemd"
 INIT_SCRIPT = "init script"
@@ -190,10 +191,10 @@ def wait_for_answer(timeout_s: float, host: str | None = None, daemon: subproces
 
 
 def _ask(host: str | None = None) -> tuple[bool, str]:
-    """Say whether `docker info` reaches an engine, and what it complained of."""
+    """Say whether `docker info` reaches an engine, and what it complained of; one that hangs does not answer."""
     where = ["--host", host] if host else []
     try:
-        done = run(["docker", *where, "info", "--format", "{{.ServerVersion}}"], check=False)
+        done = run(["docker", *where, "info", "--format", "{{.ServerVersion}}"], check=False, timeout_s=ASK_TIMEOUT_S)
     except LabError as error:
         return False, str(error)
     return done.returncode == 0 and bool(done.stdout.strip()), done.stderr

@@ -153,3 +153,11 @@ def test_a_missing_program_that_this_user_cannot_install(monkeypatch: pytest.Mon
     with pytest.raises(LabError) as caught:
         engine.install_missing({"ssh": "openssh-client"})
     assert "sudo apt-get install --yes openssh-client" in caught.value.remedy
+
+
+def test_an_engine_that_hangs_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(command: list[str], *, check: bool, timeout_s: float) -> None:
+        raise LabError(f"{' '.join(command[:2])} did not end within {timeout_s} s")
+
+    monkeypatch.setattr(engine, "run", hangs)
+    assert not engine.wait_for_answer(0.01)
