@@ -63,10 +63,7 @@ class DockerEngine:
             return 0
         upper = ((found.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
         if upper:
-            counted = [
-                subprocess.run([*command, upper], capture_output=True, text=True, timeout=TIMEOUT_S, check=False).stdout
-                for command in (DU, DU_FILES)
-            ]
+            counted = [_counted([*command, upper]) for command in (DU, DU_FILES)]
             if all(counted):  # it complains of files that vanish while it counts, and counts the rest
                 space, files = (int(text.split()[0]) for text in counted)
                 return max(space, files * FILE_BYTES)
@@ -247,3 +244,11 @@ def parse_container(found: dict[str, Any]) -> Container:
 
 def _slot(found: dict[str, Any]) -> str:
     return str((found.get("Labels") or {}).get("sandbox.slot", ""))
+
+
+def _counted(command: list[str]) -> str:
+    """What it prints, be it after complaints. Raises EngineError when it does not end."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise errors.EngineError(f"{' '.join(command)}: {error}") from error

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sandboxd.audit import WATCHDOG, acting
-from sandboxd.errors import EngineDown, NotFound, SandboxdError
+from sandboxd.errors import EngineDown, EngineError, NotFound, SandboxdError
 from sandboxd.health import Health
 from sandboxd.records import USED, Sandbox
 from sandboxd.sandboxes import Sandboxes
@@ -70,17 +70,26 @@ class Watchdog:
             self._free_mb, self._looked = free_mb, now
 
     def look(self) -> None:
-        """Measures all that run, and stops those that take too much."""
+        """Measures all that run, and stops those that take too much. One that cannot be measured is told, and hides
+        nothing of the others."""
         running = self._sandboxes.ledger.rows("running")
-        taken = {row.slot: self._measure(row) for row in running}
+        taken, trouble = dict[str, Taken](), ""
         for row in running:
+            try:
+                taken[row.slot] = self._measure(row)
+            except EngineError as error:
+                trouble = f"sandbox {row.id} cannot be measured: {error}"
+        measured = [row for row in running if row.slot in taken]
+        for row in measured:
             self._judge(row, taken[row.slot])
         present = {row.slot for row in self._sandboxes.ledger.rows(*USED)}
-        self._over = {slot: since for slot, since in self._over.items() if slot in taken}
+        slots = {row.slot for row in running}
+        self._over = {slot: since for slot, since in self._over.items() if slot in slots}
         self._ended &= present
+        self._health.report("layers", trouble)
         free_mb = min(self._free())
-        if free_mb < CRITICAL_MB and running:
-            worst = max(running, key=lambda row: self._growth(row, taken[row.slot]))
+        if free_mb < CRITICAL_MB and measured:
+            worst = max(measured, key=lambda row: self._growth(row, taken[row.slot]))
             if self._growth(worst, taken[worst.slot]) > 0:
                 self._end(worst, f"the host's disk has {free_mb} MB left, and this sandbox wrote most of late")
         self._health.report("disk", f"{free_mb} MB are left on the host's disk" if free_mb < CRITICAL_MB else "")

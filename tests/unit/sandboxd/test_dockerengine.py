@@ -1,5 +1,6 @@
 """Docker's answers and errors, as the rest of the daemon sees them."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,19 @@ def test_a_layer_of_empty_files_is_not_empty(
     found = {"GraphDriver": {"Data": {"UpperDir": str(tmp_path)}}}
     monkeypatch.setattr(made, "_call", lambda *_: found)
     assert wanted <= made.layer_bytes("x") < wanted + 100_000
+
+
+@pytest.mark.parametrize("failure", [subprocess.TimeoutExpired("du", 60), FileNotFoundError(2, "No such file")])
+def test_a_layer_that_cannot_be_counted_is_told_in_our_words(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """Of the watchdog's, whom one sandbox with many files must not keep from the others."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise failure
+
+    made = dockerengine.DockerEngine()
+    monkeypatch.setattr(made, "_call", lambda *_: {"GraphDriver": {"Data": {"UpperDir": "/layer"}}})
+    monkeypatch.setattr("sandboxd.dockerengine.subprocess.run", fails)
+    with pytest.raises(errors.EngineError, match=r"^du .* /layer: "):
+        made.layer_bytes("x")
