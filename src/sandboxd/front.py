@@ -22,7 +22,11 @@ class Front:
         self.public: FastAPI = e2b.build(services)
         self.public.include_router(metricsapi.public(services, metrics))
         self.metrics: FastAPI = metricsapi.build(metrics)
-        self._gateway_socket = str(services.sandboxes.config.gateway.socket)
+        config = services.sandboxes.config
+        self._sockets = {
+            str(config.gateway.socket): ("gateway", self.gateway),
+            str(config.socket): ("cli", self.trusted),
+        }
         self._metrics_port = metrics_port
         self._observed = Observed(services.sandboxes)
 
@@ -38,8 +42,7 @@ class Front:
 
     def _of(self, scope: Scope) -> tuple[str, FastAPI]:
         socket = unix_socket(scope)
-        if socket is None:
-            if self._metrics_port and scope["server"][1] == self._metrics_port:
-                return "metrics", self.metrics
-            return "e2b", self.public
-        return ("gateway", self.gateway) if socket == self._gateway_socket else ("cli", self.trusted)
+        if socket is None and self._metrics_port and scope["server"][1] == self._metrics_port:
+            return "metrics", self.metrics
+        # A socket that is none of ours is trusted with nothing.
+        return self._sockets.get(socket or "", ("e2b", self.public))

@@ -120,10 +120,13 @@ class Direct:
         self.world = world
         app = Front(services(world, effects))
 
-        async def by_unix(scope: Scope, receive: Receive, send: Send) -> None:
-            await app({**scope, "server": ("/run/sandboxd.sock", None)}, receive, send)
+        def by_unix(path: str) -> TestClient:
+            async def front(scope: Scope, receive: Receive, send: Send) -> None:
+                await app({**scope, "server": (path, None)}, receive, send)
 
-        self.unix = TestClient(by_unix, raise_server_exceptions=False)
+            return TestClient(front, raise_server_exceptions=False)
+
+        self.unix, self.elsewhere = by_unix(str(world.config.socket)), by_unix("/run/elsewhere.sock")
         self.tcp = TestClient(app, raise_server_exceptions=False)
 
     def create(self, **body: Any) -> dict[str, Any]:
@@ -152,6 +155,11 @@ def test_create_answers_in_e2bs_words(client: Direct) -> None:
         "trafficAccessToken": None,
         "domain": "example.com",
     }
+
+
+def test_a_socket_that_is_none_of_ours_is_trusted_with_nothing(client: Direct) -> None:
+    assert client.unix.get("/v2/sandboxes").status_code == 200
+    assert client.elsewhere.get("/v2/sandboxes").status_code == 401
 
 
 def test_list_and_detail(client: Direct) -> None:
