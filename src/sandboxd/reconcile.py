@@ -168,6 +168,7 @@ class Reconciler(Comparison):
                     self.guard()
             except OSError as error:
                 self._health.report("firewall", f"nobody tells when the host's rules are changed: {error}")
-            except Exception:  # the comparisons go on without
+            except Exception as error:  # the comparisons go on without
                 log.exception("watching the host's rules failed")
+                self._health.report("firewall", f"nobody tells when the host's rules are changed: {error!r}")
             self._stopped.wait(RETRY_S)

@@ -226,11 +226,23 @@ def test_what_somebody_flushes_is_mended_at_once(world: World) -> None:
     assert world.reconciler.compared_at == compared
 
 
-def test_listening_goes_on_when_it_fails(world: World) -> None:
+@pytest.mark.parametrize("failure", [OSError("the kernel tells no more"), ValueError("what nobody foresaw")])
+def test_listening_goes_on_when_it_fails_and_that_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    told: list[str] = []
+    report = world.health.report
+
+    def reporting(source: str, trouble: str) -> None:
+        told.append(trouble)
+        report(source, trouble)
+
+    monkeypatch.setattr(world.health, "report", reporting)
     row = create(world)
     world.reconciler.start()
     until(lambda: world.reconciler.compared_at > 0, "the first comparison")
-    world.nft.removed.put(OSError("the kernel tells no more"))
+    world.nft.removed.put(failure)
+    until(lambda: any("nobody tells" in one and str(failure) in one for one in told), "word of it")
     world.nft.flush()
     until(lambda: world.nft.policies() == {row.slot: rules(CLOSED)}, "rules again")
     until(lambda: "firewall" not in world.health.troubles(), "no trouble any more")
