@@ -4,7 +4,6 @@ import base64
 import os
 import select
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -170,9 +169,7 @@ def test_a_client_that_leaves_lets_it_live_and_may_come_back(client: Client, tmp
 
 
 def test_the_deadline_kills_the_command_and_its_group(client: Client) -> None:
-    before = time.monotonic()
     done = client.start(bash("sleep 60 & echo $!; wait"), Connect_Timeout_Ms="300.0")
-    assert 0.25 < time.monotonic() - before < 5
     assert done.error == {"code": "deadline_exceeded", "message": "context deadline exceeded"}
     child = int(done.stdout)
     eventually(lambda: not alive(done.pid) and not alive(child), "both are gone")
