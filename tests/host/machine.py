@@ -126,6 +126,13 @@ class Machine(Remote):
         """`docker-sandbox pool status --json`: sums, and in `pools` each one for itself."""
         return dict(json.loads(self.out("docker-sandbox pool status --json")))
 
+    def findings(self, flags: str = "--no-probe") -> dict[str, dict[str, str]]:
+        """What doctor finds, by name. Raises RemoteError while the daemon is away, for then nobody looks."""
+        done = self.run(f"docker-sandbox doctor --json {flags}", check=False)
+        if done.returncode not in (0, 1) or not done.stdout:
+            raise RemoteError(f"{self.target.name}: doctor ended with exit code {done.returncode}: {done.stderr}")
+        return {one["name"]: one for one in json.loads(done.stdout)["findings"]}
+
     def wait_for_full_pool(self) -> dict[str, Any]:
         """The status of the pools once they are full."""
         return eventually(

@@ -117,8 +117,8 @@ def trusted(api: Api) -> bool:
 
 
 def failing(machine: Machine) -> list[str]:
-    found = json.loads(machine.run("docker-sandbox doctor --json", check=False).stdout)
-    return [f"{one['name']}: {one['seen']}" for one in found["findings"] if one["level"] in ("fail", "blocked")]
+    found = machine.findings("").values()
+    return [f"{one['name']}: {one['seen']}" for one in found if one["level"] in ("fail", "blocked")]
 
 
 def test_it_is_for_root_alone_and_whole(source: Source, backup: str) -> None:

@@ -362,8 +362,7 @@ def test_a_full_disk_refuses_what_is_new_and_loses_nothing(machine: Machine, clo
 
 def findings(machine: Machine) -> dict[str, str]:
     """Of the doctor: name -> level."""
-    found = machine.run("docker-sandbox doctor --no-probe --json", check=False).stdout
-    return {one["name"]: one["level"] for one in json.loads(found)["findings"]}
+    return {name: one["level"] for name, one in machine.findings().items()}
 
 
 @contextmanager

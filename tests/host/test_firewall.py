@@ -7,7 +7,6 @@ the wall holds or not, and that a packet can arrive there is shown by a sandbox 
 from __future__ import annotations
 
 import base64
-import json
 import shlex
 from collections.abc import Iterator
 from ipaddress import IPv4Interface
@@ -153,9 +152,7 @@ def goes_on(sandbox: Sandbox) -> set[str]:
 
 def standing(machine: Machine) -> bool:
     """Whether `doctor` finds nothing wrong with the firewall."""
-    done = machine.run("docker-sandbox doctor --no-probe --json", check=False)
-    findings = json.loads(done.stdout or '{"findings": []}')["findings"]
-    return any(one["name"] == "firewall" and one["level"] == "ok" for one in findings)
+    return machine.findings()["firewall"]["level"] == "ok"
 
 
 def test_private_networks_metadata_and_mail_are_closed_and_the_internet_is_open(machine: Machine, world: Decoy) -> None:

@@ -281,9 +281,7 @@ def test_every_log_that_grows_has_a_bound(machine: Machine) -> None:
 
 
 def finding(machine: Machine, name: str) -> dict[str, str]:
-    done = machine.run("docker-sandbox doctor --no-probe --json", check=False)
-    found: dict[str, str] = next(one for one in json.loads(done.stdout)["findings"] if one["name"] == name)
-    return found
+    return machine.findings()[name]
 
 
 def test_doctor_sees_the_kernel_and_the_socket(machine: Machine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -27,8 +26,7 @@ def stopped(machine: Machine, command: str) -> None:
 
 def finding(machine: Machine) -> dict[str, str]:
     """What doctor says of the ledger."""
-    found = json.loads(machine.run("docker-sandbox doctor --no-probe --json", check=False).stdout)["findings"]
-    return dict(next(one for one in found if one["name"] == "ledger"))
+    return machine.findings()["ledger"]
 
 
 @pytest.fixture

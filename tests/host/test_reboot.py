@@ -23,12 +23,6 @@ def state(machine: Machine, sandbox: Sandbox) -> str:
     return "" if done.returncode else str(json.loads(done.stdout)["state"])
 
 
-def findings(machine: Machine) -> dict[str, str]:
-    """Of the doctor: name -> level."""
-    found = machine.run("docker-sandbox doctor --no-probe --json", check=False).stdout
-    return {one["name"]: one["level"] for one in json.loads(found)["findings"]}
-
-
 def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
     if machine.lab is None:
         raise AssertionError("only labs are rebooted")
@@ -110,8 +104,12 @@ def test_the_firewall_stands_before_the_first_packet(machine: Machine) -> None:
         )
         assert 0 < up < docker, "the wall is up before the engine begins to start"
         machine.wait_for_full_pool()
-        wanted = {("firewall", "ok"), ("unit-firewall", "ok")}
-        eventually(lambda: findings(machine), lambda seen: wanted <= seen.items(), 60, "firewall that is well")
+        eventually(
+            machine.findings,
+            lambda seen: seen["firewall"]["level"] == seen["unit-firewall"]["level"] == "ok",
+            60,
+            "firewall that is well",
+        )
 
 
 @pytest.mark.suite("trixie")
