@@ -43,8 +43,14 @@ class FakeMounts:
                     made.truncate(source.stat().st_size)
             elif words[0] == "umount":
                 lines = [line for line in lines if line.split()[4] != words[-1]]
-            self._mountinfo.write_text("\n".join(lines) + "\n")
+            self._list("\n".join(lines) + "\n")
         return ""
+
+    def _list(self, text: str) -> None:
+        """All at once: whoever reads the kernel's file while something else is mounted misses no mount either."""
+        new = self._mountinfo.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self._mountinfo)
 
     def mounted(self) -> list[str]:
         """The slots whose disks are mounted."""
@@ -52,7 +58,7 @@ class FakeMounts:
 
     def reboot(self) -> None:
         """Nothing is mounted any more."""
-        self._mountinfo.write_text(self._mountinfo.read_text().splitlines()[0] + "\n")
+        self._list(self._mountinfo.read_text().splitlines()[0] + "\n")
 
 
 class FakeNft:
