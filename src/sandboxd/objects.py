@@ -24,11 +24,7 @@ from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
 from sandboxd.policy import Policy
 from sandboxd.records import USED, Claim, Sandbox
-from sandboxd.sharedstate import Moved
-from sandboxd.sharedstore import SharedStore
-from sandboxd.sharedvolumes import SharedVolumes
 from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text, let_pass
-from sandboxd.tokens import TokenKey
 from sandboxd.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -58,15 +54,12 @@ class Host:
 
 class Objects:
     def __init__(
-        self, config: Config, key: TokenKey, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host
+        self, config: Config, key: bytes, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host
     ) -> None:
         self.config, self.key, self.ledger = config, key, ledger
-        key.brought |= ledger.brought()
         self.engine, self.gateway, self.host = engine, gateway, host
         self.dirs = SlotDirs(config.state_dir)
-        store = SharedStore(config.shared.directory, config.shared.node) if config.shared else None
-        self.shared = SharedVolumes(store, ledger, self.key, lambda file: self.disks.wait_detached(file))
-        self.disks = Disks(config.state_dir, host.disks_run, host.root, self.shared.file)
+        self.disks = Disks(config.state_dir, host.disks_run, host.root)
         self.guard = Guard(
             config.project,
             config.egress,
@@ -85,17 +78,11 @@ class Objects:
         self.figures = Figures(config.templates)
         self.audit = Audit(AuditLog(config.audit_log), host.now, self.figures.failed)
 
-    def _start_new(self, new: Sandbox, template: Template, claim: Claim, moved: Moved | None = None) -> str:
-        """Network, disk, directory and container; started, reachable, its agent answering. Returns Docker's id of it.
-
-        One that has `moved` here keeps its own id.
-        """
+    def _start_new(self, new: Sandbox, template: Template, claim: Claim) -> str:
+        """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
         project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
         known = bool(new.volume) and not self.ledger.made_for(new)
-        if claim.shared:
-            known = self.shared.take(new, moved.node if moved else None)
-            new = self.ledger.get(slot) or new
-        elif new.volume:
+        if new.volume:
             self.volumes.give_way(new.volume)
         payload = spec.container_payload(
             project,
@@ -113,24 +100,22 @@ class Objects:
         )
         mounts = [vars(one) for one in new.mounts]
         payload["Labels"] |= spec.row_labels(new.origin, new.memory_mb, new.cpus, new.volume, mounts, claim.owner)
-        payload["Labels"] |= spec.shared_labels(new.generation, moved.id if moved else "")
         with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as network and container: meanwhile
             self.disks.make_mount_point(slot)  # the engine wants it to be there; what is mounted, when it starts
             disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, known, template.disk)
             self.engine.create_network(spec.network_payload(project, slot, template.name))
             self.dirs.create(slot, base_uid)
-            container = self.engine.create_container(spec.pool_name(project, slot), payload)
-            self.ledger.set_id(slot, container, moved.id if moved else "")
+            sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
+            self.ledger.set_id(slot, sandbox_id)
         disk.result()
-        sandbox_id = moved.id if moved else container
         self.dirs.write(slot, self._agent_text(sandbox_id, template.name, claim.envs, claim.owner))
         if template.runtime == RUNSC:
             for directory in (self.dirs.path(slot).parent, self.disks.path(slot).parent):
                 let_pass(directory, base_uid)
         self.guard.hold(slot, new.policy)
-        self.engine.start(container)
-        self.prepare(self.inspect(container), slot)
-        return container
+        self.engine.start(sandbox_id)
+        self.prepare(self.inspect(sandbox_id), slot)
+        return sandbox_id
 
     def walls(self, template: Template) -> str:
         """What the label WALLS_LABEL of a sandbox says that is made from the template now. Raises EngineError."""
@@ -203,7 +188,7 @@ class Objects:
         if row.id:
             self.unroute(row.id)
         self.proxy.forget(row.address)  # before the network goes, and somebody else gets its address
-        self.engine.remove_container(row.docker or spec.pool_name(project, row.slot))
+        self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
         self.engine.remove_network(spec.network_name(project, row.slot))
         self.guard.release(row.slot)
         if row.disk_mb:
@@ -211,8 +196,7 @@ class Objects:
         else:
             self.engine.remove_volume(spec.volume_name(project, row.slot))
         self.dirs.remove(row.slot)
-        self.shared.give_back(row)
-        lost = bool(row.volume) and not row.shared and row.claimed_at is None and self.ledger.made_for(row)
+        lost = bool(row.volume) and row.claimed_at is None and self.ledger.made_for(row)
         lost = lost and self.disks.size_mb(row.volume) is None
         if lost:
             self.disks.remove_volume(row.volume)  # what was begun of it

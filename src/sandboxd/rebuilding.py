@@ -26,8 +26,7 @@ class Rebuilding(Catalog):
         }
         with self._transaction():
             if known["volume"]:
-                shared = known.get("generation", 0) > 0
-                self._add_volume(known["volume"], known["disk_mb"], known["created_at"], shared)
+                self._add_volume(known["volume"], known["disk_mb"], known["created_at"])
             for mount in claim.mounts:
                 self._db.execute(
                     "UPDATE volumes SET owner = ?, title = ? WHERE name = ? AND owner = ''",

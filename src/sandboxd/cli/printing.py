@@ -46,7 +46,6 @@ def visible(text: str) -> str:
 def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
     if not rows:
         return "no sandboxes in use; make one with: docker-sandbox init"
-    fleet = any("node" in row for row in rows)  # which one has it, where there are several hosts
     lines = [
         (
             row["sandboxID"],
@@ -57,13 +56,11 @@ def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
             end(row, now),
             _kept(row),
             row["access"],
-            *([row.get("node", "-")] if fleet else []),
             row["url"],
         )
         for row in rows
     ]
-    head = ("ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "ACCESS", *(["NODE"] if fleet else []), "URL")
-    return table(head, lines)
+    return table(("ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "ACCESS", "URL"), lines)
 
 
 def sandbox_details(row: dict[str, Any], now: float) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
@@ -48,18 +47,9 @@ class NewSandbox(BaseModel):
 
 
 def router(services: Services) -> APIRouter:
-    return _router(services, services.pool.obtain)
-
-
-def of_pools(services: Services, prefix: str) -> APIRouter:
-    """The same requests below `prefix`, for managers of a fleet: from the pool or not at all."""
-    return _router(services, services.pool.claim, prefix)
-
-
-def _router(services: Services, obtain: Callable[[str, Claim], Sandbox], prefix: str = "") -> APIRouter:
     made = APIRouter()
     quota = services.quota
-    sandboxes = services.sandboxes
+    sandboxes, pool = services.sandboxes, services.pool
     key_of = access.caller(services)
     creates = CapacityLimiter(MAX_WAITING + 2 * sandboxes.config.create_parallelism)
 
@@ -83,7 +73,7 @@ def _router(services: Services, obtain: Callable[[str, Claim], Sandbox], prefix:
             mounts=mounts_of(services, key, body.volumeMounts or []),
         )
         with quota.place(key, request) as before:
-            return before or obtain(template_name(body.templateID), claim)
+            return before or pool.obtain(template_name(body.templateID), claim)
 
     def form(path: str, timeout_s: float) -> None:
         @made.post(path)
@@ -98,8 +88,8 @@ def _router(services: Services, obtain: Callable[[str, Claim], Sandbox], prefix:
             values = wire.brief(row, sandboxes.config, sandboxes.key)
             return JSONResponse(values, 201, headers={ORIGIN_HEADER: row.origin})
 
-    form(f"{prefix}/v2/sandboxes", TIMEOUT_S)
-    form(f"{prefix}/sandboxes", OLD_TIMEOUT_S)
+    form("/v2/sandboxes", TIMEOUT_S)
+    form("/sandboxes", OLD_TIMEOUT_S)
     return made
 
 

@@ -43,7 +43,7 @@ VERBS = {
     "init": verb(
         0,
         "--template --timeout --name --env --metadata --disk --volume --network --allow --deny --access --idle-pause",
-        "--keep --shared --cold --no-wake",
+        "--keep --cold --no-wake",
     ),
     "exec": verb(2, "--cwd --env --user --timeout", "--background"),
     "shell": verb(1, "--cwd --env --user", many=True),
@@ -83,11 +83,6 @@ VERBS = {
     "key create": verb(1, "--max-sandboxes", "--host --first"),
     "key ls": verb(0),
     "key revoke": verb(1, many=True),
-    "node ls": verb(0),
-    "node cordon": verb(1),
-    "node drain": verb(1, "", "--now"),
-    "node activate": verb(1),
-    "node fenced": verb(1, "", "--yes"),
     "pool status": verb(0),
     "pool drain": verb(0, "--template"),
     "pool resize": verb(1, "--template"),
@@ -107,15 +102,7 @@ VERBS = {
 }
 NOUNS = {name.split()[0] for name in VERBS if " " in name}
 # `shell` wants a terminal, which agents have none of; `ca` is for those who set up clients.
-OF_ROOT = {
-    "backup",
-    "restore",
-    "node ls",
-    "node cordon",
-    "node drain",
-    "node activate",
-    "node fenced",
-}  # no business of agents
+OF_ROOT = {"backup", "restore"}  # no business of agents
 FOR_PEOPLE = {"shell", "ca"} | OF_ROOT
 
 

@@ -36,7 +36,6 @@ GROUPS = {
     "templates": ("snapshot", "template"),
     "volumes": ("volume",),
     "keys": ("key",),
-    "nodes": ("node",),
     "backup": ("backup", "restore"),
     "host": ("pool", "cleanup", "routes", "ca", "completion", "version"),
 }
