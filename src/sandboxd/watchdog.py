@@ -93,7 +93,8 @@ class Watchdog:
             if self._growth(worst, taken[worst.slot]) > 0:
                 self._end(worst, f"the host's disk has {free_mb} MB left, and this sandbox wrote most of late")
         self._health.report("disk", f"{free_mb} MB are left on the host's disk" if free_mb < CRITICAL_MB else "")
-        self._before = taken
+        # Of one that could not be measured what it had: else all of it would be of late, the next time.
+        self._before = {slot: had for slot, had in self._before.items() if slot in slots} | taken
 
     def _judge(self, row: Sandbox, taken: Taken) -> None:
         limit_mb = self._limit_mb(row.template)

@@ -29,6 +29,10 @@ def write(world: World, sandbox: Sandbox, layer_mb: int) -> None:
     world.disk_mb["docker"] = free(world) - (layer_mb - before)
 
 
+def refuse() -> int:
+    raise refusal()
+
+
 def state(world: World, sandbox: Sandbox) -> tuple[str, str]:
     row = world.ledger.get(sandbox.slot)
     assert row is not None
@@ -138,6 +142,22 @@ def test_when_the_host_is_nearly_full_who_wrote_most_is_stopped(world: World) ->
     world.disk_mb["docker"] = 100_000
     world.watchdog.tick()
     assert "disk" not in world.health.troubles()
+
+
+def test_what_one_had_before_it_could_not_be_measured_is_not_of_late(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = used(world), used(world)
+    write(world, first, 5000)
+    world.watchdog.look()
+    measure = world.engine.layer_bytes
+    monkeypatch.setattr(world.engine, "layer_bytes", lambda id: measure(id) if id == second.id else refuse())
+    world.watchdog.look()
+    monkeypatch.setattr(world.engine, "layer_bytes", measure)
+    write(world, second, 300)
+    world.disk_mb["docker"] = CRITICAL_MB - 1
+    world.watchdog.look()
+    assert (state(world, first)[0], state(world, second)[0]) == ("running", "stopped")
 
 
 def test_what_is_written_to_code_counts_for_the_host(world: World) -> None:
