@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from interpreter.kernels import Kernel
 
 TICK_S = 0.5
+TAKE_BACK_TIMEOUT_S = 30.0  # for a few lines of ours, which take milliseconds
 
 log = logging.getLogger("interpreter")
 
@@ -31,6 +32,7 @@ class Context:
         self._kernel: Kernel | None = None
         self._turn = asyncio.Lock()
         self._deleted = False
+        self._lost = False  # a kernel was ended, of which nobody has been told
 
     def described(self) -> dict[str, str]:
         return {"id": self.id, "language": self.language.name, "cwd": self.cwd}
@@ -64,6 +66,7 @@ class Context:
     async def restart(self) -> None:
         """Take another kernel in place of the present one, whose execution ends with an error; raises KernelError."""
         await self._end("was restarted")
+        self._lost = False
         await self.start()
 
     async def delete(self) -> None:
@@ -81,7 +84,7 @@ class Context:
                 await asyncio.wait({starting})  # the next one has use for it, too
             kernel, lost = starting.result()
             if lost:
-                yield lines.output("stderr", "The kernel had died and was started anew: its variables are lost.\n")
+                yield lines.output("stderr", "The kernel had ended and was started anew: its variables are lost.\n")
             async with contextlib.aclosing(self._run_in(kernel, code, variables)) as run:
                 async for line in run:
                     yield line
@@ -117,24 +120,37 @@ class Context:
             raise
         finally:
             if not finished and not await kernel.interrupt():
-                await self._end("did not end when it was interrupted")
+                await self._lose("did not end when it was interrupted")
             if variables and self._kernel is kernel and await kernel.alive():
-                with contextlib.suppress(KernelDied):
-                    await kernel.run_silently(self.language.restore_variables(variables))
+                await self._take_back(kernel, variables)
+
+    async def _take_back(self, kernel: "Kernel", variables: Mapping[str, str]) -> None:
+        """Without end it would be if the program has left its kernel so that nothing else runs in it."""
+        try:
+            async with asyncio.timeout(TAKE_BACK_TIMEOUT_S):
+                await kernel.run_silently(self.language.restore_variables(variables))
+        except TimeoutError:
+            await self._lose("did not take its variables back")
+        except KernelDied:
+            pass  # whoever is next finds that
 
     async def _ready(self) -> tuple["Kernel", bool]:
-        """A living kernel, and whether another one has died before it. Only for whose turn it is."""
+        """A living kernel, and whether another one has died or was lost before it. Only for whose turn it is."""
         if self._deleted:
             raise KernelError(f"context '{self.id}' was deleted")
-        died = self._kernel is not None and not await self._kernel.alive()
-        if died:
-            await self._end("died")
+        if self._kernel is not None and not await self._kernel.alive():
+            await self._lose("died")
         if self._kernel is None:
             self._kernel = await self._make()
             if self._deleted:
                 await self._end("was deleted with its context")
                 raise KernelError(f"context '{self.id}' was deleted")
-        return self._kernel, died
+        lost, self._lost = self._lost, False
+        return self._kernel, lost
+
+    async def _lose(self, reason: str) -> None:
+        self._lost = True
+        await self._end(reason)
 
     async def _end(self, reason: str) -> None:
         kernel, self._kernel = self._kernel, None

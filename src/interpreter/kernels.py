@@ -60,6 +60,7 @@ class Kernel:
         self._queue: asyncio.Queue[Message | None] | None = None  # None: nobody wants to know
         self._idle = asyncio.Event()
         self._idle.set()
+        self._begun = asyncio.Event()  # it does what it was asked for: before that, it heeds no interrupt
         self._suspended = False
         self._behind_bytes = 0  # in the queue
         self._burst_bytes = 0  # since the socket was empty: what waits in there nobody can tell
@@ -132,6 +133,7 @@ class Kernel:
         Raises KernelDied when the kernel ends first. Who stops before the end must wait for `settled`.
         """
         self._idle.clear()
+        self._begun.clear()
         queue: asyncio.Queue[Message | None] = asyncio.Queue()
         self._queue = queue
         own = self._current = self._client.execute(
@@ -169,6 +171,9 @@ class Kernel:
         """End what runs, as Ctrl-C does; False when the kernel does not come to rest by that."""
         if not self._language.interruptible or self._stopped:
             return self._idle.is_set() and not self._stopped
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
+                await self._begun.wait()
         await self._manager.interrupt_kernel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
@@ -245,6 +250,8 @@ class Kernel:
                 continue
             if not parent or parent != self._current:
                 continue
+            if message["msg_type"] == "execute_input":
+                self._begun.set()
             if message["msg_type"] != "status" or message["content"]["execution_state"] != "idle":
                 if self._queue is not None:
                     self._queue.put_nowait(message)
@@ -264,6 +271,7 @@ class Kernel:
             if self._queue is not None:
                 self._queue.put_nowait(None)
             self._idle.set()
+            self._begun.set()
 
 
 def _size(message: Message) -> int:

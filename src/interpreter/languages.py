@@ -5,11 +5,14 @@ JavaScript and TypeScript are Deno's: its kernel is part of the Deno binary, who
 while the kernels of npm (tslab, ijavascript) have stood still. It awaits at top level, and has Node's `require`.
 """
 
+import os.path
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from envd.errors import invalid_argument
 from interpreter import variables
+
+PROGRAMS = os.path.join(os.path.dirname(__file__), "programs")  # of kernels: read by the sandbox's user
 
 # A user's own packages are found at once, even those of the first `pip install`: Python looks for their directory only
 # when it starts.
@@ -79,7 +82,7 @@ LANGUAGES: Mapping[str, Language] = {
     "bash": Language(
         "bash",
         "python3",
-        ("-m", "bash_kernel", "-f", "{connection_file}"),
+        (os.path.join(PROGRAMS, "bash.py"), "-f", "{connection_file}"),
         variables.bash_set,
         variables.bash_restore,
     ),

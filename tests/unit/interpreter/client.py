@@ -18,7 +18,7 @@ from tests.unit.envd.client import MYSELF, SOURCE, TOKEN
 DEADLINE_S = 120.0  # a kernel that starts on a busy machine takes its time
 BIN = Path(sys.executable).parent
 STREAMS = ("stdout", "stderr")
-START = "from interpreter import __main__, delivery, kernels; {}; raise SystemExit(__main__.main())"
+START = "from interpreter import __main__, context, delivery, kernels; {}; raise SystemExit(__main__.main())"
 
 Json = dict[str, Any]
 

@@ -28,7 +28,7 @@ def client(interpreter: Running) -> Iterator[Client]:
 @pytest.fixture(scope="session")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A client of an interpreter that says soon that it is alive, and soon loses patience with a kernel."""
-    times = "delivery.KEEPALIVE_S = kernels.INTERRUPT_TIMEOUT_S = 0.5"
+    times = "delivery.KEEPALIVE_S = kernels.INTERRUPT_TIMEOUT_S = 0.5; context.TAKE_BACK_TIMEOUT_S = 2.0"
     running = Running(tmp_path_factory.mktemp("hasty"), patience=times)
     yield Client(running.port)
     assert running.stop() == 0

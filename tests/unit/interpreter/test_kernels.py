@@ -113,6 +113,47 @@ def test_a_client_that_leaves_interrupts(client: Client, interpreter: Running, c
         assert client.run(GET[language], context_id=context["id"]).stdout == "42\n"
 
 
+@pytest.mark.parametrize("context", ["python", "bash"], indirect=True)
+def test_a_client_that_leaves_at_once_interrupts(client: Client, context: Json) -> None:
+    """The kernel has not begun to do what it was asked for, and heeds no interrupt before that."""
+    language = context["language"]
+    client.run(SET[language], context_id=context["id"])
+    for _ in range(5):
+        with client.executing(FOR_EVER[language], context_id=context["id"]):
+            pass
+        assert client.run(GET[language], context_id=context["id"]).stdout == "42\n"
+
+
+@pytest.mark.parametrize("context", ["bash"], indirect=True)
+def test_bash_is_interrupted_until_it_heeds_it(client: Client, context: Json) -> None:
+    """As when Ctrl-C comes while bash starts a program, which neither of the two heeds."""
+    client.run("x=42", context_id=context["id"])
+    deaf = "trap '' INT; echo begun; sleep 1.5; trap - INT; sleep 3600"
+    with client.executing(deaf, context_id=context["id"], env_vars={"NEW": "1"}) as lines:
+        assert any(line.get("text") == "begun\n" for line in lines)
+    after = client.run("echo $x ${NEW-unset}", context_id=context["id"])
+    assert (after.stdout, after.error) == ("42 unset\n", None)
+
+
+@pytest.mark.parametrize("context", ["bash"], indirect=True)
+def test_a_shell_that_dies_of_the_interrupt_is_started_anew(client: Client, context: Json) -> None:
+    """Also when a program that it leaves behind holds its terminal open."""
+    code = "trap 'kill -9 $$' INT; (trap '' INT HUP; sleep 30) & echo begun; while :; do :; done"
+    with client.executing(code, context_id=context["id"]) as lines:
+        assert any(line.get("text") == "begun\n" for line in lines)
+    after = client.run("echo there", context_id=context["id"])
+    assert (after.stdout, after.error) == ("there\n", None)
+    assert "variables are lost" in after.stderr
+
+
+def test_a_kernel_in_which_nothing_runs_any_more_is_ended(hasty: Client) -> None:
+    context = hasty.create()
+    hook = "import time\nget_ipython().events.register('pre_execute', lambda: time.sleep(3600))"
+    assert hasty.run(hook, context_id=context["id"], env_vars={"NEW": "1"}).error is None
+    after = hasty.run("print(1)", context_id=context["id"])
+    assert after.stdout == "1\n" and "variables are lost" in after.stderr
+
+
 def test_a_program_that_ignores_the_interrupt_is_ended(hasty: Client) -> None:
     code = "import signal, time\nsignal.signal(2, signal.SIG_IGN)\nprint('begun', flush=True)\ntime.sleep(3600)"
     context = hasty.create()
