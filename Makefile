@@ -8,12 +8,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat requirements/dev.txt tools/environment.py | sha256sum | cut -c1-12)
 # One host or several: HOST="root@203.0.113.7 root@203.0.113.8:2222"; with none named here or in hosts.toml, the lab.
-export HOST SSH_PORT SSH_KEY DOMAIN SET LAB DATA
+# Many as a fleet: MANAGERS="root@203.0.113.7" WORKERS="root@203.0.113.8 root@203.0.113.9" (docs/fleet.md).
+export HOST MANAGERS WORKERS SSH_PORT SSH_KEY DOMAIN SET LAB DATA NODE
 export PYINFRA_PROGRESS ?= off
-TARGETS := $(HOST)$(wildcard hosts.toml)
+TARGETS := $(HOST)$(MANAGERS)$(WORKERS)$(wildcard hosts.toml)
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deploy: $(READY) ## Make HOST=root@server DOMAIN=example.com (or, without HOST, a throwaway lab) a sandbox host, and verify it
 	@$(if $(TARGETS),,$(PYTHON) -m lab up $(LAB))
@@ -35,15 +36,20 @@ verify: $(READY) ## Check a deployed host; the report is reports/verify.xml
 destroy: $(READY) ## Remove what a deploy put on HOST; DATA=remove also removes sandboxes' data and secrets
 	@$(BIN)/python -m tools.destroy $(ARGS)
 
+fleet-forget: $(READY) ## Take the host NODE=name, which is gone or drained, out of the fleet
+	@$(BIN)/python -m tools.fleet_forget
+
 lab: $(READY) ## Start the throwaway lab (LAB=name) without deploying to it
 	@$(PYTHON) -m lab up $(LAB)
 
 lab-down: ## Remove the lab (LAB=name)
 	@$(PYTHON) -m lab down $(or $(LAB),lab)
 
+# The fleet has a suite of its own until its time is known where `make test` runs. Take this line out to have it there.
+NOT_YET := --ignore tests/host/fleet
 test: $(READY) ## Everything: static, unit, plan, and the host suite on labs of Debian 13 and 12
 	@$(if $(ARGS),,$(MAKE) --no-print-directory test-fast ARGS=--junitxml=reports/test-fast.xml)
-	@$(BIN)/pytest $(or $(ARGS),tests/host --junitxml=reports/test.xml -n 2 --dist loadgroup)
+	@$(BIN)/pytest $(or $(ARGS),tests/host $(NOT_YET) --junitxml=reports/test.xml -n 2 --dist loadgroup)
 
 test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
 	@$(BIN)/pytest tests/static tests/unit tests/plan -q -n auto --dist loadgroup $(ARGS)
@@ -56,6 +62,9 @@ test-attack: $(READY) ## Attack a lab from inside a sandbox: as it is, after its
 
 test-faults: $(READY) ## Kill and break every part of a lab, in every order: nothing that was acknowledged is lost
 	@$(BIN)/pytest tests/host -m faults --suite trixie $(ARGS)
+
+test-fleet: $(READY) ## Three labs as a fleet: what one sees of it, and what it does when hosts fail
+	@$(BIN)/pytest tests/host/fleet $(ARGS)
 
 lint: $(READY) ## Only the static checks
 	@$(BIN)/pytest tests/static -q $(ARGS)
@@ -81,4 +90,4 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-.PHONY: help deploy plan verify destroy lab lab-down test test-fast test-chaos test-attack test-faults lint bench soak docs lock vendor
+.PHONY: help deploy plan verify destroy fleet-forget lab lab-down test test-fast test-chaos test-attack test-faults test-fleet lint bench soak docs lock vendor

@@ -9,6 +9,8 @@ from deploys import (
     console,
     docker,
     egress,
+    fleet,
+    fleetimages,
     gateway,
     hardening,
     images,
@@ -21,19 +23,26 @@ from deploys import (
 )
 
 preflight.check()
+fleet.check()
 access.prove()
 base.system()
 hardening.bounds()
 certificates.trust()
 docker.engine()
+fleet.engine()
+fleet.certificate()
+fleetimages.registry()
 confinement.profiles()
 images.build()
+fleetimages.share()
 certificates.serve()
 traefik.edge()
 gateway.haproxy()
 egress.configure()
+fleet.no_service()
 sandboxd.daemon()
 sandboxd.routes()
+fleet.service()
 egress.activate()
 console.pages()
 pool.warm()

@@ -1,4 +1,4 @@
-"""The hosts to deploy to: HOST=..., or `hosts.toml`, or the lab when neither names one (see deploys/hosts.py)."""
+"""The hosts to deploy to: HOST=..., a fleet, `hosts.toml`, or the lab when none is named (see deploys/hosts.py)."""
 
 import os
 
@@ -12,5 +12,6 @@ try:
 except HostError as _error:
     raise InventoryError(str(_error)) from None
 
-servers = [(_target.name, _target.pyinfra_data()) for _target in _named]
-lab = [(_target.name, _target.pyinfra_data()) for _target in _lab]
+_servers = [_target for _target in _named if _target.group == "servers"]
+servers = [(_target.name, _target.pyinfra_data()) for _target in _servers]
+lab = [(_target.name, _target.pyinfra_data()) for _target in [*_named, *_lab] if _target.group == "lab"]

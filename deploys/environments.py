@@ -15,15 +15,24 @@ from deploys.operations import Commands
 
 @dataclass(frozen=True)
 class Program:
-    """A package below src/, the lock file of what it needs, and the module whose import shows that all is there."""
+    """A package below src/, the lock file of what it needs, and the module whose import shows that all is there.
+
+    `beside` are further packages in the same environment.
+    """
 
     package: str
     lock: str
     module: str
+    beside: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return (self.package, *self.beside)
 
     def files(self) -> dict[str, tuple[bytes, bool]]:
         """What is brought to the host, by its path here."""
-        found = [path for path in (ROOT / "src" / self.package).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+        places = [ROOT / "src" / package for package in self.packages]
+        found = [path for place in places for path in place.rglob("*") if path.is_file() and path.suffix != ".pyc"]
         return {str(path.relative_to(ROOT)): (path.read_bytes(), False) for path in [*found, ROOT / self.lock]}
 
 
@@ -48,7 +57,8 @@ def environment(link: str, version: str, program: Program, spared: str = "") -> 
     pip = f"{python} -m pip install --quiet --no-cache-dir --disable-pip-version-check"
     yield f"{pip} --require-hashes --requirement {path}/{program.lock}"
     site = f"$({python} -c 'import site; print(site.getsitepackages()[0])')"
-    yield f'mv {path}/src/{package} "{site}" && {python} -m compileall -q "{site}/{package}"'
+    for one in program.packages:
+        yield f'mv {path}/src/{one} "{site}" && {python} -m compileall -q "{site}/{one}"'
     yield f'{python} -c "import {program.module}"'
     yield (
         f"previous=$(readlink {link} || true); good=$(cat {spared or '/dev/null'} 2>/dev/null || true); "

@@ -3,7 +3,7 @@
 from pyinfra.api import deploy
 from pyinfra.operations import files
 
-from deploys import console
+from deploys import console, fleetgateway
 from deploys.operations import packages, place, unit, when
 from deploys.preflight import settings
 from deploys.traefik import API, GATEWAY
@@ -39,6 +39,11 @@ def haproxy() -> None:
     for page in PAGES:
         place(f"etc/project-sandbox/pages/{page}.html", wanted)
     place("etc/haproxy/sandboxes.lua", wanted)
+    fleet = fleetgateway.gateway(wanted)
+    certificates = ""
+    if fleet:
+        files.file(name="Make the map of the fleet", path=fleet.nodes_map, user="root", group="root", mode="644")
+        certificates = f" {fleetgateway.directory(wanted)}"
     pages = console.socket(wanted) if wanted.console else ""
     place(
         "etc/haproxy/haproxy.cfg",
@@ -48,6 +53,7 @@ def haproxy() -> None:
         routes_map=routes_map,
         link_key=link_key,
         console=pages,
+        fleet=fleet,
     )
     when(
         name="Check the configuration",
@@ -61,6 +67,6 @@ def haproxy() -> None:
     when(
         name="Load the changed configuration",
         condition=f"started=$({WORKER_START}) && "
-        f'find {CONFIG} {PROGRAM} {wanted.etc}/pages {link_key} -newermt "@$started"',
+        f'find {CONFIG} {PROGRAM} {wanted.etc}/pages {link_key}{certificates} -newermt "@$started"',
         commands=["systemctl reload haproxy.service"],
     )

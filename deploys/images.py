@@ -136,6 +136,8 @@ class Tags:
 def build() -> None:
     """Make the images that are missing. Images from a registry are pulled by the build that needs them."""
     wanted = settings()
+    if not wanted.builds_images:
+        return
     tags = Tags(wanted)
     work = f"{wanted.state}/build"
     files.directory(name=f"Make {work}", path=work, user="root", group="root", mode="700")

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from typing import Any, cast
 
 from deploys.rules import BY_ADDRESS, TEMPLATE_NAME, check
-from deploys.settings import IMAGE_KEYS, SettingError, Settings, Template
+from deploys.settings import IMAGE_KEYS, FleetNode, SettingError, Settings, Template
 
 # Data keys that are pyinfra's own: connection settings, and global arguments such as `_sudo`.
 PYINFRA_KEYS = ("ssh_", "fake_", "docker_identifier", "_")
@@ -33,6 +33,7 @@ def load(data: Mapping[str, Any]) -> Settings:
             raise SettingError(key, None, "missing; run from the project's root, where group_data/all.py is")
     values["domain"] = _domain(values["domain"], str(data.get("ssh_hostname", "")))
     values["templates"] = _templates(values)
+    values["fleet_nodes"] = _fleet_nodes(values["fleet_nodes"])
     settings = Settings(**values)
     check(settings)
     return settings
@@ -129,6 +130,21 @@ def _templates(values: Mapping[str, Any]) -> dict[str, Template]:
         typed = {key: _typed(f"{where}[{key!r}]", merged[key], kind) for key, kind in known.items()}
         templates[name] = Template(name=name, **typed)
     return templates
+
+
+def _fleet_nodes(given: Mapping[str, Any]) -> dict[str, FleetNode]:
+    keys = {field.name for field in fields(FleetNode)} - {"name"}
+    nodes = {}
+    for name, node in given.items():
+        if (
+            not isinstance(node, dict)
+            or set(node) != keys
+            or not all(isinstance(value, str) for value in node.values())
+        ):
+            remedy = "the inventory makes it of MANAGERS and WORKERS, or of hosts.toml: leave it out"
+            raise SettingError(f"fleet_nodes[{name!r}]", node, remedy)
+        nodes[name] = FleetNode(name=name, **node)
+    return nodes
 
 
 def _image(name: str, values: Mapping[str, Any]) -> str:

@@ -143,11 +143,16 @@ def image(
         yield FileUploadCommand(io.BytesIO(context()), archive, remote_temp_filename=host.get_temp_filename(archive))
         yield f"rm -rf {directory} && mkdir -p {directory} && tar -xf {archive} -C {directory} && rm {archive}"
     yield build
+    yield without_older(tag, spared)
+
+
+def without_older(tag: str, spared: str) -> str:
+    """The command that removes the other tags of an image that nothing uses and the file `spared` does not name."""
     name = tag.rpartition(":")[0]
     all_tags = f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' {shlex.quote(name)}"
     named = f"sed -n 's/^image = \"\\(.*\\)\"$/\\1/p' {shlex.quote(spared)} 2>/dev/null"
     others = f'grep -vxF {shlex.quote(tag)} | grep -vxF "$({named})"'
-    yield f"{all_tags} | {others} | xargs -r docker image rm 2>/dev/null; true"
+    return f"{all_tags} | {others} | xargs -r docker image rm 2>/dev/null; true"
 
 
 @operation()

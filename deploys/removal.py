@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys import ROOT, access, console, egress, facts, hardening, images, turns
+from deploys import ROOT, access, console, egress, facts, fleetimages, hardening, images, swarm, turns
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
 from deploys.gateway import PROGRAM
 from deploys.operations import located, when
@@ -19,10 +19,12 @@ from deploys.traefik import CONTAINER
 OURS = "docker {kind} ls -q {all} --filter label=sandbox.project={project}"
 
 
-def unit_names(wanted: Settings) -> list[str]:
+def unit_names(wanted: Settings, of_fleet: bool) -> list[str]:
     """Our units, in the order in which they are stopped."""
-    names = ("container-pool.service", "sandboxd.service", "firewall.service", "thaw.service", "build.slice")
-    return [*console.units(wanted), *egress.units(wanted), *(f"{wanted.project}-{name}" for name in names)]
+    fleet = ("fleet.service", "fleet-certificate.path", "fleet-certificate.service") if of_fleet else ()
+    names = (*fleet, "container-pool.service", "sandboxd.service", "firewall.service", "thaw.service", "build.slice")
+    last = [f"{wanted.project}-swarmd.service"] if of_fleet else []
+    return [*console.units(wanted), *egress.units(wanted), *(f"{wanted.project}-{name}" for name in names), *last]
 
 
 def paths(wanted: Settings) -> list[str]:
@@ -61,7 +63,8 @@ def remove(with_data: bool) -> None:
     """Take away what a deploy put there; with `with_data` also what people put into it. Can be run again."""
     wanted = settings()
     turns.take(wanted.name)
-    for unit in unit_names(wanted):
+    of_fleet = bool(wanted.fleet_role) or swarm.has_engine(wanted)
+    for unit in unit_names(wanted, of_fleet):
         when(
             name=f"Stop {unit}",
             condition=f"systemctl cat {unit}",
@@ -87,6 +90,8 @@ def remove(with_data: bool) -> None:
         commands=[f"apparmor_parser --remove {profile}; rm -f {profile} {wanted.state}/apparmor-loaded"],
     )
     _files(wanted, with_data)
+    if of_fleet:
+        _fleet(wanted, with_data)
     if with_data:
         _engine(wanted)
 
@@ -154,6 +159,34 @@ def _files(wanted: Settings, with_data: bool) -> None:
         login = console.user(wanted)
         when(name=f"Remove the user {login}", condition=f"id -u {login}", commands=[f"userdel {login}"])
         when(name="Remove the group", condition="getent group sandbox", commands=["groupdel sandbox"])
+
+
+def _fleet(wanted: Settings, with_data: bool) -> None:
+    """The fleet engine has stopped. Its place in the Swarm is data: with it, the host is of the fleet again when it is
+    deployed; `make fleet-forget` tells the others that it does not come back.
+    """
+    for path in ("fleet.toml", "node.toml", "swarmd.json", "fleet"):
+        _remove(f"{wanted.etc}/{path}")
+    for bridge in ("flt0", swarm.BRIDGE):
+        when(
+            name=f"Remove the bridge {bridge}",
+            condition=f"ls -d /sys/class/net/{bridge}",
+            commands=[f"ip link del {bridge}"],
+        )
+    trusted = f"/etc/docker/certs.d/{fleetimages.REGISTRY}"
+    _remove(trusted)
+    when(
+        name="Remove the registry",
+        condition="ls -d /etc/systemd/system/docker-registry.service.d",
+        commands=[
+            "DEBIAN_FRONTEND=noninteractive apt-get purge -y docker-registry",
+            f"rm -rf /etc/systemd/system/docker-registry.service.d {fleetimages.STORE}",
+        ],
+    )
+    found = f"grep -E ' {fleetimages.NAME}$' /etc/hosts"
+    when(name="Forget where the registry is", condition=found, commands=[fleetimages.named()])
+    if with_data:
+        _remove(f"/var/lib/{wanted.project}-swarmd")
 
 
 def _engine(wanted: Settings) -> None:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from pathlib import Path
 
-from deploys import acme
+from deploys import acme, fleetrules
 from deploys.settings import IMAGE_KEYS, RUNSC, SettingError, Settings, Template
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -72,6 +72,7 @@ def check(settings: Settings) -> None:
         for network in getattr(settings, key):
             _check_network(key, network)
     _check_egress(settings)
+    fleetrules.check(settings)
     for key in ("sandbox_users", "skills_users"):
         for user in getattr(settings, key):
             _matches(key, user, USER, "use the login names of users")

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyinfra.api import deploy
 from pyinfra.operations import files, server
 
-from deploys import ROOT, confinement
+from deploys import ROOT, confinement, fleetgateway, shared
 from deploys.environments import Program, environment
 from deploys.images import Tags, digest
 from deploys.operations import place, unit, when
 from deploys.preflight import settings
-from deploys.settings import Settings
-from deploys.traefik import API, GATEWAY
+from deploys.settings import MANAGER, Settings
+from deploys.traefik import GATEWAY
 
 GROUP = "sandbox"
 UNITS = "/etc/systemd/system"
 PROGRAM = Program("sandboxd", "requirements/sandboxd.txt", "sandboxd.api")
 BROWSER_SCRIPTS = sorted((ROOT / "files/browser-test").glob("*.py"))
+
+
+def program(wanted: Settings) -> Program:
+    """On a manager, the fleet service is in the same environment."""
+    return replace(PROGRAM, beside=("fleet",)) if wanted.fleet_role == MANAGER else PROGRAM
+
+
+def command(wanted: Settings) -> str:
+    """The command that asks this host alone: on a manager, docker-sandbox asks the whole fleet."""
+    return f"{wanted.lib}/docker-sandbox-node" if wanted.fleet_role == MANAGER else "docker-sandbox"
+
+
+def socket(wanted: Settings) -> str:
+    """Where sandboxd is asked by that command."""
+    return fleetgateway.trusted_socket(wanted) if wanted.fleet_role == MANAGER else f"/run/{wanted.name}/sandboxd.sock"
 
 
 def browser_template(wanted: Settings) -> str:
@@ -37,6 +54,8 @@ def daemon() -> None:
             commands=[f"usermod --append --groups {GROUP} {user}"],
         )
 
+    if wanted.shared_storage:
+        shared.mark(wanted.shared_storage)
     secrets = f"{wanted.etc}/secrets"
     when(
         name="Make the token key",
@@ -53,7 +72,7 @@ def daemon() -> None:
         name="Close the secret of the metrics", path=f"{secrets}/metrics_token", user="root", group="root", mode="600"
     )
     release, daemon = f"{wanted.lib}/sandboxd-release", f"{wanted.project}-sandboxd.service"
-    place("usr/local/lib/project-sandbox/sandboxd-release", wanted, mode="755", units=UNITS)
+    place("usr/local/lib/project-sandbox/sandboxd-release", wanted, mode="755", units=UNITS, socket=socket(wanted))
     when(  # before the first change; later its unit does so
         name="Note what runs now",
         condition=f"[ -d {wanted.opt}/good ] || ! systemctl is-active --quiet {daemon} || echo unknown",
@@ -75,7 +94,9 @@ def daemon() -> None:
             for name, template in wanted.templates.items()
         },
         gateway=GATEWAY,
-        api=API,
+        api=fleetgateway.keys_address(wanted),
+        fleet=fleetgateway.gateway(wanted),
+        managers=[f"{node.name} ({node.address})" for node in wanted.fleet_managers],
         socket_group=GROUP,
         # Each sandbox has a network of its own: where those end, a clear answer is better than Docker's refusal.
         max_sandboxes=min(wanted.max_sandboxes or wanted.networks, wanted.networks),
@@ -85,9 +106,13 @@ def daemon() -> None:
         dest = f"{wanted.lib}/browser-test/{script.name}"
         files.put(name=f"Write {dest}", src=str(script), dest=dest, user="root", group="root", mode="644")
     link = f"{wanted.opt}/venv"
-    version, spared = digest(PROGRAM.files()), f"{wanted.opt}/good/venv"
-    environment(name="Install sandboxd", link=link, version=version, program=PROGRAM, spared=spared)
+    installed, spared = program(wanted), f"{wanted.opt}/good/venv"
+    version = digest(installed.files())
+    environment(name="Install sandboxd", link=link, version=version, program=installed, spared=spared)
     place("usr/local/bin/docker-sandbox", wanted, mode="755", python=f"{link}/bin/python")
+    if wanted.fleet_role == MANAGER:
+        place("etc/project-sandbox/node.toml", wanted, socket=socket(wanted), gateway=GATEWAY, command=command(wanted))
+        place("usr/local/lib/project-sandbox/docker-sandbox-node", wanted, mode="755", python=f"{link}/bin/python")
     files.link(name="Link docker-sandbox-cli.sh", path="/usr/local/bin/docker-sandbox-cli.sh", target="docker-sandbox")
     place("usr/share/bash-completion/completions/docker-sandbox", wanted)
     place("etc/systemd/system/project-build.slice", wanted)
@@ -113,8 +138,10 @@ def daemon() -> None:
 @deploy("sandboxd")
 def routes() -> None:
     """The gateway has the routes of the ledger, whatever became of its map while sandboxd did not run."""
+    wanted = settings()
+    asked = command(wanted)
     when(
         name="Bring the routes in step with the ledger",
-        condition="docker-sandbox routes status --quiet || echo drift",
-        commands=["docker-sandbox routes sync"],
+        condition=f"{asked} routes status --quiet || echo drift",
+        commands=[f"{asked} routes sync"],
     )

@@ -23,6 +23,7 @@ class SettingError(DeployError):
 IMAGE_KEYS = ("image", "context", "base_image", "python_version", "apt_packages", "pip_packages", "npm_packages")
 
 RUNSC = "runsc"
+MANAGER, WORKER = "manager", "worker"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,19 @@ class Template:
     layer_mb: int
     pool: int
     runtime: str
+
+
+@dataclass(frozen=True)
+class FleetNode:
+    """A host of the fleet as all its hosts know it: by a name, and by the IPv4 address that they reach it at."""
+
+    name: str
+    role: str
+    address: str
+
+    @property
+    def manages(self) -> bool:
+        return self.role == MANAGER
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,15 @@ class Settings:
     ssh_hardening: bool
     audit_rules: bool
     sysctls: dict[str, int]
+    fleet_role: str
+    fleet_address: str
+    fleet_port: int
+    fleet_memory_share: float
+    fleet_cpus_share: float
+    fleet_nodes: dict[str, FleetNode]
+    shared_storage: str
+    fence_command: str
+    fence_after_s: int
 
     @property
     def name(self) -> str:
@@ -162,6 +185,21 @@ class Settings:
         """0 for never; `deploys.rules` has checked the form."""
         after = self.idle_pause_after
         return int(after[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[after[-1]] if after else 0
+
+    @property
+    def fleet_managers(self) -> tuple[FleetNode, ...]:
+        """In the order of the inventory: the first is the one that makes what there is once in a fleet."""
+        return tuple(node for node in self.fleet_nodes.values() if node.manages)
+
+    @property
+    def fleet_node(self) -> str:
+        """The name that this host has in its fleet, "" on a single host."""
+        return next((node.name for node in self.fleet_nodes.values() if node.address == self.fleet_address), "")
+
+    @property
+    def builds_images(self) -> bool:
+        """Whether this host builds them itself; in a fleet, one does so for all."""
+        return not self.fleet_role or self.fleet_managers[0].name == self.fleet_node
 
     def on(self, suite: str) -> Settings:
         """The settings on a host of that Debian release: what is left to the host is filled in."""

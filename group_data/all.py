@@ -216,6 +216,32 @@ network_deny: list[str] = []
 # has to reach; this one is of a range for measurements (RFC 2544).
 egress_address = "198.18.0.1"
 
+# --- Fleet -----------------------------------------------------------------------------------------------------------
+
+# Many hosts, one domain: docs/fleet.md. Name them in `hosts.toml`, in tables [managers.NAME] and [workers.NAME], or on
+# the command line: make deploy MANAGERS="root@a" WORKERS="root@b root@c". The inventory makes these two of that, for
+# each host: "manager" or "worker", and all hosts of the fleet with role and address. A single host has neither.
+fleet_role = ""
+fleet_nodes: dict[str, dict[str, str]] = {}
+# The host's IPv4 address for the other hosts of the fleet, such as one in a private network; for each host in its own
+# table. "" is the address of SSH. A manager's may never change.
+fleet_address = ""
+# Where each host of a fleet takes what the others pass on to it, over TLS with a certificate on both sides.
+fleet_port = 8443
+# The part of a template's memory and processors that the fleet reserves for each of its sandboxes, 0.01 to 1. A new one
+# comes to a host that has so much unreserved; besides, each host refuses by what is really used, as a single one does.
+# With 1 and 1 no more is given out than there is. docs/fleet.md has the arithmetic.
+fleet_memory_share = 0.5
+fleet_cpus_share = 0.1
+# Storage that you have mounted at this directory on every host, such as an NFS export, for volumes made with
+# `init --shared`: kept sandboxes on it can be made anew on another host. "" is none. The deploy refuses a directory at
+# which nothing is mounted, and marks it with the file `sandbox-volumes.id`, by which hosts know that it is the same.
+shared_storage = ""
+# Your program on the managers, which ends with 0 only if the host that it is given by name is off for certain, and
+# for how many seconds a host must have been lost before it is run. "" is none: `node fenced` says so by hand.
+fence_command = ""
+fence_after_s = 60
+
 # --- Host ------------------------------------------------------------------------------------------------------------
 
 # Security updates by unattended-upgrades. Docker is left to the deploy: an update would restart the engine. needrestart

@@ -16,6 +16,7 @@ examples:
   python3 -m lab up                               a Debian 13 host named "lab"
   python3 -m lab up old --debian bookworm         a second one beside it, Debian 12
   python3 -m lab up web --publish-https 8443      its port 443 as https://127.0.0.1:8443 of this machine
+  python3 -m lab up one --address 10.231.0.11     it keeps this address, as the hosts of a fleet must
   python3 -m lab ssh lab systemctl --failed       one command; without one, a shell
   python3 -m lab restart lab                      the reboot test
   python3 -m lab down old                         gone, with its volumes and keys
@@ -51,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const=DEFAULT_HTTPS_PORT,
         help="make port 443 of a new lab reachable as 127.0.0.1:PORT (default: %(const)s)",
+    )
+    one.add_argument(
+        "--address",
+        metavar="IPV4",
+        default="",
+        help="the address of a new lab, which it keeps, in a /24 that all labs with such addresses share",
     )
     one.add_argument("--json", action="store_true", help="print the lab as JSON")
 
@@ -115,7 +122,7 @@ def perform(args: argparse.Namespace) -> int:
     """Do what the arguments say; return the exit code."""
     if args.command == "up":
         before = _running(args.name)
-        lab = create.up(args.name, args.debian, publish_https=args.publish_https)
+        lab = create.up(args.name, args.debian, publish_https=args.publish_https, address=args.address)
         log.info("%s was up already" if before else "%s is up", lab.name)
         if args.publish_https and f"127.0.0.1:{args.publish_https}" not in lab.published.values():
             log.warning("its ports stay as they were; to publish one: python3 -m lab down %s, then up", lab.name)

@@ -1,5 +1,8 @@
 """How a lab is started, as a value: the arguments of `docker run`. Pure; docs of each flag stand beside it."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from lab.facts import HostFacts
 from lab.settings import LABEL_DEBIAN, LABEL_NAME, LABEL_ROOT, container_name
 
@@ -32,12 +35,25 @@ def kernel_words(facts: HostFacts, suite: str) -> list[str]:
     return []
 
 
+def fixed(address: str, network: str, resolv_conf: Path) -> list[str]:
+    """Return the flags that give a lab `address` in `network`, and the name servers of the file `resolv_conf`."""
+    return [f"--network={network}", f"--ip={address}", f"--volume={resolv_conf}:/etc/resolv.conf"]
+
+
 def run_arguments(
-    facts: HostFacts, *, name: str, suite: str, image: str, root: str, publish_https: int | None = None
+    facts: HostFacts,
+    *,
+    name: str,
+    suite: str,
+    image: str,
+    root: str,
+    publish_https: int | None = None,
+    network: Sequence[str] = (),
 ) -> list[str]:
     """Return the arguments after `docker` that start lab `name` from `image`.
 
-    `root` is the id of the working copy that owns it; `publish_https` a port on the workstation's loopback address.
+    `root` is the id of the working copy that owns it; `publish_https` a port on the workstation's loopback address;
+    `network` the flags of `fixed`, without which the lab is in the engine's own network.
     """
     publish = [] if publish_https is None else [f"--publish=127.0.0.1:{publish_https}:443"]
     modules = ["--volume=/lib/modules:/lib/modules:ro"] if facts.kernel_modules else []
@@ -70,6 +86,7 @@ def run_arguments(
         ),
         *modules,
         *publish,
+        *network,
         f"--entrypoint={INIT}",
         image,
         *kernel_words(facts, suite),

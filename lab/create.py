@@ -4,34 +4,42 @@ import contextlib
 import logging
 from dataclasses import replace
 
-from lab import build, docker, engine, facts, host
-from lab.command import run_arguments
+from lab import build, docker, engine, facts, host, network
+from lab.command import fixed, run_arguments
 from lab.errors import LabError, NoSuchLab, UsageError
 from lab.host import Lab
-from lab.settings import DEFAULT_DEBIAN, DEFAULT_NAME, checked_name, container_name, debian_suite, root_id
-from lab.state import State
+from lab.settings import DEFAULT_DEBIAN, DEFAULT_NAME, STATE_DIR, checked_name, container_name, debian_suite, root_id
+from lab.state import State, locked
 
 log = logging.getLogger("lab")
 
 
-def up(name: str = DEFAULT_NAME, debian: str | None = None, *, publish_https: int | None = None) -> Lab:
+def up(
+    name: str = DEFAULT_NAME, debian: str | None = None, *, publish_https: int | None = None, address: str = ""
+) -> Lab:
     """Return a lab that is up: the one of that name, started when it was stopped, made when there was none.
 
     `debian` is trixie (13, the default for a new one) or bookworm (12). `publish_https` is a port on 127.0.0.1 of the
-    workstation that leads to 443 of a new lab. Raises UsageError, NoEngine, LabError.
+    workstation that leads to 443 of a new lab. `address` is an IPv4 address that a new lab has, and keeps; without it,
+    it gets one from the engine at each start. Raises UsageError, NoEngine, LabError.
     """
     checked_name(name)
     suite = debian_suite(debian or DEFAULT_DEBIAN)
     if publish_https is not None and not 1 <= publish_https <= 65535:
         raise UsageError(f"{publish_https} is not a port", "choose one of 1-65535 that nothing listens on")
+    if address:
+        network.subnet(address)
     engine.ensure()
     engine.install_missing({"ssh": "openssh-client"})
     with State(name).lock():
         found = next((lab for lab in host.labs() if lab.name == name), None)
         if found is None:
-            _make(name, suite, publish_https)
+            _make(name, suite, publish_https, address)
         elif debian and found.debian != suite:
             raise LabError(f"lab {name} is Debian {found.debian}, not {suite}", f"run: python3 -m lab down {name}")
+        elif address and address != found.fixed_address:
+            here = found.fixed_address or "no address of its own"
+            raise LabError(f"lab {name} has {here}, not {address}", f"run: python3 -m lab down {name}")
         elif not found.running:
             log.info("starting %s", name)
             docker.docker("start", found.container)
@@ -39,7 +47,7 @@ def up(name: str = DEFAULT_NAME, debian: str | None = None, *, publish_https: in
     return host.get(name).wait()
 
 
-def _make(name: str, suite: str, publish_https: int | None) -> None:
+def _make(name: str, suite: str, publish_https: int | None, address: str) -> None:
     image = build.ensure_image(suite)
     if docker.run(["docker", "container", "inspect", container_name(name)], check=False).returncode == 0:
         raise LabError(
@@ -49,11 +57,19 @@ def _make(name: str, suite: str, publish_https: int | None) -> None:
     log.info("starting %s (Debian %s)", name, suite)
     here = facts.gather(docker.info())
     while True:
-        arguments = run_arguments(
-            here, name=name, suite=suite, image=image, root=root_id(), publish_https=publish_https
-        )
         try:
-            docker.docker(*arguments)
+            with locked(STATE_DIR):  # or the end of another lab would take the network away again
+                docker.docker(
+                    *run_arguments(
+                        here,
+                        name=name,
+                        suite=suite,
+                        image=image,
+                        root=root_id(),
+                        publish_https=publish_https,
+                        network=_network(name, address),
+                    )
+                )
             return
         except LabError as error:
             unknown = facts.unknown_capability(error.problem)
@@ -65,3 +81,7 @@ def _make(name: str, suite: str, publish_https: int | None) -> None:
             with contextlib.suppress(NoSuchLab):
                 host.down(name)
             raise
+
+
+def _network(name: str, address: str) -> list[str]:
+    return fixed(address, network.ensure(address), State(name).resolver(network.resolv_conf())) if address else []

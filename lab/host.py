@@ -11,10 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import docker
+from lab import docker, network
 from lab.errors import LabError, NoSuchLab
-from lab.settings import BOOT_TIMEOUT_S, DEFAULT_NAME, LABEL_DEBIAN, LABEL_NAME, LABEL_ROOT, container_name, root_id
-from lab.state import State
+from lab.settings import (
+    BOOT_TIMEOUT_S,
+    DEFAULT_NAME,
+    LABEL_DEBIAN,
+    LABEL_NAME,
+    LABEL_ROOT,
+    STATE_DIR,
+    container_name,
+    root_id,
+)
+from lab.state import State, locked
 
 log = logging.getLogger("lab")
 
@@ -51,7 +60,9 @@ class Lab:
     image: str
     running: bool
     address: str
-    """IPv4 address, another one after each restart; empty while the lab is stopped."""
+    """IPv4 address, another one after each restart unless it is fixed; empty while the lab is stopped."""
+    fixed_address: str
+    """The address that it keeps, empty where the engine chooses one."""
     published: dict[str, str]
     """What the workstation passes on: `443/tcp` to `127.0.0.1:8443`, say."""
 
@@ -214,6 +225,9 @@ def down(name: str = DEFAULT_NAME) -> None:
     if there:
         thaw(container_name(name))
         docker.docker("rm", "--force", "--volumes", container_name(name))
+    for joined in {name for container in there for name in container["NetworkSettings"]["Networks"]} - {network.BRIDGE}:
+        with locked(STATE_DIR):
+            network.drop(joined)
     left = docker.volumes(*labels)
     if left:
         docker.docker("volume", "rm", *left)
@@ -228,10 +242,11 @@ def pyinfra_data(name: str = DEFAULT_NAME) -> dict[str, Any]:
 def from_inspect(container: dict[str, Any]) -> Lab:
     """Read one entry of `docker inspect`."""
     labels = container["Config"]["Labels"]
-    network = container["NetworkSettings"]
+    settings = container["NetworkSettings"]
+    (joined,) = settings["Networks"].values()
     published = {
         inside: f"{binding['HostIp']}:{binding['HostPort']}"
-        for inside, bindings in (network.get("Ports") or {}).items()
+        for inside, bindings in (settings.get("Ports") or {}).items()
         for binding in bindings or []
     }
     running = bool(container["State"]["Running"])
@@ -240,6 +255,7 @@ def from_inspect(container: dict[str, Any]) -> Lab:
         debian=labels[LABEL_DEBIAN],
         image=container["Config"]["Image"],
         running=running,
-        address=network["Networks"]["bridge"]["IPAddress"] if running else "",
+        address=joined["IPAddress"] if running else "",
+        fixed_address=(joined.get("IPAMConfig") or {}).get("IPv4Address", ""),
         published=published,
     )

@@ -26,6 +26,7 @@ LABEL_NAME = "sandbox.lab"
 LABEL_ROOT = "sandbox.lab.root"
 LABEL_DEBIAN = "sandbox.lab.debian"
 LABEL_IMAGE = "sandbox.lab.image"
+LABEL_NETWORK = "sandbox.lab.network"
 
 DEFAULT_NAME = "lab"
 DEFAULT_DEBIAN = "trixie"

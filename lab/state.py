@@ -97,6 +97,14 @@ class State:
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab {self.name}", "-f", str(self.key)])
         return self.key.with_suffix(".pub").read_text()
 
+    def resolver(self, text: str) -> Path:
+        """Write the lab's resolv.conf, which is mounted in it, and return where it is."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.directory / "resolv.conf"
+        path.write_text(text)
+        path.chmod(0o644)
+        return path
+
     def write(self, address: str, host_keys: str) -> None:
         """Write what ssh and pyinfra need to reach the lab at `address`, unless it stands there already."""
         control = control_path(self.directory, self.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from deploys.hosts import HostError, chosen
+from deploys.hosts import HostError, Target, chosen
 from deploys.settings import SettingError
 from tools.remote import Remote, RemoteError
 
@@ -18,6 +18,8 @@ NAME = "default"
 def main() -> int:
     try:
         for target in chosen(os.environ):
+            if target.settings.get("fleet_role") and not of_its_fleet(target):
+                continue
             with Remote(target) as remote:
                 key = remote.out(f"docker-sandbox key create {NAME} --first 2>/dev/null")
                 if key:
@@ -28,6 +30,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def of_its_fleet(target: Target) -> bool:
+    """Whether the target is the one that speaks for its fleet, whose keys are the same on all its hosts."""
+    first: str = next(iter(target.settings["fleet_nodes"]))
+    return target.name == first
 
 
 def message(host: str, domain: str, key: str) -> str:

@@ -12,6 +12,7 @@ import sys
 from deploys import ROOT
 
 SOURCE, PAGE = ROOT / "group_data/all.py", ROOT / "docs/settings.md"
+ANNOTATION = re.compile(r": (list|dict)\[[^=]*\] =")
 HEADING = re.compile(r"# -+ ([A-Za-z ]+?) -+$")
 INTRODUCTION = """\
 # Settings
@@ -21,7 +22,8 @@ Made from `group_data/all.py` by `make docs`: edit that file, not this one. It h
 Set a value in one of three places; the later ones win:
 
 1. a file in `group_data/`: `group_data/servers.py` is for every host that is not a lab;
-2. `hosts.toml`, for all hosts in `[defaults]` or for one in `[hosts.NAME]`;
+2. `hosts.toml`, for all hosts in `[defaults]`, or for one in its table `[hosts.NAME]`, `[managers.NAME]` or
+   `[workers.NAME]`;
 3. the command line: `make deploy HOST=... SET="pool_size=5 tls_mode=acme"`. Separate the items of a list by commas,
    write a dictionary as JSON, and quote a value with spaces once more.
 
@@ -52,7 +54,7 @@ def page(source: str) -> str:
             if comment:
                 parts.append(_prose(comment) + "\n")
             default = "\n".join(lines[first - 1 : number - 1])
-            parts.append(f"```python\n{default.replace(': list[str]', '')}\n```\n")
+            parts.append(f"```python\n{ANNOTATION.sub(' =', default)}\n```\n")
             comment = []
             continue
         number += 1

@@ -30,6 +30,7 @@ from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Sandboxes
 from sandboxd.templates import Templates
+from sandboxd.tokens import TokenKey
 from sandboxd.transitions import Transitions
 from sandboxd.watchdog import Watchdog
 
@@ -83,7 +84,7 @@ class Server(uvicorn.Server):
 
 def services(settings: config.Config, engine: Engine, host: Host) -> api.Services:
     """All parts, not yet started."""
-    key = config.read_token_key(settings.secrets_dir)
+    key = TokenKey(config.read_token_key(settings.secrets_dir))
     settings.state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     ledger, health = recovery.opened(settings.ledger, host.now()), Health()
     edge = settings.gateway
@@ -106,7 +107,11 @@ def serve(settings: config.Config, parts: api.Services) -> None:
     """Serves until SIGTERM or SIGINT, then ends what was begun."""
     tcp = open_tcp(settings.listen)  # first: it refuses while another daemon runs, whose Unix socket we would replace
     edge = settings.gateway
-    sockets = [open_unix(settings.socket, settings.socket_group), open_unix(edge.socket, edge.group), tcp]
+    sockets = [open_unix(edge.socket, edge.group), tcp]
+    if settings.fleet is None or not settings.fleet.manages:
+        sockets.append(open_unix(settings.socket, settings.socket_group))
+    if settings.fleet is not None:
+        sockets.append(open_unix(settings.fleet.socket, settings.fleet.group))
     metrics_port = 0
     if settings.metrics_listen:
         sockets.append(open_tcp(settings.metrics_listen, "metrics_listen"))

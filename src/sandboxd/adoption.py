@@ -10,6 +10,7 @@ import logging
 import re
 from calendar import timegm
 from collections import Counter
+from collections.abc import Mapping
 from time import strptime
 from typing import Any
 
@@ -22,6 +23,7 @@ from sandboxd.policy import EVERYTHING, UNRESTRICTED, Policy
 from sandboxd.records import TOKEN, USED, Claim, Mount, Sandbox, Volume
 from sandboxd.recovery import DONE, PENDING
 from sandboxd.sandboxes import Sandboxes
+from sandboxd.sharedstate import Moved, parse
 from sandboxd.slotdir import VITE
 
 log = logging.getLogger(__name__)
@@ -96,22 +98,37 @@ class Adopter:
         base = configured or self._sandboxes.config.templates[self._sandboxes.config.default_template]
         volume = labels.get("sandbox.volume", "")
         state = "paused" if container.paused else "running" if container.running else "stopped"
+        own_id = labels.get("sandbox.id", "")
+        shared = self._shared(one, labels, volume)
+        tokens = shared.tokens if shared and own_id else {}
+        self._sandboxes.key.brought |= tokens
         return {
             "slot": one.slot,
-            "id": container.id,
+            "id": own_id or container.id,
+            "ref": container.id if own_id else "",
+            "generation": int(labels.get("sandbox.generation", 0)),
+            "tokens": json.dumps(tokens),
             "state": state,
             "origin": labels.get("sandbox.origin", "cold"),
             "template": template,
             "image_id": container.image_id,
             "memory_mb": int(labels.get("sandbox.memory_mb", base.memory_mb)),
             "cpus": float(labels.get("sandbox.cpus", base.cpus)),
-            "disk_mb": self._sandboxes.disks.size_mb(volume, one.slot) or 0,
+            "disk_mb": (shared.disk_mb if shared else self._sandboxes.disks.size_mb(volume, one.slot)) or 0,
             "volume": volume,
             "container": container.name,
             "reason": "" if state == "running" else FOUND,
             "created_at": one.created,
             "claimed_at": _claimed_at(container.name) or one.created,
         }
+
+    def _shared(self, one: Found, labels: Mapping[str, str], volume: str) -> Moved | None:
+        """What lies beside its volume on shared storage, if that is of this sandbox."""
+        store = self._sandboxes.shared.store
+        if "sandbox.generation" not in labels or store is None or not (text := store.state(volume)):
+            return None
+        found = parse(text, store.node)
+        return found if found.slot == one.slot else None
 
     def _claim(self, one: Found, container: Container, ruled: bool) -> Claim:
         """What its claimer asked for, as far as that can be known."""

@@ -47,6 +47,7 @@ class Actor:
 NOBODY = Actor("nobody")  # who has no valid key
 DAEMON = Actor("sandboxd")
 GATEWAY, POOL, RECONCILE = Actor("gateway"), Actor("pool"), Actor("reconcile")
+FLEET = Actor("fleet")  # a manager, by itself
 EXPIRY, IDLE, WATCHDOG = Actor("expiry"), Actor("idle"), Actor("watchdog")
 
 
@@ -83,9 +84,9 @@ class Act:
 _act: ContextVar[Act | None] = ContextVar("act", default=None)
 
 
-def current() -> Act:
-    """The act in whose course this is called. What is said of it without one is lost."""
-    return _act.get() or Act(DAEMON)
+def current(otherwise: Actor = DAEMON) -> Act:
+    """The act in whose course this is called. Without one it is that actor's; what is said of it then is lost."""
+    return _act.get() or Act(otherwise)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """What the ledger knows beside sandboxes: volumes, templates made on this host, settings and counters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
 
 from sandboxd.errors import Conflict, NotFound, QuotaReached
 from sandboxd.records import ApiKey, Mount, Sandbox, Volume
 from sandboxd.templatetable import TemplateTable
 
+KEY_CHANGES = "key_changes"
 # Of a sandbox: it has the volume `?1`, as its /code or mounted beside it.
 HAS = (
     "state != 'gone' AND (sandboxes.volume = ?1 OR EXISTS"
@@ -24,10 +26,26 @@ class Catalog(TemplateTable):
             " LEFT JOIN sandboxes ON sandboxes.slot = (SELECT slot FROM sandboxes WHERE"
             f" {HAS.replace('?1', 'volumes.name')} LIMIT 1) ORDER BY name"
         )
-        return [Volume(**dict(row)) for row in rows]
+        return [Volume(**{**dict(row), "shared": bool(row["shared"])}) for row in rows]
 
     def volumes_of(self, owner: str) -> list[Volume]:
         return [volume for volume in self.volumes() if volume.owner == owner]
+
+    def has_own_volume(self, name: str) -> bool:
+        """Whether there is a volume of that name on a disk of this host."""
+        return bool(self._read("SELECT 1 FROM volumes WHERE name = ? AND NOT shared", (name,)))
+
+    def has_shared_volume(self, name: str) -> bool:
+        """Whether a sandbox of this host has the volume of that name from shared storage."""
+        return bool(self._read("SELECT 1 FROM volumes WHERE name = ? AND shared", (name,)))
+
+    def forget_shared(self) -> None:
+        """Volumes on shared storage that no sandbox of this host has, as in a ledger that was put back."""
+        with self._transaction():
+            self._db.execute(
+                "DELETE FROM volumes WHERE shared AND NOT EXISTS"
+                " (SELECT 1 FROM sandboxes WHERE volume = volumes.name AND state != 'gone')"
+            )
 
     def holders(self, volume: str) -> list[str]:
         """The slots of the sandboxes that have a volume, in whatever way."""
@@ -76,7 +94,28 @@ class Catalog(TemplateTable):
             self._db.execute(
                 "INSERT INTO keys (id, name, digest, max_sandboxes, created_at, host) VALUES (?, ?, ?, ?, ?, ?)", values
             )
+            self._keys_changed()
             return True
+
+    def digests(self) -> tuple[int, dict[str, ApiKey]]:
+        """The version of the keys, 0 on a host that has never shared any, and all of them by their digests."""
+        with self._transaction():
+            rows = self._read("SELECT digest, id, name, max_sandboxes, created_at, host FROM keys ORDER BY digest")
+            changes = self.counter(KEY_CHANGES)
+        keys = [{**dict(row), "host": bool(row["host"])} for row in rows]
+        return changes, {key.pop("digest"): ApiKey(**key) for key in keys}
+
+    def replace_keys(self, version: int, keys: Mapping[str, ApiKey]) -> None:
+        """All keys become those, of that version. Raises Conflict unless it is a newer one."""
+        with self._transaction():
+            if version <= (present := self.counter(KEY_CHANGES)):
+                raise Conflict(f"the keys of this host are of version {present}: version {version} is no newer one.")
+            self._db.execute("DELETE FROM keys")
+            self._db.executemany(
+                "INSERT INTO keys (digest, id, name, max_sandboxes, created_at, host) VALUES (?, ?, ?, ?, ?, ?)",
+                [(digest, *astuple(key)) for digest, key in keys.items()],
+            )
+            self._db.execute("INSERT OR REPLACE INTO counters (key, value) VALUES (?, ?)", (KEY_CHANGES, version))
 
     def keys(self, digest: str = "") -> list[ApiKey]:
         """All keys, oldest first; or the one with that digest."""
@@ -88,6 +127,7 @@ class Catalog(TemplateTable):
         with self._transaction():
             if not self._db.execute("DELETE FROM keys WHERE id = ?", (key_id,)).rowcount:
                 raise NotFound(f"key {key_id!r} not found. Those there are: docker-sandbox key ls")
+            self._keys_changed()
 
     def setting(self, key: str) -> str:
         """A setting that survives restarts; empty when it was never set."""
@@ -102,15 +142,17 @@ class Catalog(TemplateTable):
         rows = self._read("SELECT value FROM counters WHERE key = ?", (key,))
         return int(rows[0][0]) if rows else 0
 
-    def _take_volume(self, name: str, size_mb: int, now: float) -> int:
-        """Makes the volume unless it is there; returns its size."""
+    def _take_volume(self, name: str, size_mb: int, now: float, shared: bool = False) -> int:
+        """Makes the volume unless it is there; returns its size. Of one on shared storage the caller knows the size."""
         self._free_volume(name)
-        self._add_volume(name, size_mb, now)
+        if shared:
+            self._db.execute("DELETE FROM volumes WHERE name = ? AND shared", (name,))
+        self._add_volume(name, size_mb, now, shared)
         return int(self._db.execute("SELECT size_mb FROM volumes WHERE name = ?", (name,)).fetchone()[0])
 
-    def _add_volume(self, name: str, size_mb: int, now: float) -> None:
-        statement = "INSERT OR IGNORE INTO volumes (name, size_mb, created_at) VALUES (?, ?, ?)"
-        self._db.execute(statement, (name, size_mb, now))
+    def _add_volume(self, name: str, size_mb: int, now: float, shared: bool = False) -> None:
+        statement = "INSERT OR IGNORE INTO volumes (name, size_mb, created_at, shared) VALUES (?, ?, ?, ?)"
+        self._db.execute(statement, (name, size_mb, now, shared))
 
     def _free_volume(self, name: str) -> None:
         statement = f"SELECT coalesce(id, slot) FROM sandboxes WHERE {HAS}"
@@ -125,6 +167,10 @@ class Catalog(TemplateTable):
         statement = "SELECT coalesce(id, slot) FROM sandboxes WHERE volume = ? AND state != 'gone'"
         if holder := self._db.execute(statement, (mount.volume,)).fetchone():
             raise Conflict(f"volume {mount.title!r} is the /code of sandbox {holder[0]} now. Try again later.")
+
+    def _keys_changed(self) -> None:
+        """Counted as soon as this host shares its keys with others."""
+        self._db.execute("UPDATE counters SET value = value + 1 WHERE key = ?", (KEY_CHANGES,))
 
     def _count(self, key: str, step: int) -> None:
         self._db.execute(

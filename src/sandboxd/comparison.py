@@ -21,6 +21,7 @@ from sandboxd.recovery import Copier
 from sandboxd.sandboxes import Sandboxes
 from sandboxd.spec import WALLS_LABEL
 from sandboxd.sweep import Sweeper
+from sandboxd.takenover import Leaver
 from sandboxd.templates import Templates
 from sandboxd.transitions import Transitions
 
@@ -37,6 +38,7 @@ class Comparison:
         self._sandboxes, self._transitions, self._pool, self._health = sandboxes, transitions, pool, health
         self._templates = templates
         self._sweeper, self._adopter = Sweeper(sandboxes, health), Adopter(sandboxes)
+        self._leaver = Leaver(sandboxes, health)
         self._copier = Copier(sandboxes.ledger, sandboxes.config.ledger)
         self._ledger, self._engine = sandboxes.ledger, sandboxes.engine
         self._ticking = threading.Lock()
@@ -45,6 +47,7 @@ class Comparison:
         """One whole comparison. Raises EngineDown or EngineError when Docker cannot be asked; the rest is reported."""
         with self._ticking:
             self._adopter.adopt()
+            self._leaver.leave()  # before any of them is looked after
             # Rows are read before Docker: whatever has a row now has its objects then, or somebody works on it.
             rows = [row for row in self._ledger.rows() if not self._sandboxes.locks.held(row.slot)]
             rules = self.guard()  # before Docker, which may be down for long
@@ -58,6 +61,7 @@ class Comparison:
             self._follow_names()
             self._sweeper.sweep(found + rules)
             self._sandboxes.volumes.release()
+            self._leaver.settle()
             self._templates.discard()
             self._pool.discard_outdated({slot: one.labels.get(WALLS_LABEL, "") for slot, one in containers.items()})
             self._pool.wake()

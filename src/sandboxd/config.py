@@ -71,6 +71,24 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """Of a host of a fleet: where its managers ask, through the gateway, whose group may open that socket. `manages`:
+    this host is one of them, and `Config.socket` is that of its fleet service."""
+
+    socket: Path
+    group: str
+    manages: bool
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Storage that all hosts of the fleet have mounted at `directory`; `node` is what the fleet calls this one."""
+
+    directory: Path
+    node: str
+
+
+@dataclass(frozen=True)
 class Config:
     project: str
     domain: str
@@ -95,6 +113,8 @@ class Config:
     templates: dict[str, Template]
     wanted: Wanted = Wanted()
     egress: Egress = field(default_factory=Egress)
+    fleet: Fleet | None = None
+    shared: Shared | None = None
 
     @property
     def ledger(self) -> Path:
@@ -105,7 +125,7 @@ class Config:
         return f"https://{port or 'qa'}-{sandbox_id}.{self.domain}"
 
 
-class _Table:
+class Table:
     """One TOML table, read key by key, so that every complaint can name the file and the whole key."""
 
     def __init__(self, file: Path, values: Any, prefix: str = "") -> None:
@@ -165,11 +185,11 @@ class _Table:
         except (ValueError, TypeError):
             raise self.wrong(key, rule) from None
 
-    def table(self, key: str) -> "_Table":
-        return _Table(self._file, self._take(key, lambda v: True, "must be a table"), f"{self._prefix}{key}.")
+    def table(self, key: str) -> "Table":
+        return Table(self._file, self._take(key, lambda v: True, "must be a table"), f"{self._prefix}{key}.")
 
     def pass_over(self, key: str) -> None:
-        """A table that somebody else reads; it need not be there."""
+        """What somebody else reads; it need not be there."""
         self._read.add(key)
 
     def keys(self) -> list[str]:
@@ -193,20 +213,26 @@ class _Table:
         return value
 
 
+def read(file: Path) -> Table:
+    """The top of a file. Raises ConfigError when it cannot be read or is no TOML."""
+    try:
+        return Table(file, tomllib.loads(file.read_text()))
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}. Deploy the host, or name the file with --config.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}. {REMEDY}") from error
+
+
 def load(file: Path) -> Config:
     """Reads and checks the configuration.
 
     Raises ConfigError when the file cannot be read, is no TOML, lacks a key, has a key too many or a wrong value.
     """
-    try:
-        values = tomllib.loads(file.read_text())
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}. Deploy the host, or name the file with --config.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}. {REMEDY}") from error
-    top = _Table(file, values)
+    top = read(file)
     gateway, templates = top.table("gateway"), top.table("templates")
     wanted, network, proxy = top.table("wanted"), top.table("network"), top.table("proxy")
+    fleet = top.table("fleet") if "fleet" in top.keys() else None  # noqa: SIM118
+    shared = top.table("shared") if "shared" in top.keys() else None  # noqa: SIM118
     config = Config(
         project=top.text(
             "project", r"[a-z][a-z0-9-]{0,30}", "must be 1 to 31 of a-z, 0-9 and -, beginning with a letter"
@@ -252,9 +278,13 @@ def load(file: Path) -> Config:
             address=network.ipv4("egress_address"),
             user=network.text("egress_user"),
         ),
+        fleet=Fleet(fleet.path("socket"), fleet.text("group"), fleet.switch("manages")) if fleet else None,
+        shared=Shared(shared.path("directory"), shared.text("node")) if shared else None,
     )
-    top.pass_over("browser")  # the command line's
-    for table in (top, gateway, wanted, network, proxy):
+    top.pass_over("browser")  # the command line's, as is the next one
+    if fleet:
+        fleet.pass_over("managers")
+    for table in (top, gateway, wanted, network, proxy, *(one for one in (fleet, shared) if one)):
         table.refuse_unknown()
     if config.default_template not in config.templates:
         known = ", ".join(config.templates) or "none"
@@ -262,7 +292,7 @@ def load(file: Path) -> Config:
     return config
 
 
-def _template(name: str, table: _Table) -> Template:
+def _template(name: str, table: Table) -> Template:
     template = Template(
         name=name,
         image=table.text("image"),

@@ -9,7 +9,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +46,19 @@ class Usage:
 
 
 class Disks:
-    """All disks of this host: files below `<state_dir>/disks` and `volumes`, mounted below `<state_dir>/mounts`."""
+    """All disks of this host: files below `<state_dir>/disks` and `volumes`, mounted below `<state_dir>/mounts`.
 
-    def __init__(self, state_dir: Path, runner: Runner = run, host_root: Path = HOST_ROOT) -> None:
+    `elsewhere` gives the file of a volume that is on other storage, None for all others.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        runner: Runner = run,
+        host_root: Path = HOST_ROOT,
+        elsewhere: Callable[[str], Path | None] = lambda volume: None,
+    ) -> None:
+        self._elsewhere = elsewhere
         self._disks, self._volumes = state_dir / "disks", state_dir / "volumes"
         self._snapshots = state_dir / "snapshots"
         self._mounts = state_dir.resolve() / "mounts"  # as the kernel lists them, also if a part of it is a link
@@ -59,6 +69,8 @@ class Disks:
         return self._mounts / slot
 
     def file(self, slot: str, volume: str) -> Path:
+        if volume and (found := self._elsewhere(volume)) is not None:
+            return found
         return self._volumes / f"{volume}.img" if volume else self._disks / f"{slot}.img"
 
     def snapshot(self, template: str) -> Path:
@@ -149,7 +161,7 @@ class Disks:
                 os.truncate(file, size_mb * MIB)
         if device is None or not in_use:
             self.unmount(slot)
-            self._wait_detached(file)
+            self.wait_detached(file)
             self._check(file)
             self._run(resize_command(file, size_mb))
             return
@@ -269,7 +281,7 @@ class Disks:
                 " directory. Start the sandbox, rename or remove that, stop it, and try again."
             ) from error
 
-    def _wait_detached(self, file: Path) -> None:
+    def wait_detached(self, file: Path) -> None:
         """A file system must not be checked or resized from outside while it is in use, in whatever mount namespace."""
         give_up = time.monotonic() + DETACHED_S
         while in_use := self._run([*IN_HOST, "losetup", "--associated", str(file)]).strip():

@@ -62,6 +62,12 @@ class Conflict(SandboxdError):
     status = 409
 
 
+class PoolEmpty(SandboxdError):
+    """A member of a pool was asked for, and nothing else, and there is none. Nothing was made."""
+
+    status = 410
+
+
 class HostBusy(SandboxdError):
     """Too many sandboxes are being created already. Nothing was made."""
 

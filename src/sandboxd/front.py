@@ -5,6 +5,7 @@ from starlette.types import Receive, Scope, Send
 
 from sandboxd import api, e2b, gatewayapi, metricsapi
 from sandboxd.api.access import unix_socket
+from sandboxd.e2b.builds import Builds
 from sandboxd.metrics import Metrics
 from sandboxd.observed import Observed
 
@@ -15,18 +16,22 @@ class Front:
     """
 
     def __init__(self, services: api.Services, metrics_port: int = 0) -> None:
-        metrics = Metrics(services)
+        metrics, config = Metrics(services), services.sandboxes.config
         self.trusted: FastAPI = api.build(services)
         self.trusted.include_router(metricsapi.trusted(metrics))
+        self.trusted.include_router(e2b.create.of_pools(services, "/warm/e2b"))
+        builds = Builds(services.templates, config.state_dir, services.sandboxes.key)
+        self.trusted.include_router(e2b.buildmoves.router(services, builds))
         self.gateway: FastAPI = gatewayapi.build(services)
-        self.public: FastAPI = e2b.build(services)
+        self.public: FastAPI = e2b.build(services, builds)
         self.public.include_router(metricsapi.public(services, metrics))
         self.metrics: FastAPI = metricsapi.build(metrics)
-        config = services.sandboxes.config
         self._sockets = {
             str(config.gateway.socket): ("gateway", self.gateway),
             str(config.socket): ("cli", self.trusted),
         }
+        if config.fleet:
+            self._sockets[str(config.fleet.socket)] = ("cli", self.trusted)
         self._metrics_port = metrics_port
         self._observed = Observed(services.sandboxes)
 

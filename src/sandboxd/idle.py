@@ -61,7 +61,7 @@ class Idle:
         if self._sandboxes.locks.held(row.slot):
             return None  # somebody works on it, so it is not idle
         try:
-            return self._sandboxes.engine.container(row.id)
+            return self._sandboxes.engine.container(row.docker)
         except EngineDown:
             raise  # the others would wait as long
         except SandboxdError as error:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Mapping
 
 from sandboxd.catalog import Catalog
 from sandboxd.errors import NotFound
@@ -44,6 +45,14 @@ class Keys:
     def all(self) -> list[ApiKey]:
         return self._catalog.keys()
 
+    def digests(self) -> tuple[int, dict[str, ApiKey]]:
+        """Their version, which grows with each change once they are shared, and all keys by their digests."""
+        return self._catalog.digests()
+
+    def replace(self, version: int, keys: Mapping[str, ApiKey]) -> None:
+        """Takes over all keys of another host of the fleet. Raises Conflict unless that version is newer."""
+        self._catalog.replace_keys(version, keys)
+
     def revoke(self, key_id: str) -> None:
         """It opens nothing from now on; sandboxes stay. Raises NotFound."""
         self._catalog.remove_key(key_id)
@@ -51,6 +60,11 @@ class Keys:
 
 def new_key(name: str, max_sandboxes: int, now: float, host: bool) -> tuple[ApiKey, str]:
     return ApiKey(secrets.token_hex(4), name, max_sandboxes, now, host), PREFIX + secrets.token_hex(20)
+
+
+def fingerprint(keys: Mapping[str, ApiKey]) -> str:
+    """Of all keys: another one when any of them is another one."""
+    return digest("".join(f"{found} {key}\n" for found, key in sorted(keys.items())))
 
 
 def digest(text: str) -> str:

@@ -6,10 +6,12 @@ table. Rows that are gone stay as tombstones for a while. Times are Unix seconds
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sandboxd.config import Template
-from sandboxd.errors import LedgerError
+from sandboxd.errors import Conflict, LedgerError
 from sandboxd.policy import Policy, to_text
 from sandboxd.rebuilding import Rebuilding
 from sandboxd.records import OPEN, TRANSITIONS, USED, Claim, Sandbox, from_row
@@ -20,7 +22,10 @@ NOBODYS = Claim()
 
 
 class Ledger(Rebuilding):
-    """The open ledger; see Database."""
+    """The open ledger; see Database. `told` hears, afterwards, the slot of each row on shared storage that changes."""
+
+    told: Callable[[str], None] = staticmethod(lambda slot: None)
+    _touched: list[str]
 
     def create(
         self,
@@ -39,7 +44,7 @@ class Ledger(Rebuilding):
         """
         with self._transaction():
             if claim.volume:
-                disk_mb = self._take_volume(claim.volume, disk_mb, now)
+                disk_mb = self._take_volume(claim.volume, disk_mb, now, claim.shared)
             for mount in claim.mounts:
                 self._check_mount(claim.owner, mount)
             limits = (template.memory_mb, template.cpus, disk_mb, claim.volume)
@@ -53,10 +58,30 @@ class Ledger(Rebuilding):
             )
             return from_row(row.fetchone())
 
-    def set_id(self, slot: str, sandbox_id: str) -> None:
-        """The container was created: this is its short id."""
+    def set_generation(self, slot: str, generation: int) -> None:
+        """Its volume, on shared storage, was taken for it: this is the number of the record."""
         with self._transaction():
-            self._change(slot, ("creating",), "id = ?", (sandbox_id,))
+            self._change(slot, ("creating",), "generation = ?", (generation,))
+
+    def set_id(self, slot: str, container: str, sandbox_id: str = "") -> None:
+        """The container was created: this is its short id, and that of the sandbox, unless it had another before.
+
+        Raises Conflict while the sandbox of that id, which was here before, is being removed."""
+        with self._transaction():
+            if sandbox_id:
+                self._db.execute("DELETE FROM sandboxes WHERE id = ? AND state = 'gone'", (sandbox_id,))
+                if self._db.execute("SELECT 1 FROM sandboxes WHERE id = ?", (sandbox_id,)).fetchone():
+                    raise Conflict(f"sandbox {sandbox_id} is on this host still: it is not removed yet.")
+            changes = (sandbox_id or container, container if sandbox_id else "")
+            self._change(slot, ("creating",), "id = ?, ref = ?", changes)
+
+    def set_moved(
+        self, slot: str, claimed_at: float, ends_at: float | None, access_round: int, tokens: dict[str, str]
+    ) -> Sandbox:
+        """It was made anew here: what it had on the host before, beside what was claimed."""
+        with self._transaction():
+            changes = "claimed_at = ?, ends_at = ?, access_round = ?, tokens = ?"
+            return self._change(slot, ("running",), changes, (claimed_at, ends_at, access_round, json.dumps(tokens)))
 
     def set_boot(self, slot: str, address: str, booted: str, image_id: str) -> None:
         """The container runs and its network is prepared; `image_id` is what it was really made from."""
@@ -180,9 +205,11 @@ class Ledger(Rebuilding):
         `volume_lost`: its volume was never made, so there is none.
         """
         with self._transaction():
-            row = self._move(slot, "gone", "gone_at = ?, container = NULL, envs = '{}'", (now,))
-            if volume_lost:
-                self._db.execute("DELETE FROM volumes WHERE name = ?", (row.volume,))
+            row = self._move(slot, "gone", "gone_at = ?, container = NULL, envs = '{}', tokens = '{}'", (now,))
+            statement = (
+                "DELETE FROM volumes WHERE name = ?" if volume_lost else "DELETE FROM volumes WHERE name = ? AND shared"
+            )
+            self._db.execute(statement, (row.volume,))
 
     def forget_gone(self, before: float) -> None:
         """Deletes tombstones older than `before`."""
@@ -245,6 +272,11 @@ class Ledger(Rebuilding):
         where = "idle_pause_s IS NOT NULL AND (state = 'running' OR auto_resume AND reason = ?)"
         return self._select(("running", "paused"), where, (reason,))
 
+    def brought(self) -> dict[str, str]:
+        """The tokens that the sandboxes of this host brought along from other ones."""
+        rows = self._read("SELECT tokens FROM sandboxes WHERE tokens != '{}' AND state != 'gone'")
+        return {text: token for row in rows for text, token in json.loads(row["tokens"]).items()}
+
     def routes(self) -> list[Route]:
         """Of every sandbox that runs, or that a request shall resume."""
         rows = self._read(
@@ -286,7 +318,19 @@ class Ledger(Rebuilding):
             present = self._row(slot)
             shown = present.state if present else "not in the ledger"
             raise LedgerError(f"slot {slot} is {shown}, not {' or '.join(states)}: somebody else changed it first")
+        if row["generation"]:
+            self._touched.append(slot)
         return from_row(row)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Whoever hears of what it has changed does so once it holds, and may read the ledger."""
+        touched: list[str] = []
+        with self._lock, super()._transaction():
+            self._touched = touched
+            yield
+        for slot in dict.fromkeys(touched):
+            self.told(slot)
 
     def _row(self, slot: str) -> Sandbox | None:
         rows = self._read("SELECT * FROM sandboxes WHERE slot = ?", (slot,))

@@ -74,7 +74,7 @@ class Log:
                 yield end(row or self._row, time.time())
                 return None
             try:
-                container = self._engine.container(row.id)
+                container = self._engine.container(row.docker)
             except EngineDown:
                 if time.monotonic() > give_up:
                     raise
@@ -87,7 +87,7 @@ class Log:
         return None
 
     def _lines(self, count: int | None, since: float, follow: bool) -> Iterator[Event]:
-        frames = self._engine.log(self._row.id, count, since, follow)
+        frames = self._engine.log(self._row.docker, count, since, follow)
         with self._lock:
             self._frames = frames
             if self._stopped.is_set():

@@ -24,7 +24,11 @@ from sandboxd.guard import Guard
 from sandboxd.ledger import Ledger
 from sandboxd.policy import Policy
 from sandboxd.records import USED, Claim, Sandbox
+from sandboxd.sharedstate import Moved
+from sandboxd.sharedstore import SharedStore
+from sandboxd.sharedvolumes import SharedVolumes
 from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text, let_pass
+from sandboxd.tokens import TokenKey
 from sandboxd.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -54,12 +58,15 @@ class Host:
 
 class Objects:
     def __init__(
-        self, config: Config, key: bytes, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host
+        self, config: Config, key: TokenKey, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host
     ) -> None:
         self.config, self.key, self.ledger = config, key, ledger
+        key.brought |= ledger.brought()
         self.engine, self.gateway, self.host = engine, gateway, host
         self.dirs = SlotDirs(config.state_dir)
-        self.disks = Disks(config.state_dir, host.disks_run, host.root)
+        store = SharedStore(config.shared.directory, config.shared.node) if config.shared else None
+        self.shared = SharedVolumes(store, ledger, self.key, lambda file: self.disks.wait_detached(file))
+        self.disks = Disks(config.state_dir, host.disks_run, host.root, self.shared.file)
         self.guard = Guard(
             config.project,
             config.egress,
@@ -78,11 +85,17 @@ class Objects:
         self.figures = Figures(config.templates)
         self.audit = Audit(AuditLog(config.audit_log), host.now, self.figures.failed)
 
-    def _start_new(self, new: Sandbox, template: Template, claim: Claim) -> str:
-        """Network, disk, directory and container; started, reachable, its agent answering. Returns the id."""
+    def _start_new(self, new: Sandbox, template: Template, claim: Claim, moved: Moved | None = None) -> str:
+        """Network, disk, directory and container; started, reachable, its agent answering. Returns Docker's id of it.
+
+        One that has `moved` here keeps its own id.
+        """
         project, slot, base_uid = self.config.project, new.slot, self.engine.userns_uid()
         known = bool(new.volume) and not self.ledger.made_for(new)
-        if new.volume:
+        if claim.shared:
+            known = self.shared.take(new, moved.node if moved else None)
+            new = self.ledger.get(slot) or new
+        elif new.volume:
             self.volumes.give_way(new.volume)
         payload = spec.container_payload(
             project,
@@ -100,22 +113,24 @@ class Objects:
         )
         mounts = [vars(one) for one in new.mounts]
         payload["Labels"] |= spec.row_labels(new.origin, new.memory_mb, new.cpus, new.volume, mounts, claim.owner)
+        payload["Labels"] |= spec.shared_labels(new.generation, moved.id if moved else "")
         with ThreadPoolExecutor(1, "disk") as beside:  # the disk takes as long as network and container: meanwhile
             self.disks.make_mount_point(slot)  # the engine wants it to be there; what is mounted, when it starts
             disk = beside.submit(self.disks.create, slot, new.volume, new.disk_mb, base_uid, known, template.disk)
             self.engine.create_network(spec.network_payload(project, slot, template.name))
             self.dirs.create(slot, base_uid)
-            sandbox_id = self.engine.create_container(spec.pool_name(project, slot), payload)
-            self.ledger.set_id(slot, sandbox_id)
+            container = self.engine.create_container(spec.pool_name(project, slot), payload)
+            self.ledger.set_id(slot, container, moved.id if moved else "")
         disk.result()
+        sandbox_id = moved.id if moved else container
         self.dirs.write(slot, self._agent_text(sandbox_id, template.name, claim.envs, claim.owner))
         if template.runtime == RUNSC:
             for directory in (self.dirs.path(slot).parent, self.disks.path(slot).parent):
                 let_pass(directory, base_uid)
         self.guard.hold(slot, new.policy)
-        self.engine.start(sandbox_id)
-        self.prepare(self.inspect(sandbox_id), slot)
-        return sandbox_id
+        self.engine.start(container)
+        self.prepare(self.inspect(container), slot)
+        return container
 
     def walls(self, template: Template) -> str:
         """What the label WALLS_LABEL of a sandbox says that is made from the template now. Raises EngineError."""
@@ -188,7 +203,7 @@ class Objects:
         if row.id:
             self.unroute(row.id)
         self.proxy.forget(row.address)  # before the network goes, and somebody else gets its address
-        self.engine.remove_container(row.id or spec.pool_name(project, row.slot))
+        self.engine.remove_container(row.docker or spec.pool_name(project, row.slot))
         self.engine.remove_network(spec.network_name(project, row.slot))
         self.guard.release(row.slot)
         if row.disk_mb:
@@ -196,7 +211,8 @@ class Objects:
         else:
             self.engine.remove_volume(spec.volume_name(project, row.slot))
         self.dirs.remove(row.slot)
-        lost = bool(row.volume) and row.claimed_at is None and self.ledger.made_for(row)
+        self.shared.give_back(row)
+        lost = bool(row.volume) and not row.shared and row.claimed_at is None and self.ledger.made_for(row)
         lost = lost and self.disks.size_mb(row.volume) is None
         if lost:
             self.disks.remove_volume(row.volume)  # what was begun of it

@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandboxd.actions import SAFE, action_of
 from sandboxd.api.access import unix_socket
-from sandboxd.audit import NOBODY, Act, Actor, within
-from sandboxd.peers import uid_of, user_name
+from sandboxd.audit import Act, within
+from sandboxd.behalf import asker, asker_of_fleet
 from sandboxd.records import Sandbox
 from sandboxd.sandboxes import Sandboxes
 
@@ -48,16 +48,14 @@ class Request(Act):
 class Observed:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._figures, self._audit = sandboxes.figures, sandboxes.audit
-        self._console = f"{sandboxes.config.project}-console"  # the Unix user of the console
+        config = sandboxes.config
+        self._console = f"{config.project}-console"  # the Unix user of the console
+        self._fleet = str(config.fleet.socket) if config.fleet else ""
 
     async def serve(self, api: str, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets `app`, which the figures call `api`, answer a request."""
-        actor = asking(scope)
-        if actor.kind == "user" and actor.name == self._console:
-            actor = behind(scope) or actor
-            address = forwarded(scope)
-        else:
-            address = address_of(scope)
+        of_fleet = self._fleet and unix_socket(scope) == self._fleet
+        actor, address = asker_of_fleet(scope) if of_fleet else asker(scope, self._console)
         act = Request(actor, address=address, scope=scope)
         status = 0
 
@@ -93,34 +91,3 @@ class Observed:
 def route_of(scope: Scope) -> str:
     """The path of the route that a request was led to, as it is declared; empty while there is none."""
     return str(getattr(scope.get("route"), "path", ""))
-
-
-def asking(scope: Scope) -> Actor:
-    """Of a Unix socket the user at its other end. Of TCP nobody, until a key is found to be valid."""
-    if unix_socket(scope) is None:
-        return NOBODY
-    uid = uid_of(scope)
-    return Actor("user") if uid is None else Actor("user", str(uid), user_name(uid))
-
-
-def behind(scope: Scope) -> Actor | None:
-    """The key for which the console asks; None at a sign-in. Of others this is not believed."""
-    key_id, _, name = said(scope, b"x-on-behalf-of").partition(" ")
-    return Actor("key", key_id, name) if key_id else None
-
-
-def address_of(scope: Scope) -> str:
-    """What Traefik says of the client, or else who is connected; empty for a Unix socket."""
-    if unix_socket(scope) is not None:
-        return ""
-    client = scope.get("client")
-    return forwarded(scope) or (str(client[0]) if client else "")
-
-
-def forwarded(scope: Scope) -> str:
-    return said(scope, b"x-forwarded-for")
-
-
-def said(scope: Scope, header: bytes) -> str:
-    values = [value for name, value in scope["headers"] if name == header]
-    return b", ".join(values)[:200].decode("ascii", errors="replace")

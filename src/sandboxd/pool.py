@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from sandboxd.audit import carried
 from sandboxd.config import Template
-from sandboxd.errors import BadRequest, EngineError, HostFull, SandboxdError
+from sandboxd.errors import BadRequest, EngineError, HostFull, PoolEmpty, SandboxdError
 from sandboxd.health import Health
 from sandboxd.latency import Latencies
 from sandboxd.poolsettings import PoolSettings
@@ -73,19 +73,21 @@ class Pool:
 
     def obtain(self, template_name: str, claim: Claim, cold: bool = False) -> Sandbox:
         """A sandbox for a claimer: from the template's pool when it has one, else a cold create."""
-        arrived = time.monotonic()
         self._sandboxes.check_names(claim.policy)
         template = self._sandboxes.template(template_name)
-        own_disk = claim.volume or claim.mounts or claim.disk_mb not in (0, template.disk_mb)
-        if not (cold or own_disk) and self._size(template_name):
-            sandbox = self._sandboxes.claim(template, claim)
-            self.wake()
-            if sandbox is not None:
-                took = time.monotonic() - arrived
-                self._pools[template_name].latencies.add(took)
-                self._sandboxes.figures.claimed(template_name, took)
-                return sandbox
-        return self._sandboxes.create(template, claim)
+        sandbox = None if cold else self._claim(template, claim)
+        return sandbox or self._sandboxes.create(template, claim)
+
+    def claim(self, template_name: str, claim: Claim) -> Sandbox:
+        """A member of the template's pool, and nothing else: for a fleet, whose other hosts may have one. Raises
+        PoolEmpty, which is no miss.
+        """
+        self._sandboxes.check_names(claim.policy)
+        template = self._sandboxes.template(template_name)
+        sandbox = self._claim(template, claim) if self._ledger.members()[template_name] else None
+        if sandbox is None:
+            raise PoolEmpty(f"template {template_name!r} has no warm sandbox here.")
+        return sandbox
 
     def enable(self, template: str = "") -> None:
         """Turns one pool on, or all. Raises NotFound for a template that is not there."""
@@ -172,6 +174,20 @@ class Pool:
         """Something changed: look at once whether members are missing."""
         with self._changed:
             self._changed.notify_all()
+
+    def _claim(self, template: Template, claim: Claim) -> Sandbox | None:
+        """None where there is no pool, none of its members is left, or none has what is asked for."""
+        arrived = time.monotonic()
+        own_disk = claim.volume or claim.mounts or claim.disk_mb not in (0, template.disk_mb)
+        if own_disk or not self._size(template.name):
+            return None
+        sandbox = self._sandboxes.claim(template, claim)
+        self.wake()
+        if sandbox is not None:
+            took = time.monotonic() - arrived
+            self._pools[template.name].latencies.add(took)
+            self._sandboxes.figures.claimed(template.name, took)
+        return sandbox
 
     def _one(self, name: str, warm: int) -> PoolStatus:
         pool = self._pools[name]

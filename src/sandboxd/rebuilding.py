@@ -26,7 +26,8 @@ class Rebuilding(Catalog):
         }
         with self._transaction():
             if known["volume"]:
-                self._add_volume(known["volume"], known["disk_mb"], known["created_at"])
+                shared = known.get("generation", 0) > 0
+                self._add_volume(known["volume"], known["disk_mb"], known["created_at"], shared)
             for mount in claim.mounts:
                 self._db.execute(
                     "UPDATE volumes SET owner = ?, title = ? WHERE name = ? AND owner = ''",

@@ -41,10 +41,11 @@ class Reconciler(Comparison):
 
     def start(self) -> None:
         """Returns once those whom a lost ledger did not know are known again: else somebody who is served before could
-        be given the volume of one of them."""
+        be given the volume of one of them. And once nobody is here who was made anew on another host meanwhile."""
         try:
             with acting(RECONCILE):
                 self._adopter.adopt()
+                self._leaver.leave()
         except Exception:  # Docker does not answer, so nobody gets anything either; the first comparison tries again
             log.exception("those whom the lost ledger did not know are not known yet")
         self._thread.start()

@@ -52,6 +52,7 @@ class Claim:
     policy: Policy = UNRESTRICTED
     mounts: tuple[Mount, ...] = ()  # volumes beside the disk at /code
     idle_pause_s: float | None = None  # without traffic and commands for so long it is paused; None: it is not
+    shared: bool = False  # the volume is on storage that all hosts of a fleet have mounted
 
     def ends_at(self, now: float) -> float | None:
         return None if self.timeout_s is None else now + self.timeout_s
@@ -98,6 +99,18 @@ class Sandbox:
     idle_pause_s: float | None
     active_at: float  # when traffic or a command was seen last
     active_mark: str  # what traffic is seen by; see `activity`
+    generation: int = 0  # of a volume on shared storage: the number of its record when it was taken; else 0
+    ref: str = ""  # Docker's short id of its container, if that is another: it was made anew here, and kept its id
+    tokens: dict[str, str] = field(default_factory=dict)  # that it brought along: see `tokens.TokenKey`
+
+    @property
+    def docker(self) -> str:
+        """What Docker knows its container by."""
+        return self.ref or self.id
+
+    @property
+    def shared(self) -> bool:
+        return self.generation > 0
 
 
 def from_row(row: sqlite3.Row) -> Sandbox:
@@ -139,6 +152,9 @@ def from_row(row: sqlite3.Row) -> Sandbox:
         idle_pause_s=row["idle_pause_s"],
         active_at=row["active_at"],
         active_mark=row["active_mark"],
+        generation=row["generation"],
+        ref=row["ref"],
+        tokens=json.loads(row["tokens"]),
     )
 
 
@@ -156,6 +172,7 @@ class Volume:
     sandbox_id: str
     owner: str = ""
     title: str = ""
+    shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,16 @@ from sandboxd.gateway import Gateway
 from sandboxd.ledger import Ledger
 from sandboxd.objects import Host, Objects
 from sandboxd.records import OPEN, USED, Claim, MadeTemplate, Sandbox
+from sandboxd.sharedstate import Moved
 from sandboxd.slotlocks import SlotLocks
+from sandboxd.tokens import TokenKey
 
 log = logging.getLogger(__name__)
 
 
 class Sandboxes(Objects):
     def __init__(
-        self, config: Config, key: bytes, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host
+        self, config: Config, key: TokenKey, ledger: Ledger, engine: Engine, gateway: Gateway, host: Host
     ) -> None:
         super().__init__(config, key, ledger, engine, gateway, host)
         self.admission = Admission(config.create_parallelism)
@@ -81,6 +83,7 @@ class Sandboxes(Objects):
         began = time.monotonic()
         with self.audit.doing("create", template=template.name) as act:
             self.gateway.check()
+            claim = self.shared.resolved(claim)
             with self.admission.for_claim(), self._making(template, "cold", claim) as new:
                 self._start_new(new, template, claim)
                 sandbox = self.ledger.set_running(self.config.project, new.slot, claim, self.host.now())
@@ -89,6 +92,28 @@ class Sandboxes(Objects):
         self.figures.created(template.name, time.monotonic() - began)
         self._later.submit(self._try_rename, sandbox)
         log.info("sandbox %s is in use: origin %s, template %s", sandbox.id, sandbox.origin, sandbox.template)
+        return sandbox
+
+    def move_here(self, moved: Moved) -> Sandbox:
+        """Makes a sandbox anew whose host was lost, and is off for certain: with its id, its tokens and its /code.
+
+        One that is here already stays as it is. When it fails, what its sandbox is made from stays beside the volume.
+        """
+        if (present := self.ledger.of_id(moved.id)) is not None:
+            return present
+        template = replace(self.template(moved.template), memory_mb=moved.memory_mb, cpus=moved.cpus, disk=None)
+        with self.audit.doing("move", template=template.name, detail=f"from node {moved.node}") as act:
+            self.gateway.check()
+            with self.admission.for_claim(), self._making(template, "cold", moved.claim) as new:
+                self.key.brought |= moved.tokens
+                self._start_new(new, template, moved.claim, moved)
+                sandbox = self.ledger.set_running(self.config.project, new.slot, moved.claim, self.host.now())
+                times = (moved.claimed_at, moved.ends_at if moved.state == "running" else None)
+                sandbox = self.ledger.set_moved(sandbox.slot, *times, moved.access_round, moved.tokens)
+                self.gateway.update(sandbox.id)
+            act.about(sandbox)
+        self._later.submit(self._try_rename, sandbox)
+        log.warning("sandbox %s of node %s is made anew here, with volume %s", moved.id, moved.node, moved.volume)
         return sandbox
 
     def create_member(self, template: Template, wanted: Callable[[], bool]) -> bool:
@@ -131,7 +156,7 @@ class Sandboxes(Objects):
                 if sandbox.policy != Claim().policy:  # which it has as a member
                     self.guard.hold(sandbox.slot, sandbox.policy)
                 if sandbox.policy.restricts:
-                    self.guard.names(self.inspect(sandbox.id).pid, sandbox.policy)
+                    self.guard.names(self.inspect(sandbox.docker).pid, sandbox.policy)
                 if sandbox.policy.names:
                     self.proxy.update(sandbox.address)
                 self.write_agent_file(sandbox)
@@ -147,11 +172,11 @@ class Sandboxes(Objects):
         """
         with self.locks.hold(sandbox.slot):
             row = self.ledger.get(sandbox.slot)  # anew: it may have been claimed since the caller looked
-            container = self.engine.container(sandbox.id)
+            container = self.engine.container(sandbox.docker)
             if row is None or row.state not in ("warm", "running") or container is None:
                 return True  # going or gone: the next look of reconcile sees it
             if container.name != row.container:
-                self.engine.rename(row.id, row.container)
+                self.engine.rename(row.docker, row.container)
             self.write_agent_file(row)
             runs = container.running and not container.paused
             return (runs, container.booted, container.address) == (True, row.booted, row.address)
@@ -228,7 +253,7 @@ class Sandboxes(Objects):
 
     def _try_rename(self, sandbox: Sandbox) -> None:
         try:
-            self.engine.rename(sandbox.id, sandbox.container)
+            self.engine.rename(sandbox.docker, sandbox.container)
         except SandboxdError as error:
             log.warning("%s: reconcile tries again", error)
 
@@ -237,7 +262,8 @@ class Sandboxes(Objects):
         """A new row; when the body fails, all that it made is removed again."""
         slot, image_id = secrets.token_hex(6), self.engine.image_id(template.image)
         # A file that the ledger does not know, such as one from a copy of the host, keeps its size.
-        disk_mb = (self.disks.size_mb(claim.volume) if claim.volume else None) or claim.disk_mb or template.disk_mb
+        size = self.shared.size_mb if claim.shared else self.disks.size_mb
+        disk_mb = (size(claim.volume) if claim.volume else None) or claim.disk_mb or template.disk_mb
         with self.locks.hold(slot):
             with self._taking_room:  # until the row counts, nobody else may take the same place
                 self.check_room(new=True)

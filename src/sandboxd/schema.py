@@ -155,6 +155,14 @@ MIGRATIONS = (
     """
     ALTER TABLE keys ADD COLUMN host INTEGER NOT NULL DEFAULT 0;
     """,
+    # Volumes on storage that all hosts of a fleet have mounted: they are here as long as a sandbox has them, with the
+    # number of the record by which it took them. Sandboxes that were made anew here: `ref` is Docker's id of them.
+    """
+    ALTER TABLE volumes ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sandboxes ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE sandboxes ADD COLUMN ref TEXT NOT NULL DEFAULT '';
+    ALTER TABLE sandboxes ADD COLUMN tokens TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 
 

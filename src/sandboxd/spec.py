@@ -136,6 +136,12 @@ def row_labels(
     return {key: value for key, value in found.items() if value}
 
 
+def shared_labels(generation: int, sandbox_id: str) -> dict[str, str]:
+    """Of one whose volume is on shared storage: the number by which it was taken; its id, if that is not Docker's."""
+    found = {"sandbox.generation": f"{generation}" if generation else "", "sandbox.id": sandbox_id}
+    return {key: value for key, value in found.items() if value}
+
+
 def network_payload(project: str, slot: str, template: str) -> dict[str, Any]:
     return {
         "Name": network_name(project, slot),

@@ -64,7 +64,7 @@ class Stats:
             if pid == 0:
                 break
             try:
-                usage = cgroups.usage(pid, row.id)
+                usage = cgroups.usage(pid, row.docker)
             except Gone:
                 continue
             shared = self._shared
@@ -82,7 +82,7 @@ class Stats:
         try:
             if self._shared is None:
                 self._shared = Path(self._engine.describe().root_dir)
-            container = self._engine.container(row.id)
+            container = self._engine.container(row.docker)
         except SandboxdError as error:
             log.warning("no figures of sandbox %s: %s", row.id, error)
             self._asking = False  # it may take a minute not to answer: once is enough for this look

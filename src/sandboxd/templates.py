@@ -173,7 +173,7 @@ class Templates:
 
     def _save(self, row: Sandbox, name: str, image: str) -> None:
         with self._frozen(row):
-            self._engine.commit(row.id, image)
+            self._engine.commit(row.docker, image)
             if row.disk_mb:
                 self._disks.copy(row.slot, row.volume, self._disks.snapshot(name))
 
@@ -211,11 +211,11 @@ class Templates:
         if row.state != "running":
             yield
             return
-        self._engine.pause(row.id)
+        self._engine.pause(row.docker)
         try:
             yield
         finally:
-            self._engine.unpause(row.id)
+            self._engine.unpause(row.docker)
 
 
 def build_id(image: str) -> str:

@@ -8,6 +8,18 @@ import hashlib
 import hmac
 
 
+class TokenKey(bytes):
+    """The host's key. Sandboxes that were made anew here keep the tokens that they had on the host before, which has
+    another key: `brought` has those, by the text that they are proofs of."""
+
+    brought: dict[str, str]
+
+    def __new__(cls, key: bytes) -> "TokenKey":
+        made = super().__new__(cls, key)
+        made.brought = {}
+        return made
+
+
 def agent_token(key: bytes, sandbox_id: str) -> str:
     """Opens the agent of a sandbox; E2B's envdAccessToken."""
     return _token(key, sandbox_id)
@@ -15,7 +27,12 @@ def agent_token(key: bytes, sandbox_id: str) -> str:
 
 def traffic_token(key: bytes, sandbox_id: str, access_round: int = 0) -> str:
     """Opens the other ports of a private sandbox, until its access is changed: each round has another one."""
-    return _token(key, f"traffic:{sandbox_id}" + (f":{access_round}" if access_round else ""))
+    return _token(key, _of_traffic(sandbox_id, access_round))
+
+
+def brought_along(key: bytes, sandbox_id: str, access_round: int) -> dict[str, str]:
+    """The tokens of a sandbox, for another host: by the texts that they are proofs of."""
+    return {text: _token(key, text) for text in (sandbox_id, _of_traffic(sandbox_id, access_round))}
 
 
 def volume_token(key: bytes, volume_id: str) -> str:
@@ -36,5 +53,11 @@ def password_digest(user: str, password: str) -> str:
     return hashlib.sha256(f"{user}:{password}".encode()).hexdigest()
 
 
+def _of_traffic(sandbox_id: str, access_round: int) -> str:
+    return f"traffic:{sandbox_id}" + (f":{access_round}" if access_round else "")
+
+
 def _token(key: bytes, text: str) -> str:
+    if isinstance(key, TokenKey) and (brought := key.brought.get(text)):
+        return brought
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

@@ -98,7 +98,7 @@ class Transitions:
         with self._sandboxes.locks.hold(sandbox.slot):
             row = self._ledger.set_policy(self._present(sandbox).slot, policy)
             self._sandboxes.guard.hold(row.slot, policy)
-            container = self._engine.container(row.id)
+            container = self._engine.container(row.docker)
             if container is not None and container.running:
                 self._sandboxes.guard.names(container.pid, policy)
             if policy.names:
@@ -155,6 +155,7 @@ class Transitions:
                 raise Conflict(f"the disk of sandbox {row.id} has {row.disk_mb} MB already, and disks only grow.")
             if row.state == "stopped":
                 self._enforce(row)  # a stop that Docker refused: nothing may use the disk while it is checked
+            self._sandboxes.shared.check(row)
             self._sandboxes.disks.grow(row.slot, row.volume, disk_mb, in_use=row.state != "stopped")
             return self._ledger.set_disk(row.slot, disk_mb)
 
@@ -167,13 +168,13 @@ class Transitions:
 
     def stays(self, sandbox: Sandbox) -> bool:
         """Whether the container of a paused or stopped sandbox is just that, as far as it is there."""
-        container = self._engine.container(sandbox.id)
+        container = self._engine.container(sandbox.docker)
         if container is None:
             return True
         return container.paused if sandbox.state == "paused" else not container.running
 
     def _enforce(self, row: Sandbox) -> None:
-        container = self._sandboxes.inspect(row.id)
+        container = self._sandboxes.inspect(row.docker)
         if row.state == "running":
             self._run(row, container)
             return
@@ -186,31 +187,32 @@ class Transitions:
             with self._audit.doing("stop", row, detail=reason):
                 self._ledger.set_stopped(row.slot, reason)
         elif row.state == "paused" and not container.paused:
-            self._engine.pause(row.id)
+            self._engine.pause(row.docker)
             memory.reclaim(container.pid)
         elif row.state == "stopped" and container.running:
             self._stop(container)
 
     def _run(self, row: Sandbox, container: Container) -> None:
+        self._sandboxes.shared.check(row)  # another host may have its volume by now: before any process writes
         disks = self._sandboxes.disks
         lost = bool(row.disk_mb) and disks.path(row.slot) not in disks.mounted()
         if container.running and (lost or not self._sandboxes.volumes.mounted(row.mounts)):
             # Somebody started it after a reboot, with empty directories in their place: it must not go on like that.
             log.warning("sandbox %s runs without its disks: it is started again", row.id)
             self._stop(container)
-            container = self._sandboxes.inspect(row.id)
+            container = self._sandboxes.inspect(row.docker)
         self._sandboxes.guard.hold(row.slot, row.policy)  # after a reboot there are no rules
         if row.policy.names:
             self._sandboxes.proxy.update(row.address)  # which it has again most likely; `prepare` knows
         if container.paused:
-            self._engine.unpause(row.id)
+            self._engine.unpause(row.docker)
         elif not container.running:
             log.info("starting sandbox %s again: it had stopped with %s", row.id, container.exit)
             if row.disk_mb:
                 disks.mount(row.slot, row.volume)  # after a reboot nothing is mounted
             self._sandboxes.volumes.mount(row.mounts)
-            self._engine.start(row.id)
-        container = self._sandboxes.inspect(row.id)
+            self._engine.start(row.docker)
+        container = self._sandboxes.inspect(row.docker)
         self._sandboxes.prepare(container, row.slot)
         self._gateway.update(row.id)
 

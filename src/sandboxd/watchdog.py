@@ -126,7 +126,7 @@ class Watchdog:
             self._transitions.stop(row, reason)
 
     def _measure(self, row: Sandbox) -> Taken:
-        layer = self._sandboxes.engine.layer_bytes(row.id)
+        layer = self._sandboxes.engine.layer_bytes(row.docker)
         disks = self._sandboxes.disks
         volumes = sum(disks.allocated(one.volume, one.volume) for one in row.mounts)
         return Taken(layer // MIB, (disks.allocated(row.slot, row.volume) + volumes) // MIB)

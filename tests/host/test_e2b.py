@@ -112,8 +112,8 @@ def node(machine: Machine, options: str = "") -> str:
     return f"docker run --rm --network host --userns host {mounts} {options} --entrypoint env {image}"
 
 
-@pytest.fixture(scope="module")
-def clients(machine: Machine) -> Iterator[Clients]:
+def bring_programs(machine: Machine) -> None:
+    """The programs of tests/e2b, whom they trust, and names of the domain that lead to the host itself."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for file in sorted((ROOT / "tests/e2b").glob("*.*")):
@@ -122,13 +122,28 @@ def clients(machine: Machine) -> Iterator[Clients]:
     authority = f"{machine.settings.etc}/ca/ca.pem"
     machine.run(f"cat /etc/ssl/certs/ca-certificates.crt {authority} >{HOME}/ca.pem")
     machine.run(DNS.format(home=HOME, domain=machine.settings.domain))
+
+
+def bring_python(machine: Machine, release: str, *packages: str) -> None:
+    """The Python client of that release, in an environment of its own."""
+    path = f"{HOME}/python-{release}"
+    machine.run(
+        f"[ -e {path}/ready ] || {{ python3 -m venv {path} &&"
+        f" {path}/bin/pip install -q --disable-pip-version-check e2b=={release} {' '.join(packages)} &&"
+        f" touch {path}/ready; }}"
+    )
+
+
+def names_as_before(machine: Machine) -> None:
+    machine.run(f"cat {HOME}/resolv.conf >/etc/resolv.conf; systemctl stop e2b-dns", check=False)
+    machine.renew_pool()
+
+
+@pytest.fixture(scope="module")
+def clients(machine: Machine) -> Iterator[Clients]:
+    bring_programs(machine)
     for release in PYTHON:
-        path = f"{HOME}/python-{release}"
-        packages = f"e2b=={release}" + (f" e2b-code-interpreter=={INTERPRETER}" if release == PYTHON[-1] else "")
-        machine.run(
-            f"[ -e {path}/ready ] || {{ python3 -m venv {path} &&"
-            f" {path}/bin/pip install -q --disable-pip-version-check {packages} && touch {path}/ready; }}"
-        )
+        bring_python(machine, release, *([f"e2b-code-interpreter=={INTERPRETER}"] if release == PYTHON[-1] else []))
     packages = " ".join(NPM.values())
     install = f"npm install --no-fund --no-audit --prefix {HOME}/programs {packages}"
     done = f"{HOME}/programs/node_modules/{hashlib.sha256(packages.encode()).hexdigest()}"
@@ -141,8 +156,7 @@ def clients(machine: Machine) -> Iterator[Clients]:
         clients.save()
     finally:
         machine.run(f"docker-sandbox key revoke {made['keyID']}", check=False)
-        machine.run(f"cat {HOME}/resolv.conf >/etc/resolv.conf; systemctl stop e2b-dns", check=False)
-        machine.renew_pool()
+        names_as_before(machine)
         left = {row["sandboxID"] for row in machine.listed()} - before
         if left:
             machine.run(f"docker-sandbox kill {' '.join(sorted(left))}", check=False)

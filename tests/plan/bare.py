@@ -6,6 +6,7 @@ thought about. An answer holds for the moment of its question: what a package or
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -55,6 +56,9 @@ FILES = {"/etc/haproxy/haproxy.cfg"}
 # Debian starts and enables what a package brings; our own units exist and have never run.
 PACKAGED_UNITS = {"cron.service", "docker.service", "haproxy.service", "systemd-journald.service"}
 
+# A secret: it may be seen nowhere.
+JOIN_TOKEN = "SWMTKN-SECRETjointoken"
+
 LOGINS = {"root": "root:root:/root", "ada": "ada:users:/home/ada"}
 
 # Shell commands that only read: a pattern of the whole command, and what it prints.
@@ -72,6 +76,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"augenrules --check .*", ["augenrules: Rules have changed and should be updated"]),
     (r'\[ "\$\(stat -c "%U:%G %a" /run/docker\.sock\)" .*', []),
     (r"ls /etc/\S+", []),
+    (r"ls /etc/\S+-fleet\.service .*", []),
     (r"dpkg-query .* systemd-timesyncd .*", []),
     (r"dpkg-query .* docker\.io .*", []),
     (r"find /usr/local/share/ca-certificates/\S+ -type f.*", []),
@@ -80,17 +85,28 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"find /etc/traefik/certs -name wildcard\.pem -newer .*", []),
     (r"find /etc/traefik/secrets -type f.*", []),
     (r"\S+/bin/python -I -m sandboxd\.issue \S+ --check", ["nothing is served: [Errno 111] Connection refused"]),
+    (r"\S+/fleet-certificate --check", ["another authority"]),
+    # The first manager has noted what it has offered, by the time that the others ask.
+    (r"grep -qxF '\S+ swarm-manager' /etc/hosts .*", ["missing"]),
+    (r"find \S+/offered .*", []),
+    (r"\[ -s \S+/offered/\S+ \] .*", ["missing"]),
+    (r"cat \S+/offered/\S+", [f"sha256:{'0123456789abcdef' * 4}"]),
     (r"ls -A \S+/build", []),
     (r"haproxy -c -q .*", []),
     (r"started=.* find /etc/haproxy/haproxy.cfg .*", ["/etc/haproxy/haproxy.cfg"]),
     (r"id -nG \S+ .*", ["no"]),
     (r"\[ -s \S+/(token_key|link_key|metrics_token|console_key) \] \|\| echo missing", ["missing"]),
+    (r"mountpoint -q \S+ && \[ -s \S+/sandbox-volumes.id \] \|\| echo missing", ["missing"]),
     (r"\[ \S+/apparmor-loaded -nt .*", ["load"]),
+    (r"docker --host unix://\S+ image inspect .*", ["missing"]),
+    (r"docker --host unix://\S+ network inspect .*", ["missing"]),
+    # By the time that it is asked, the Swarm has begun.
+    (r"docker --host unix://\S+ network ls .*", ["1x2y3z"]),
     (r"readlink \S+/(venv|console) .*", []),
     (r"\[ -d \S+/good \] .*", []),
     (r"id -u \S+ >/dev/null .*", ["missing"]),
     (r"sha256sum <\S+ .*", []),
-    (r"docker-sandbox routes status .*", []),
+    (r"(/\S+/)?docker-sandbox(-node)? routes status .*", []),
     # What `make destroy` looks for.
     (r"findmnt .*", []),
     (r"\{ ip -4 -oneline address show to .*", []),
@@ -130,10 +146,16 @@ def answer(
         return _stat("d", "rwxr-xr-x", arguments["path"])
     if fact == "deploys.facts.Summary":
         return _summary(summary)
+    if fact == "deploys.swarm.State":
+        return [json.dumps(_swarm(summary))]
+    if fact == "deploys.swarm.Nodes":
+        return [summary.get("nodes", "[]")]
     if fact == "deploys.turns.Turn":
         return [summary["turn"]] if "turn" in summary else []
     if fact == "deploys.facts.Output" and "taken" in summary and "address show to" in arguments["command_line"]:
         return [summary["taken"]]
+    if fact == "deploys.facts.Output" and re.fullmatch(r"ls -d \S+-swarmd\.service", arguments["command_line"]):
+        return [summary["fleet_engine"]] if "fleet_engine" in summary else []
     if fact == "deploys.facts.Output":
         if deployed and not arguments["command_line"].startswith("getent passwd"):
             return ["yes"]
@@ -144,6 +166,22 @@ def answer(
     if fact not in ANSWERS:
         raise Unregistered(fact, arguments)
     return ANSWERS[fact](**arguments)
+
+
+def _swarm(summary: Mapping[str, str]) -> dict[str, Any]:
+    """What an engine says of its Swarm; `swarm` in the summary is the host's role in one, `node_id` its id there."""
+    role = summary.get("swarm", "")
+    if not role:
+        state = summary.get("swarm_state", "inactive")
+        return {"NodeID": "", "LocalNodeState": state, "ControlAvailable": False, "Error": ""}
+    manages = role == "manager"
+    known: dict[str, Any] = {
+        "NodeID": summary.get("node_id", "n1"),
+        "LocalNodeState": "active",
+        "ControlAvailable": manages,
+    }
+    spec = {"Orchestration": {"TaskHistoryRetentionLimit": 5}, "Raft": {"ElectionTick": 10, "HeartbeatTick": 1}}
+    return known | ({"Cluster": {"Version": {"Index": 11}, "Spec": spec}} if manages else {})
 
 
 def _summary(changed: Mapping[str, str]) -> list[str]:

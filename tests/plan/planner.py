@@ -41,12 +41,15 @@ class Recorder:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
+        self.shown = f"@fake/{scenario.shown or next(iter(scenario.hosts))}"
         self.asking: list[tuple[str, dict[str, Any]]] = []
         self.executed: list[str] = []
         self.unregistered: list[str] = []
         self.files: dict[str, str] = {}
-        # By operation.
-        self.asked: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+        # By host and operation.
+        self.asked: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+        # The hosts that have begun or joined a Swarm.
+        self.joined: set[str] = set()
         self._get_fact = Host.get_fact
 
     @contextlib.contextmanager
@@ -59,7 +62,7 @@ class Recorder:
             takes = getcallargs(fact().command, *args, **own) if callable(fact.command) else {}
             takes.pop("self", None)
             if host.current_op_hash:
-                recorder.asked[host.current_op_hash].append((fact.name, takes))
+                recorder.asked[host.name, host.current_op_hash].append((fact.name, takes))
             recorder.asking.append((fact.name, takes))
             try:
                 return recorder._get_fact(host, fact, *args, **kwargs)
@@ -72,12 +75,16 @@ class Recorder:
                 lines = recorder.answer(connector.host, *recorder.asking[-1])
                 return True, CommandOutput([OutputLine("stdout", line) for line in lines])
             recorder.executed.append(raw)
-            return True, CommandOutput([])
+            if " swarm init " in raw or raw.endswith("/swarm/join"):
+                recorder.joined.add(connector.host.name)
+            said = [bare.JOIN_TOKEN] if " join-token " in raw else []
+            return True, CommandOutput([OutputLine("stdout", line) for line in said])
 
         def put_file(connector: FakeConnector, source: Any, dest: str, *_: Any, **__: Any) -> bool:
             recorder.executed.append(f"upload {dest}")
-            with contextlib.suppress(UnicodeDecodeError):
-                recorder.files[dest] = text(source)
+            if connector.host.name == recorder.shown:
+                with contextlib.suppress(UnicodeDecodeError):
+                    recorder.files[dest] = text(source)
             return True
 
         patches: list[tuple[Any, str, Callable[..., Any]]] = [
@@ -97,7 +104,10 @@ class Recorder:
 
     def answer(self, host: Host, fact: str, arguments: dict[str, Any]) -> list[str]:
         """The lines with which the host answers; an unregistered fact is noted and fails the step."""
-        summary = self.scenario.summary.get(host.name.removeprefix("@fake/"), {})
+        name = host.name.removeprefix("@fake/")
+        summary = self.scenario.summary.get(name, {})
+        if host.name in self.joined:
+            summary = {**summary, "swarm": host.data.fleet_role}
         try:
             return bare.answer(fact, arguments, summary, self.scenario.directories, self.scenario.deployed)
         except bare.Unregistered as error:
@@ -137,17 +147,17 @@ def _name(meta: OperationMeta, state: State) -> str:
     return f"'{name}'"
 
 
-def step(op_hash: str, state: State, recorder: Recorder) -> dict[str, Any]:
-    """One operation as a value, with the commands of the first host that has it."""
+def step(op_hash: str, host: Host, state: State, recorder: Recorder) -> dict[str, Any]:
+    """One operation of a host as a value."""
     meta = state.get_op_meta(op_hash)
-    data = next(ops[op_hash] for ops in state.ops.values() if op_hash in ops)
+    data = state.ops[host][op_hash]
     commands = []
     for command in data.operation_meta._commands or []:
         if isinstance(command, FileUploadCommand):
             commands.append(f"upload {command.dest}")
         else:
             commands.append(str(command))
-    asked = recorder.asked[op_hash]
+    asked = recorder.asked[host.name, op_hash]
     found = [condition(data.global_arguments.get("_if"), state)]
     found += [takes["command_line"] for fact, takes in asked if fact == "deploys.facts.Output"]
     return {
@@ -159,14 +169,15 @@ def step(op_hash: str, state: State, recorder: Recorder) -> dict[str, Any]:
 
 
 def steps(recorder: Recorder) -> list[dict[str, Any]]:
-    """All operations in order; none when pyinfra stopped before it had an inventory."""
+    """All operations of the host that is shown, in order; none when pyinfra stopped before it had an inventory."""
     if not ctx_state.isset():  # type: ignore[no-untyped-call]
         return []
     state: State = ctx_state.get()  # type: ignore[no-untyped-call]
     if not state.initialised:
         return []
-    hashes = [op_hash for op_hash in state.get_op_order() if any(op_hash in ops for ops in state.ops.values())]  # type: ignore[no-untyped-call]
-    return [step(op_hash, state, recorder) for op_hash in hashes]
+    host = state.inventory.get_host(recorder.shown)
+    hashes = [op_hash for op_hash in state.get_op_order() if op_hash in state.ops[host]]  # type: ignore[no-untyped-call]
+    return [step(op_hash, host, state, recorder) for op_hash in hashes]
 
 
 def make(folder: Path) -> None:

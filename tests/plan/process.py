@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.plan.scenario import Plan, Scenario
-from tests.plan.scenarios import CASES
+from tests.plan.scenarios import CASES, FLEET, fleet
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,7 +63,9 @@ def planner() -> Planner:
 
 @functools.cache
 def planned(case: str) -> Plan:
-    """What a deploy of the case does to a bare host."""
+    """What a deploy of the case does to a bare host: of CASES, or one of the hosts of FLEET."""
+    if case in FLEET:
+        return planner().plan(fleet("manager", "worker", shown=FLEET[case][1]))
     with tempfile.TemporaryDirectory(prefix="workstation-") as folder:
         return planner().plan(CASES[case].scenario(Path(folder)))
 
@@ -78,5 +80,5 @@ def placed(case: str) -> Mapping[str, str]:
 
 def rendered(template: str, case: str) -> str | None:
     """What a deploy of the case makes of `templates/<template>.j2`; None when it does not place it."""
-    project = CASES[case].settings.get("project", "flourisha")
+    project = CASES[case].settings.get("project", "flourisha") if case in CASES else "flourisha"
     return placed(case).get("/" + template.replace("project-", f"{project}-"))

@@ -23,6 +23,8 @@ class Scenario:
     login_refused: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     deploy: str = "deploy.py"
+    # Whose steps and files the plan has; "" for the first host.
+    shown: str = ""
     # What pyinfra is called with beside inventory and deploy.py.
     arguments: tuple[str, ...] = ("--yes",)
 
@@ -58,7 +60,7 @@ class Plan:
     steps: list[Step]
     executed: list[str]
     unregistered: list[str]
-    # The text files that were written, by their path on the host.
+    # The text files that were written to it, by their path on the host.
     files: dict[str, str]
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,26 @@ CASES = {
         Case("sudo", "A host reached as a user with sudo", {}, {"uid": "1000"}, {"ssh_user": "debian", "_sudo": True}),
     )
 }
+
+# A fleet of a manager and a worker: name, title, and which of them.
+FLEET = {
+    "fleet-manager": ("The manager of a fleet of two hosts", "a"),
+    "fleet-worker": ("The worker of a fleet of two hosts", "b"),
+}
+
+
+def fleet(*roles: str, **changes: Any) -> Scenario:
+    """Hosts a, b, ... that are to have these roles and are in no Swarm yet; `changes` of the scenario itself."""
+    nodes = {
+        name: {"role": role, "address": f"192.0.2.{11 + number}"}
+        for number, (name, role) in enumerate(zip("abcdef", roles, strict=False))
+    }
+    hosts = {
+        name: {"domain": DOMAIN, "fleet_role": node["role"], "fleet_address": node["address"], "fleet_nodes": nodes}
+        for name, node in nodes.items()
+    }
+    return replace(Scenario(hosts, {name: {"node_id": f"id-{name}"} for name in hosts}), **changes)
+
 
 # `make destroy` on a host with all that a deploy may leave: name, title, and DATA.
 DESTRUCTIONS = {

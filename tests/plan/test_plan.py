@@ -20,7 +20,7 @@ from deploys.sandboxd import PROGRAM
 from tests.plan.conftest import MakePlan
 from tests.plan.golden import render
 from tests.plan.process import planned
-from tests.plan.scenarios import CASES, DESTRUCTIONS, SECRETS, Case, destruction
+from tests.plan.scenarios import CASES, DESTRUCTIONS, FLEET, SECRETS, Case, destruction
 
 # One process makes the plans of all these tests.
 pytestmark = pytest.mark.xdist_group("plan")
@@ -57,7 +57,7 @@ def test_golden_commands(request: pytest.FixtureRequest) -> None:
 
 
 def test_every_golden_file_is_of_a_case() -> None:
-    assert {file.stem for file in GOLDEN.iterdir()} == {*CASES, *DESTRUCTIONS, "default-commands"}
+    assert {file.stem for file in GOLDEN.iterdir()} == {*CASES, *DESTRUCTIONS, *FLEET, "default-commands"}
 
 
 @pytest.mark.parametrize("name", DESTRUCTIONS)

@@ -57,6 +57,7 @@ WRONG = [
     ),
     Wrong("busy port", ("port 443", "nginx", "stop nginx or move it"), summary={"ports": NGINX}),
     Wrong("another deploy", ("since 14:00", "two at once", "kill 4711"), summary={"turn": "4711 14:00"}),
+    Wrong("one of a fleet", ("bad is one of a fleet", "single host", "MANAGERS="), summary={"fleet_engine": "yes"}),
     Wrong("another machine", ("machine", "'riscv64'", "x86_64 and aarch64"), summary={"machine": "riscv64"}),
 ]
 

@@ -7,9 +7,10 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from sandboxd.audit import current
@@ -42,7 +43,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 
-def answer_errors(app: FastAPI) -> None:
+def answer_errors(app: Starlette) -> None:
     """Every answer that is no 2xx has the body {"code": int, "message": str}."""
 
     def answer(code: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

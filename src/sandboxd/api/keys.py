@@ -26,6 +26,24 @@ class NewKey(BaseModel):
     host: bool = False
 
 
+class Digest(BaseModel):
+    """One key as the ledger has it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    id: Text
+    name: str = Field(pattern=NAME)
+    max_sandboxes: int = Field(ge=0)
+    created_at: float
+    host: bool
+
+
+class Digests(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    version: int = Field(ge=1)
+    keys: list[Digest]
+
+
 class GivenKey(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     key: Text
@@ -61,6 +79,19 @@ def router(services: Services) -> APIRouter:
         if key is None:
             raise Unauthorised("Invalid API key")
         return shown(key)
+
+    @made.get("/keys/digests")
+    async def digests() -> dict[str, Any]:
+        """All that another host of a fleet has to know of them: the body of PUT /keys."""
+        version, found = await run(keys.digests)
+        return {"version": version, "keys": [{"digest": digest, **asdict(key)} for digest, key in found.items()]}
+
+    @made.put("/keys", status_code=204)
+    async def replace(body: Digests) -> None:
+        """Takes over all keys of another host of the fleet, if they are newer than those here."""
+        current().detail = f"version {body.version}, {len(body.keys)} keys"
+        found = {key.digest: ApiKey(key.id, key.name, key.max_sandboxes, key.created_at, key.host) for key in body.keys}
+        await run(lambda: keys.replace(body.version, found))
 
     @made.get("/keys/{key_id}")
     async def detail(key_id: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Requests about sandboxes. Field names are those of E2B's control plane."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from sandboxd.api.answers import run
 from sandboxd.api.previews import Access, told
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
-from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB
+from sandboxd.config import DISK_MAX_MB, DISK_MIN_MB, Config
 from sandboxd.disks import VOLUME_NAME
 from sandboxd.egress import NONE, Egress, mode_of
 from sandboxd.errors import BadRequest, NotFound
@@ -67,6 +68,7 @@ class NewSandbox(BaseModel):
     cold: bool = False
     diskMB: int = Field(0, ge=0, le=DISK_MAX_MB)  # 0: the template's
     volume: str = Field("", pattern=rf"^({VOLUME_NAME})?$")
+    shared: bool = False  # the volume, if it is made, is on storage that all hosts of the fleet have mounted
     allow_internet_access: bool = True
     network: Lists = Lists()
     access: Access = "public"
@@ -97,46 +99,16 @@ def router(services: Services) -> APIRouter:
     config, ledger = sandboxes.config, sandboxes.ledger
     creates = CapacityLimiter(MAX_WAITING + 2 * config.create_parallelism)  # waiting creates must block nothing else
 
-    def brief(row: Sandbox) -> dict[str, Any]:
-        return {
-            "templateID": row.template,
-            "sandboxID": row.id,
-            "clientID": CLIENT_ID,
-            "envdVersion": ENVD_VERSION,
-            "url": config.url(row.id),
-        }
-
-    def listed(row: Sandbox) -> dict[str, Any]:
-        started = row.claimed_at or row.created_at
-        return {
-            **brief(row),
-            "startedAt": rfc3339(started),
-            "endAt": rfc3339(started + OPEN_ENDED_S if row.ends_at is None else row.ends_at),
-            "state": row.state,
-            "cpuCount": max(1, round(row.cpus)),
-            "memoryMB": row.memory_mb,
-            "diskSizeMB": row.disk_mb,
-            "volume": row.volume,
-            "reason": row.reason,
-            "metadata": row.metadata,
-            "name": row.name,
-            "keep": row.keep,
-            "origin": row.origin,
-            "owner": row.owner,
-            "unlimited": row.ends_at is None,
-            "allowInternetAccess": not row.policy.closed,
-            "network": {
-                "mode": mode_of(row.policy),
-                "allowOut": list(row.policy.allow),
-                "denyOut": list(row.policy.deny),
-            },
-            "access": row.access,
-            "wakeOnVisit": row.auto_resume,
-            "idlePause": row.idle_pause_s,
-        }
-
     @made.post("/v2/sandboxes")
     async def create(body: NewSandbox) -> Response:
+        return await new(body, lambda template, claim: pool.obtain(template, claim, body.cold))
+
+    @made.post("/warm/v2/sandboxes")
+    async def warm(body: NewSandbox) -> Response:
+        """From the pool or not at all."""
+        return await new(body, pool.claim)
+
+    async def new(body: NewSandbox, obtain: Callable[[str, Claim], Sandbox]) -> Response:
         template = body.templateID or config.default_template
         if 0 < body.diskMB < DISK_MIN_MB:
             raise BadRequest(f"diskMB: {body.diskMB} is too small for a file system: {DISK_MIN_MB} or more.")
@@ -151,6 +123,7 @@ def router(services: Services) -> APIRouter:
             metadata,
             envs,
             *disk,
+            shared=body.shared,
             policy=policy,
             access=body.access,
             password_digest=password.digest if password else "",
@@ -160,16 +133,16 @@ def router(services: Services) -> APIRouter:
 
         def make() -> Sandbox:
             if not body.keyID:
-                return pool.obtain(template, claim, body.cold)
+                return obtain(template, claim)
             key = services.keys.get(body.keyID)
             with services.quota.place(key, ""):
-                return pool.obtain(template, replace(claim, owner=key.name), body.cold)
+                return obtain(template, replace(claim, owner=key.name))
 
         row = await run(make, creates)
         if row.ends_at is not None:
             reconciler.wake()
         values = {
-            **brief(row),
+            **brief(row, config),
             "envdAccessToken": agent_token(sandboxes.key, row.id),
             "trafficAccessToken": traffic_token(sandboxes.key, row.id) if row.access == TOKEN else None,
             "domain": config.domain,
@@ -180,13 +153,13 @@ def router(services: Services) -> APIRouter:
     @made.get("/v2/sandboxes")
     async def list_used() -> Response:
         rows = await run(lambda: ledger.rows(*USED))
-        return JSONResponse([listed(row) for row in rows])
+        return JSONResponse([listed(row, config) for row in rows])
 
     @made.get("/sandboxes/{sandbox_id}")
     async def detail(sandbox_id: str) -> Response:
         row = await run(lambda: sandboxes.find(sandbox_id))
         values = {
-            **listed(row),
+            **listed(row, config),
             "envdAccessToken": agent_token(sandboxes.key, row.id),
             "domain": config.domain,
             "address": row.address,
@@ -211,7 +184,7 @@ def router(services: Services) -> APIRouter:
         timeout = body.timeout if "timeout" in body.model_fields_set else SAME
         row = await run(lambda: transitions.resume(sandboxes.find(sandbox_id), timeout), creates)
         reconciler.wake()
-        return JSONResponse(listed(row))
+        return JSONResponse(listed(row, config))
 
     @made.post("/sandboxes/{sandbox_id}/stop", status_code=204)
     async def stop(sandbox_id: str) -> None:
@@ -223,18 +196,60 @@ def router(services: Services) -> APIRouter:
             raise BadRequest("timeout: is missing. Give seconds, or null for no end.")
         row = await run(lambda: transitions.extend(sandboxes.find(sandbox_id), body.timeout))
         reconciler.wake()
-        return JSONResponse(listed(row))
+        return JSONResponse(listed(row, config))
 
     @made.put("/sandboxes/{sandbox_id}/network")
     async def restrict(sandbox_id: str, body: NewNetwork) -> Response:
         policy = body.policy(config.egress, body.allow_internet_access)
-        return JSONResponse(listed(await run(lambda: transitions.restrict(sandboxes.find(sandbox_id), policy))))
+        row = await run(lambda: transitions.restrict(sandboxes.find(sandbox_id), policy))
+        return JSONResponse(listed(row, config))
 
     @made.post("/sandboxes/{sandbox_id}/disk")
     async def resize(sandbox_id: str, body: NewDisk) -> Response:
-        return JSONResponse(listed(await run(lambda: transitions.grow(sandboxes.find(sandbox_id), body.diskMB))))
+        row = await run(lambda: transitions.grow(sandboxes.find(sandbox_id), body.diskMB))
+        return JSONResponse(listed(row, config))
 
     return made
+
+
+def brief(row: Sandbox, config: Config) -> dict[str, Any]:
+    return {
+        "templateID": row.template,
+        "sandboxID": row.id,
+        "clientID": CLIENT_ID,
+        "envdVersion": ENVD_VERSION,
+        "url": config.url(row.id),
+    }
+
+
+def listed(row: Sandbox, config: Config) -> dict[str, Any]:
+    started = row.claimed_at or row.created_at
+    return {
+        **brief(row, config),
+        "startedAt": rfc3339(started),
+        "endAt": rfc3339(started + OPEN_ENDED_S if row.ends_at is None else row.ends_at),
+        "state": row.state,
+        "cpuCount": max(1, round(row.cpus)),
+        "memoryMB": row.memory_mb,
+        "diskSizeMB": row.disk_mb,
+        "volume": row.volume,
+        "reason": row.reason,
+        "metadata": row.metadata,
+        "name": row.name,
+        "keep": row.keep,
+        "origin": row.origin,
+        "owner": row.owner,
+        "unlimited": row.ends_at is None,
+        "allowInternetAccess": not row.policy.closed,
+        "network": {
+            "mode": mode_of(row.policy),
+            "allowOut": list(row.policy.allow),
+            "denyOut": list(row.policy.deny),
+        },
+        "access": row.access,
+        "wakeOnVisit": row.auto_resume,
+        "idlePause": row.idle_pause_s,
+    }
 
 
 def checked_envs(envs: dict[str, str]) -> dict[str, str]:

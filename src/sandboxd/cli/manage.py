@@ -28,6 +28,7 @@ def init(options: Namespace, control: ControlPlane) -> int:
         "cold": options.cold,
         "diskMB": options.disk,
         "volume": options.volume,
+        **({"shared": True} if options.shared else {}),
         "network": network.lists(options),
         "access": options.access,
         **({"wake": False} if options.no_wake else {}),

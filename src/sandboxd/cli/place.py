@@ -49,6 +49,15 @@ def read_browser(file: str) -> Browser:
     return _from(file, taken, "table [browser]")
 
 
+def managers(file: str) -> list[str]:
+    """`name (address)` of the managers of the fleet that this host is part of; none where it is part of none."""
+    try:
+        with open(file, "rb") as source:
+            return [str(one) for one in tomllib.load(source)["fleet"]["managers"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def audit_log(file: str) -> str:
     """The path of the audit log. Raises CliError as `read` does."""
     return _from(file, lambda values: str(values["audit_log"]), "audit_log")

@@ -46,6 +46,7 @@ def visible(text: str) -> str:
 def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
     if not rows:
         return "no sandboxes in use; make one with: docker-sandbox init"
+    fleet = any("node" in row for row in rows)  # which one has it, where there are several hosts
     lines = [
         (
             row["sandboxID"],
@@ -56,11 +57,13 @@ def sandbox_table(rows: list[dict[str, Any]], now: float) -> str:
             end(row, now),
             _kept(row),
             row["access"],
+            *([row.get("node", "-")] if fleet else []),
             row["url"],
         )
         for row in rows
     ]
-    return table(("ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "ACCESS", "URL"), lines)
+    head = ("ID", "NAME", "TEMPLATE", "STATE", "AGE", "ENDS", "CLEANUP", "ACCESS", *(["NODE"] if fleet else []), "URL")
+    return table(head, lines)
 
 
 def sandbox_details(row: dict[str, Any], now: float) -> str:

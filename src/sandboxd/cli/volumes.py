@@ -185,6 +185,7 @@ def target(file: str) -> Iterator[int]:
 def volume_table(rows: list[dict[str, Any]], now: float) -> str:
     if not rows:
         return "no volumes; make one with: docker-sandbox init --volume NAME"
+    elsewhere = any(row.get("shared") or row.get("node") for row in rows)
     lines = [
         (
             row["name"],
@@ -192,10 +193,19 @@ def volume_table(rows: list[dict[str, Any]], now: float) -> str:
             "-" if row["usedBytes"] is None else printing.size(row["usedBytes"]),
             row["sandboxID"] or "-",
             printing.span(now - printing.seconds(row["createdAt"])),
+            *([_where(row)] if elsewhere else []),
         )
         for row in rows
     ]
-    return printing.table(("NAME", "SIZE", "USED", "SANDBOX", "AGE"), lines)
+    return printing.table(("NAME", "SIZE", "USED", "SANDBOX", "AGE", *(["WHERE"] if elsewhere else [])), lines)
+
+
+def _where(row: dict[str, Any]) -> str:
+    """The host that has it; of one on shared storage also while none has."""
+    node = row.get("node", "")
+    if row.get("shared"):
+        return f"shared, on {node}" if node else "shared"
+    return node or "this host"
 
 
 ACTIONS = {"volume ls": ls, "volume rm": rm, "volume export": export, "volume import": import_}

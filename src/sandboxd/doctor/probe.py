@@ -63,11 +63,11 @@ class Probe:
     def limits(self, readers: Readers) -> Verdict:
         """As the kernel holds them, against what the template says."""
         row = self._sandbox()
-        template, container = readers.config.templates[row.template], readers.engine.container(row.id)
+        template, container = readers.config.templates[row.template], readers.engine.container(row.docker)
         remedy = f"docker inspect of a sandbox shows what was asked for; check the engine, then {DEPLOY}"
         try:
             self._pid = container.pid if container is not None else 0
-            usage = Cgroups(readers.effects.root).usage(self._pid, row.id)
+            usage = Cgroups(readers.effects.root).usage(self._pid, row.docker)
             uid = int(_field(readers.effects.text(f"/proc/{self._pid}/status"), "Uid").split()[0])
         except (Gone, OSError) as error:
             return fail(f"cannot be read: {error}", remedy)

@@ -11,6 +11,7 @@ from sandboxd.api.services import Services
 from sandboxd.bodies import BodyLimit, DrainedBody
 from sandboxd.e2b import (
     buildapi,
+    buildmoves,
     create,
     fork,
     host,
@@ -23,16 +24,18 @@ from sandboxd.e2b import (
     volumecontent,
     volumes,
 )
+from sandboxd.e2b.builds import Builds
 
-__all__ = ["build"]
+__all__ = ["build", "buildmoves", "create"]
 
 
-def build(services: Services) -> FastAPI:
+def build(services: Services, builds: Builds) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(BodyLimit)
     app.add_middleware(DrainedBody)  # outermost: whoever refuses
     answer_errors(app)
     sandboxes = (create, fork, lists, looks, lifecycle, network)
-    for module in (*sandboxes, host, buildapi, tags, templates, volumes, volumecontent):
+    for module in (*sandboxes, host, tags, templates, volumes, volumecontent):
         app.include_router(module.router(services))
+    app.include_router(buildapi.router(services, builds))
     return app

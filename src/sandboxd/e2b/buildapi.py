@@ -47,11 +47,10 @@ class NewBuild(BaseModel):
     force: bool = False
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services, builds: Builds) -> APIRouter:
     made = APIRouter()
     sandboxes = services.sandboxes
     config = sandboxes.config
-    builds = Builds(services.templates, config.state_dir, sandboxes.key)
     Key = Annotated[ApiKey, Depends(access.caller(services))]
 
     @made.post("/v3/templates", status_code=202)

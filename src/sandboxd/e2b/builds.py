@@ -61,10 +61,7 @@ class Builds:
 
     def request(self, template: str, owner: str, memory_mb: int, cpus: float, tags: list[str]) -> Build:
         made = Build(str(uuid.uuid4()), template, owner, memory_mb, cpus, tags)
-        with self._lock:
-            self._builds[made.id] = made
-            for old in list(self._builds)[:-KEPT]:
-                del self._builds[old]
+        self.take(made)
         return made
 
     def find(self, template: str, build_id: str, owner: str) -> Build:
@@ -75,14 +72,28 @@ class Builds:
             )
         return found
 
+    def give(self, template: str, build_id: str, owner: str) -> Build:
+        """Forgets one, with which another host goes on. Raises NotFound, and Conflict for one that has begun."""
+        build = self.find(template, build_id, owner)
+        with self._lock:
+            self._check_waits(build)
+            self._builds.pop(build_id, None)
+        return build
+
+    def take(self, build: Build) -> None:
+        """A new one, or one that another host has given away."""
+        with self._lock:
+            self._builds[build.id] = build
+            for old in list(self._builds)[:-KEPT]:
+                del self._builds[old]
+
     def start(self, build: Build, base: str, steps: Sequence[Step], start: str = "", ready: str = "") -> None:
         """Begins in a thread. Raises BadRequest for steps that cannot be, Conflict for a build that has begun."""
         text = dockerfile(steps, start, ready)
         if missing := [step.arguments[0] for step in steps if step.files and not self.path(step.files).exists()]:
             raise BadRequest(f"COPY {missing[0]}: its files were not uploaded")
         with self._lock:
-            if build.status != "waiting":
-                raise Conflict(f"build '{build.id}' has begun already")
+            self._check_waits(build)
             build.status = "building"
         files = sorted({step.files for step in steps if step.files})
         threading.Thread(target=carried(self._run), args=(build, base, text, files), name="build", daemon=True).start()
@@ -106,6 +117,10 @@ class Builds:
             if time.time() - old.stat().st_mtime > FILES_S:
                 old.unlink(missing_ok=True)
         uploaded.replace(self.path(digest))
+
+    def _check_waits(self, build: Build) -> None:
+        if build.status != "waiting":
+            raise Conflict(f"build '{build.id}' has begun already")
 
     def _run(self, build: Build, base: str, text: str, files: list[str]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
@@ -47,9 +48,18 @@ class NewSandbox(BaseModel):
 
 
 def router(services: Services) -> APIRouter:
+    return _router(services, services.pool.obtain)
+
+
+def of_pools(services: Services, prefix: str) -> APIRouter:
+    """The same requests below `prefix`, for managers of a fleet: from the pool or not at all."""
+    return _router(services, services.pool.claim, prefix)
+
+
+def _router(services: Services, obtain: Callable[[str, Claim], Sandbox], prefix: str = "") -> APIRouter:
     made = APIRouter()
     quota = services.quota
-    sandboxes, pool = services.sandboxes, services.pool
+    sandboxes = services.sandboxes
     key_of = access.caller(services)
     creates = CapacityLimiter(MAX_WAITING + 2 * sandboxes.config.create_parallelism)
 
@@ -73,7 +83,7 @@ def router(services: Services) -> APIRouter:
             mounts=mounts_of(services, key, body.volumeMounts or []),
         )
         with quota.place(key, request) as before:
-            return before or pool.obtain(template_name(body.templateID), claim)
+            return before or obtain(template_name(body.templateID), claim)
 
     def form(path: str, timeout_s: float) -> None:
         @made.post(path)
@@ -88,8 +98,8 @@ def router(services: Services) -> APIRouter:
             values = wire.brief(row, sandboxes.config, sandboxes.key)
             return JSONResponse(values, 201, headers={ORIGIN_HEADER: row.origin})
 
-    form("/v2/sandboxes", TIMEOUT_S)
-    form("/sandboxes", OLD_TIMEOUT_S)
+    form(f"{prefix}/v2/sandboxes", TIMEOUT_S)
+    form(f"{prefix}/sandboxes", OLD_TIMEOUT_S)
     return made
 
 

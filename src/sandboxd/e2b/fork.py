@@ -73,4 +73,6 @@ def router(services: Services) -> APIRouter:
 def inherited(parent: Sandbox, timeout_s: float) -> Claim:
     """What the parent was given, whatever that is: a wall that it has must not be missing in its copies."""
     given: dict[str, Any] = {one.name: getattr(parent, one.name) for one in fields(Claim)}
-    return Claim(**given | {"timeout_s": timeout_s, "keep": True, "volume": "", "request": "", "name": ""})
+    return Claim(
+        **given | {"timeout_s": timeout_s, "keep": True, "volume": "", "shared": False, "request": "", "name": ""}
+    )

@@ -15,6 +15,7 @@ from sandboxd.e2b import access, wire
 from sandboxd.e2b.tags import template_name
 from sandboxd.errors import BadRequest
 from sandboxd.records import USED, ApiKey, Sandbox
+from sandboxd.times import rfc3339
 
 STATES = {"running": ("running",), "paused": ("paused", "stopped")}
 MOST = 100
@@ -50,7 +51,7 @@ def router(services: Services) -> APIRouter:
         if template:
             name = template_name(template)
             rows = [row for row in rows if name in (row.template, row.template.partition(":")[0])]
-        rows.sort(key=lambda row: (started(row), row.id), reverse=order == "desc")
+        rows.sort(key=position, reverse=order == "desc")
         if nextToken:
             place = parse_token(nextToken)
             rows = [row for row in rows if (position(row) < place if order == "desc" else position(row) > place)]
@@ -71,19 +72,26 @@ def started(row: Sandbox) -> float:
     return row.claimed_at or row.created_at
 
 
-def position(row: Sandbox) -> tuple[float, str]:
-    return started(row), row.id
+def position(row: Sandbox) -> tuple[str, str]:
+    """By what is told of a sandbox, so that the lists of several hosts have one order."""
+    return rfc3339(started(row)), row.id
 
 
 def token(row: Sandbox) -> str:
+    return token_of(position(row))
+
+
+def token_of(place: tuple[str, str]) -> str:
     """Where a page ended; a sandbox that is removed meanwhile moves nothing."""
-    return base64.urlsafe_b64encode(f"{started(row)!r} {row.id}".encode()).decode().rstrip("=")
+    started_at, sandbox_id = place
+    return base64.urlsafe_b64encode(f"{started_at} {sandbox_id}".encode()).decode().rstrip("=")
 
 
-def parse_token(text: str) -> tuple[float, str]:
+def parse_token(text: str) -> tuple[str, str]:
     try:
         at, sandbox_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(" ")
-        return float(at), sandbox_id
+        datetime.fromisoformat(at)
+        return at, sandbox_id
     except (ValueError, binascii.Error):
         raise BadRequest(f"nextToken: {text!r} is none of ours. Begin again without it.") from None
 

@@ -57,7 +57,7 @@ def test_nothing_else_can_be_done(console: Console, path: str) -> None:
 
 
 def test_the_audit_log_has_the_key(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandboxd.observed.user_name", lambda uid: f"{console.world.config.project}-console")
+    monkeypatch.setattr("sandboxd.behalf.user_name", lambda uid: f"{console.world.config.project}-console")
     browser = console.browser("ada")
     browser.send("/new", template="base", timeout="none")
     (row,) = console.world.ledger.rows("running")

@@ -12,6 +12,9 @@ from tests.plan.process import placed
 # One process makes the plans of all these tests.
 pytestmark = pytest.mark.xdist_group("plan")
 SERVICES = ("console", "container-pool", "egress", "firewall", "name-servers", "names", "sandboxd", "thaw")
+# Only on hosts of a fleet; the engine is a case of its own.
+OF_A_FLEET = ("fleet", "fleet-certificate")
+REGISTRY = "/etc/systemd/system/docker-registry.service.d/60-flourisha-sandbox.conf"
 # What no service of ours goes without; what one lacks beyond that has its reason in the unit.
 EVERYWHERE = (
     "LockPersonality=yes",
@@ -40,28 +43,51 @@ def written(path: str, case: str = "maximal") -> str:
     return placed(case)[path]
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_no_service_goes_without(name: str) -> None:
-    lines = written(f"/etc/systemd/system/flourisha-{name}.service", "default").splitlines()
+def unit(name: str) -> str:
+    return f"/etc/systemd/system/flourisha-{name}.service"
+
+
+ALL = [
+    *((unit(name), "default") for name in SERVICES),
+    *((unit(name), "fleet-manager") for name in OF_A_FLEET),
+    (REGISTRY, "fleet-manager"),
+]
+
+
+@pytest.mark.parametrize(("path", "case"), ALL)
+def test_no_service_goes_without(path: str, case: str) -> None:
+    lines = written(path, case).splitlines()
     assert [directive for directive in EVERYWHERE if directive not in lines] == []
     assert any(line.startswith("SystemCallFilter=@system-service") for line in lines)
     assert any(line.startswith("CapabilityBoundingSet=") for line in lines)
 
 
-def test_every_service_is_looked_at() -> None:
-    services = [path for path in placed("default") if re.fullmatch(r"/etc/systemd/system/[^/]+\.service", path)]
-    assert sorted(services) == [f"/etc/systemd/system/flourisha-{name}.service" for name in SERVICES]
+@pytest.mark.parametrize(
+    ("case", "names"),
+    [
+        ("default", SERVICES),
+        ("fleet-manager", (*SERVICES, *OF_A_FLEET, "swarmd")),
+        ("fleet-worker", (*SERVICES, "fleet-certificate", "swarmd")),
+    ],
+)
+def test_every_service_is_looked_at(case: str, names: tuple[str, ...]) -> None:
+    services = [path for path in placed(case) if re.fullmatch(r"/etc/systemd/system/[^/]+\.service", path)]
+    assert sorted(services) == sorted(unit(name) for name in names)
+
+
+def test_the_fleet_engine_says_why_it_has_no_more() -> None:
+    """It is a Docker: what gives a service mounts of its own would hide those of its containers."""
+    text = written(unit("swarmd"), "fleet-manager")
+    told = " ".join(line for line in text.splitlines() if line.startswith("#"))
+    named = [directive.partition("=")[0] for directive in (*EVERYWHERE, *TOLD)]
+    assert [name for name in named if f"\n{name}=" not in text and name not in told] == []
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        *(f"/etc/systemd/system/flourisha-{name}.service" for name in SERVICES),
-        "/etc/systemd/system/haproxy.service.d/60-flourisha-sandbox.conf",
-    ],
+    ("path", "case"), [*ALL, ("/etc/systemd/system/haproxy.service.d/60-flourisha-sandbox.conf", "default")]
 )
-def test_what_is_left_out_is_told_beside_it(path: str) -> None:
-    text = written(path, "default")
+def test_what_is_left_out_is_told_beside_it(path: str, case: str) -> None:
+    text = written(path, case)
     for directive in TOLD:
         assert re.search(rf"^{directive}=|^# Not .*\b{directive}\b", text, re.MULTILINE), directive
 

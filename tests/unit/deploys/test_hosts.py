@@ -194,6 +194,92 @@ def test_hosts_toml_refused(content: str, says: str, file: Path) -> None:
     assert says in str(caught.value)
 
 
+# --- A fleet ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_fleet_on_the_command_line() -> None:
+    one, two, three = named(WORKERS="root@192.0.2.12,ops@192.0.2.13:2222", MANAGERS="root@192.0.2.11")
+    nodes = {
+        "192.0.2.11": {"role": "manager", "address": "192.0.2.11"},
+        "192.0.2.12": {"role": "worker", "address": "192.0.2.12"},
+        "192.0.2.13": {"role": "worker", "address": "192.0.2.13"},
+    }
+    assert one.settings == {"fleet_role": "manager", "fleet_address": "192.0.2.11", "fleet_nodes": nodes}
+    assert three.settings == {"fleet_role": "worker", "fleet_address": "192.0.2.13", "fleet_nodes": nodes}
+    assert (two.user, three.user, three.port) == ("root", "ops", 2222)
+
+
+def test_a_fleet_in_hosts_toml(file: Path) -> None:
+    file.write_text(
+        """
+        [defaults]
+        domain = "example.com"
+
+        [workers.b]
+        address = "root@192.0.2.12"
+
+        [managers.a]
+        address = "root@a.example.com"
+        fleet_address = "10.0.0.1"
+
+        [hosts.alone]
+        address = "192.0.2.99"
+        """
+    )
+    alone, a, b = targets({"SET": "pool_size=1"}, file)
+    nodes = {"a": {"role": "manager", "address": "10.0.0.1"}, "b": {"role": "worker", "address": "192.0.2.12"}}
+    assert list(nodes) == list(a.settings["fleet_nodes"])
+    common = {"domain": "example.com", "pool_size": "1"}
+    assert alone.settings == common
+    assert a.settings == common | {"fleet_role": "manager", "fleet_address": "10.0.0.1", "fleet_nodes": nodes}
+    assert b.settings == common | {"fleet_role": "worker", "fleet_address": "192.0.2.12", "fleet_nodes": nodes}
+    assert (a.load_settings().fleet_node, b.load_settings().fleet_node) == ("a", "b")
+
+
+def test_a_host_has_one_role(file: Path) -> None:
+    assert "named twice" in refusal(MANAGERS="root@192.0.2.11", WORKERS="192.0.2.11")
+    file.write_text('[hosts.a]\naddress = "192.0.2.11"\n[managers.a]\naddress = "192.0.2.12"\n')
+    with pytest.raises(HostError, match="names 'a' twice: as a single host, a manager or a worker"):
+        targets({}, file)
+
+
+def test_workers_need_a_manager(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hosts.main({"WORKERS": "192.0.2.12", "DOMAIN": "example.com"}) == 2
+    assert "a fleet has 1 or 3 managers" in capsys.readouterr().err
+
+
+def test_a_name_is_no_address_for_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hosts.main({"MANAGERS": "a.invalid", "DOMAIN": "example.com"}) == 2
+    assert "'a.invalid': is no IPv4 address: give the one that the other hosts reach" in capsys.readouterr().err
+
+
+def test_hosts_of_a_fleet_must_agree(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(
+        '[managers.a]\naddress = "192.0.2.11"\ndomain = "a.example"\n'
+        '[workers.b]\naddress = "192.0.2.12"\ndomain = "b.example"\n'
+    )
+    monkeypatch.setattr(hosts, "targets", lambda environ: targets(environ, file))
+    assert hosts.main({}) == 2
+    assert "error: domain is not the same on a and b: 'a.example' and 'b.example'" in capsys.readouterr().err
+
+
+def test_a_fleet_of_labs(asked: list[str]) -> None:
+    one, two = hosts.chosen({"MANAGERS": "lab:fa", "WORKERS": "root@192.0.2.12"})
+    assert asked == ["fa"]
+    assert (one.name, one.group, one.address, one.known_hosts) == ("fa", "lab", "172.17.0.2", "/known_hosts")
+    assert two.settings["fleet_nodes"]["fa"] == {"role": "manager", "address": "172.17.0.2"}
+    assert one.load_settings().domain == "lab.test"
+
+
+def test_a_lab_by_its_name(asked: list[str]) -> None:
+    (one,) = hosts.chosen({"HOST": "lab:fa"})
+    assert (one.name, one.group, one.settings) == ("fa", "lab", {})
+    (one,) = hosts.chosen({"HOST": "lab:22"})
+    assert (one.name, one.group, one.port) == ("lab", "servers", 22), "a host called lab"
+
+
 # --- The lab ---------------------------------------------------------------------------------------------------------
 
 
@@ -291,7 +377,7 @@ def test_ssh_config(tmp_path: Path) -> None:
 
 @pytest.fixture
 def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in ("HOST", "SSH_PORT", "SSH_KEY", "DOMAIN", "SET", "LAB"):
+    for key in ("HOST", "MANAGERS", "WORKERS", "SSH_PORT", "SSH_KEY", "DOMAIN", "SET", "LAB"):
         monkeypatch.delenv(key, raising=False)
 
 
@@ -305,6 +391,16 @@ def test_the_inventory_puts_servers_and_the_lab_in_groups(
     inventory = runpy.run_path(str(ROOT / "inventory.py"))
     assert inventory["servers"] == [("a", {"ssh_hostname": "a", "ssh_user": "ops", "ssh_port": 22, "_sudo": True})]
     assert inventory["lab"] == []
+
+
+def test_a_fleet_of_labs_is_in_their_group(in_root: None, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANAGERS", "lab:fa")
+    monkeypatch.setenv("WORKERS", "192.0.2.12")
+    inventory = runpy.run_path(str(ROOT / "inventory.py"))
+    assert ([name for name, _ in inventory["lab"]], [name for name, _ in inventory["servers"]]) == (
+        ["fa"],
+        ["192.0.2.12"],
+    )
 
 
 def test_the_inventory_says_what_is_wrong(in_root: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,12 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("sysctls", {"vm.swappiness": True}, "whole numbers"),
     ("sysctls", {"vm.swappiness; reboot": 1}, "names such as 'vm.swappiness'"),
     ("sysctls", {"net.ipv4.ip_forward": 1}, "leave it out"),
+    ("fleet_role", "leader", "manager, worker"),
+    ("fleet_address", "192.0.2.1", "a single host has none"),
+    ("fleet_port", 80, "such as 8443"),
+    ("fleet_memory_share", 0, "0.01 to 1"),
+    ("fleet_cpus_share", 1.5, "0.01 to 1"),
+    ("fleet_nodes", ["a"], "use a dictionary"),
     ("sysctls", ["vm.swappiness"], "use a dictionary"),
 ]
 # These stand between other settings: tested below.
@@ -206,7 +212,7 @@ ELSEWHERE = {
 def test_refused(key: str, value: Any, remedy: str, data: dict[str, Any]) -> None:
     message = refusal({**data, key: value})
     shown = value
-    if isinstance(value, list) and key != "sysctls":
+    if isinstance(value, list) and key not in ("sysctls", "fleet_nodes"):
         shown = value[-1]
     if isinstance(value, dict):
         shown = next(iter(value))

@@ -27,10 +27,23 @@ pytestmark = pytest.mark.xdist_group("plan")
 
 TEMPLATES = sorted(str(path.relative_to(ROOT / "templates"))[: -len(".j2")] for path in ROOT.glob("templates/**/*.j2"))
 SIZES = ("minimal", "default", "maximal")
+FLEET_HOSTS = ("fleet-manager", "fleet-worker")
 # What only other settings bring to a host.
 CASES_OF = {
     "etc/apparmor.d/project-sandbox": ("apparmor", "apparmor-12"),
     "etc/apt/sources.list.d/docker.sources": ("docker-repository", "maximal"),
+    # Of a fleet: on its managers, and on all its hosts.
+    "etc/docker/registry/config.yml": ("fleet-manager",),
+    "etc/systemd/system/docker-registry.service.d/60-project-sandbox.conf": ("fleet-manager",),
+    "etc/project-sandbox/fleet.toml": ("fleet-manager",),
+    "etc/project-sandbox/node.toml": ("fleet-manager",),
+    "etc/project-sandbox/swarmd.json": FLEET_HOSTS,
+    "etc/systemd/system/project-fleet.service": ("fleet-manager",),
+    "etc/systemd/system/project-fleet-certificate.path": FLEET_HOSTS,
+    "etc/systemd/system/project-fleet-certificate.service": FLEET_HOSTS,
+    "etc/systemd/system/project-swarmd.service": FLEET_HOSTS,
+    "usr/local/lib/project-sandbox/docker-sandbox-node": ("fleet-manager",),
+    "usr/local/lib/project-sandbox/fleet-certificate": FLEET_HOSTS,
 }
 
 
@@ -64,6 +77,7 @@ def test_says_where_it_comes_from(template: str) -> None:
     """Whoever finds the file on a host sees that an edit will be overwritten; where a comment is possible."""
     uncommented = {
         "etc/docker/daemon.json",
+        "etc/project-sandbox/swarmd.json",
         "etc/project-sandbox/release",
         *(f"etc/project-sandbox/pages/{page}.html" for page in PAGES),
     }

@@ -59,8 +59,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return fake
 
 
-def inspected(name: str = "web", running: bool = True, suite: str = "trixie") -> dict[str, Any]:
-    """Return what `docker inspect` says of a lab, as far as it is read."""
+def inspected(name: str = "web", running: bool = True, suite: str = "trixie", address: str = "") -> dict[str, Any]:
+    """Return what `docker inspect` says of a lab, as far as it is read; `address` is one that it keeps."""
+    joined: dict[str, Any] = {"IPAddress": (address or "203.0.113.7") if running else "", "IPAMConfig": None}
+    if address:
+        joined["IPAMConfig"] = {"IPv4Address": address}
     return {
         "Config": {
             "Image": "img:1",
@@ -68,7 +71,7 @@ def inspected(name: str = "web", running: bool = True, suite: str = "trixie") ->
         },
         "State": {"Running": running},
         "NetworkSettings": {
-            "Networks": {"bridge": {"IPAddress": "203.0.113.7" if running else ""}},
+            "Networks": {"sandbox-lab-10.231.0.0" if address else "bridge": joined},
             "Ports": {"443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8443"}]} if running else {},
         },
     }
@@ -79,6 +82,8 @@ def engine_with(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Return a function that makes the machine's engine hold these labs, booted, with keys that are known."""
     monkeypatch.setattr(host, "State", lambda name: state.State(name, tmp_path))
     monkeypatch.setattr(create, "State", lambda name: state.State(name, tmp_path))
+    for module in (create, host):
+        monkeypatch.setattr(module, "STATE_DIR", tmp_path)
 
     def hold(*containers: dict[str, Any]) -> Machine:
         names = [container["Config"]["Labels"]["sandbox.lab"] for container in containers]

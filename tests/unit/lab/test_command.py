@@ -1,6 +1,8 @@
 """How a lab is started."""
 
-from lab.command import kernel_words, nesting, run_arguments
+from pathlib import Path
+
+from lab.command import fixed, kernel_words, nesting, run_arguments
 from lab.facts import HostFacts
 
 MODERN = HostFacts(cgroup_version=2)
@@ -49,6 +51,14 @@ def test_labels_on_container_and_volumes() -> None:
 def test_only_loopback_is_published_and_only_when_asked() -> None:
     assert "--publish=127.0.0.1:8443:443" in start(MODERN, 8443)
     assert not [word for word in start(MODERN) if word.startswith("--publish")]
+
+
+def test_a_fixed_address_comes_with_the_name_servers_of_the_workstation() -> None:
+    flags = fixed("10.231.0.11", "net", Path("/state/resolv.conf"))
+    assert flags == ["--network=net", "--ip=10.231.0.11", "--volume=/state/resolv.conf:/etc/resolv.conf"]
+    given = run_arguments(MODERN, name="web", suite="trixie", image="img:1", root="0123", network=flags)
+    assert set(flags) < set(given[: given.index("img:1")])
+    assert not [word for word in start(MODERN) if word.startswith(("--network", "--ip"))]
 
 
 def test_modules_are_shown_where_there_are_any() -> None:

@@ -1,10 +1,11 @@
 """What `up` does with a lab that is new, stopped, up, or not ours."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from lab import create
+from lab import create, network
 from lab.errors import LabError, UsageError
 from lab.facts import HostFacts
 from tests.unit.lab.conftest import Machine, inspected
@@ -52,6 +53,36 @@ def test_a_new_lab_is_started_from_the_image_of_its_suite(engine_with: EngineWit
     assert create.up("web", debian="12").debian == "bookworm"
     (command,) = machine.ran_with("docker", "run")
     assert "img:bookworm" in command
+
+
+def test_a_new_lab_gets_its_address_in_a_network_made_for_it(engine_with: EngineWith, tmp_path: Path) -> None:
+    machine = engine_with()
+    machine.answer("docker", "container", "inspect", code=1)
+    machine.answer("docker", "network", "inspect", code=1)
+    machine.answer("docker", "network", "create")
+
+    def run() -> tuple[int, str, str]:
+        engine_with(inspected("web", address="10.231.0.11"))
+        return 0, "", ""
+
+    machine.script.insert(0, (("docker", "run"), run))
+    assert create.up("web", address="10.231.0.11").fixed_address == "10.231.0.11"
+    ((*_, made),) = machine.ran_with("docker", "network", "create")
+    (command,) = machine.ran_with("docker", "run")
+    assert {f"--network={made}", "--ip=10.231.0.11"} < set(command)
+    resolver = tmp_path / "web/resolv.conf"
+    assert f"--volume={resolver}:/etc/resolv.conf" in command
+    assert resolver.read_text() == network.resolv_conf()
+
+
+def test_an_address_cannot_be_changed(engine_with: EngineWith) -> None:
+    engine_with(inspected("web", address="10.231.0.11"), inspected("old"))
+    assert create.up("web", address="10.231.0.11").running
+    with pytest.raises(LabError, match=r"web has 10\.231\.0\.11, not 10\.231\.0\.12") as caught:
+        create.up("web", address="10.231.0.12")
+    assert caught.value.remedy == "run: python3 -m lab down web"
+    with pytest.raises(LabError, match=r"no address of its own, not 10\.231\.0\.12"):
+        create.up("old", address="10.231.0.12")
 
 
 def test_another_suite_is_refused(engine_with: EngineWith) -> None:

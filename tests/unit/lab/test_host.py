@@ -20,6 +20,14 @@ def test_a_lab_as_docker_describes_it() -> None:
     assert (stopped.address, stopped.published) == ("", {})
 
 
+def test_a_lab_with_an_address_of_its_own() -> None:
+    lab = host.from_inspect(inspected("web", address="10.231.0.11"))
+    assert (lab.address, lab.fixed_address) == ("10.231.0.11", "10.231.0.11")
+    stopped = host.from_inspect(inspected("web", running=False, address="10.231.0.11"))
+    assert (stopped.address, stopped.fixed_address) == ("", "10.231.0.11")
+    assert host.from_inspect(inspected("web")).fixed_address == ""
+
+
 def test_labs_are_sorted_and_found_by_name(engine_with: EngineWith) -> None:
     engine_with(inspected("web"), inspected("old", suite="bookworm"))
     assert [lab.name for lab in host.labs()] == ["old", "web"]
@@ -98,7 +106,7 @@ def test_a_boot_without_end_is_reported(engine_with: EngineWith, monkeypatch: py
 def test_down_removes_container_volumes_and_keys(engine_with: EngineWith, tmp_path: Path) -> None:
     machine = engine_with(inspected("web"), inspected("old"))
     machine.answer("docker", "ps", out="web")
-    machine.answer("docker", "inspect", "web", out="[{}]")
+    machine.answer("docker", "inspect", "web", out='[{"NetworkSettings": {"Networks": {"bridge": {}}}}]')
     machine.answer("docker", "volume", "ls", out="left-over")
     machine.answer("docker", "volume", "rm")
     machine.answer("docker", "rm")
@@ -107,6 +115,18 @@ def test_down_removes_container_volumes_and_keys(engine_with: EngineWith, tmp_pa
     assert machine.ran_with("docker", "rm") == [["docker", "rm", "--force", "--volumes", "sandbox-lab-web"]]
     assert machine.ran_with("docker", "volume", "rm") == [["docker", "volume", "rm", "left-over"]]
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(("others", "removed"), [("", 1), ("0123456789ab", 0)])
+def test_the_network_goes_with_its_last_lab(others: str, removed: int, engine_with: EngineWith) -> None:
+    machine = engine_with(inspected("web", address="10.231.0.11"))
+    machine.answer("docker", "rm")
+    machine.answer("docker", "network", "ls", out="6789")
+    machine.answer("docker", "ps", "--all", "--quiet", "--filter=network=sandbox-lab-10.231.0.0", out=others)
+    machine.answer("docker", "network", "rm")
+    host.down("web")
+    removals = machine.ran_with("docker", "network", "rm")
+    assert removals == [["docker", "network", "rm", "sandbox-lab-10.231.0.0"]] * removed
 
 
 def test_down_clears_up_after_a_container_that_was_removed_by_hand(engine_with: EngineWith, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from sandboxd.pool import Pool
 from sandboxd.reconcile import Reconciler
 from sandboxd.sandboxes import Sandboxes
 from sandboxd.templates import Templates
+from sandboxd.tokens import TokenKey
 from sandboxd.transitions import Transitions
 from sandboxd.watchdog import Watchdog
 from tests.unit.sandboxd.fake_engine import START, FakeEngine
@@ -153,6 +154,7 @@ def make_world(
     haproxy: FakeHaproxy | None = None,
     mounts: FakeMounts | None = None,
     nft: FakeNft | None = None,
+    key: bytes = KEY,
 ) -> World:
     """The parts of a daemon; with an engine and a gateway of an earlier one, a daemon that was restarted."""
     now, dead, commands, exit_codes = [START], set[str](), list[list[str]](), {"-C": 1, "-A": 0, "-D": 0, "--write": 0}
@@ -172,7 +174,8 @@ def make_world(
     accounts.write_text("root:x:0:0:root:/root:/bin/bash\nacme-egress:x:998:998::/nonexistent:/usr/sbin/nologin\n")
     ledger, health = recovery.opened(config.ledger, now[0]), Health()
     edge = config.gateway
-    gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), KEY))
+    key = TokenKey(key)
+    gateway = Gateway(edge.admin_socket, edge.routes_map, lambda: routes.table(ledger.routes(), key))
     host = Host(
         nofile=1024,
         netns_run=run,
@@ -187,7 +190,7 @@ def make_world(
         ready_deadline_s=0.05,
         confined=False,
     )
-    sandboxes = Sandboxes(config, KEY, ledger, engine, gateway, host)
+    sandboxes = Sandboxes(config, key, ledger, engine, gateway, host)
     pool, transitions, templates = Pool(sandboxes, health), Transitions(sandboxes), Templates(sandboxes)
     reconciler = Reconciler(sandboxes, transitions, pool, templates, health)
     return World(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd import config
-from sandboxd.config import Template, load
+from sandboxd.config import Fleet, Template, load
 from sandboxd.errors import ConfigError
 
 GOOD = """
@@ -156,6 +156,33 @@ def test_a_file_that_is_no_toml_or_not_there(file: Path) -> None:
         load(file)
     file.write_text("project = ")
     with pytest.raises(ConfigError, match="not valid TOML"):
+        load(file)
+
+
+def test_a_host_of_a_fleet(file: Path) -> None:
+    file.write_text(GOOD)
+    assert load(file).fleet is None
+    table = (
+        '\n[fleet]\nsocket = "/run/acme/node.sock"\ngroup = "haproxy"\nmanages = true\nmanagers = ["a (10.0.0.1)"]\n'
+    )
+    file.write_text(GOOD + table)
+    assert load(file).fleet == Fleet(Path("/run/acme/node.sock"), "haproxy", True)
+    file.write_text(GOOD + table.replace("true", '"yes"'))
+    with pytest.raises(ConfigError, match=r"fleet\.manages = 'yes': must be true or false"):
+        load(file)
+    file.write_text(GOOD + table + "role = 1\n")
+    with pytest.raises(ConfigError, match=r"fleet\.role = 1: is no key of this release"):
+        load(file)
+
+
+def test_a_host_with_shared_storage(file: Path) -> None:
+    file.write_text(GOOD)
+    assert load(file).shared is None
+    table = '\n[shared]\ndirectory = "/srv/volumes"\nnode = "a"\n'
+    file.write_text(GOOD + table)
+    assert load(file).shared == config.Shared(Path("/srv/volumes"), "a")
+    file.write_text(GOOD + table + "server = 1\n")
+    with pytest.raises(ConfigError, match=r"shared\.server = 1: is no key"):
         load(file)
 
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from sandboxd import __main__ as daemon
+from sandboxd.config import Fleet
 from sandboxd.errors import ConfigError
 from sandboxd.ledger import Ledger
 from sandboxd.objects import Host
@@ -323,3 +325,32 @@ def test_what_runs_in_the_background_is_stopped_when_serving_fails(
     with pytest.raises(RuntimeError, match="no event loop today"):
         daemon.serve(world.config, parts)
     assert stopped == ["pool", "reconciler"]
+
+
+@pytest.mark.parametrize(
+    ("manages", "opened"),
+    [
+        pytest.param(None, {"gateway", "cli"}, id="single host"),
+        pytest.param(False, {"gateway", "cli", "node"}, id="worker"),
+        pytest.param(True, {"gateway", "node"}, id="manager"),
+    ],
+)
+def test_the_sockets_of_a_host_of_a_fleet(
+    manages: bool | None, opened: set[str], world: World, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a manager the one of the command line is the fleet service's."""
+    node = directory / "node.sock"
+    fleet = None if manages is None else Fleet(node, OWN_GROUP, manages)
+    settings = replace(world.config, fleet=fleet)
+    names = {str(settings.gateway.socket): "gateway", str(settings.socket): "cli", str(node): "node"}
+    found: set[str] = set()
+
+    async def look(self: daemon.Server, sockets: list[socket.socket]) -> None:
+        for one in sockets:
+            if one.family == socket.AF_UNIX:
+                found.add(names[one.getsockname()])
+            one.close()
+
+    monkeypatch.setattr(daemon.Server, "serve", look)
+    daemon.serve(settings, services_of(world))
+    assert found == opened

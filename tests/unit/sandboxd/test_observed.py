@@ -5,6 +5,7 @@ import os
 import pwd
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,20 @@ from starlette.websockets import WebSocketDisconnect
 
 from sandboxd.actions import ACTIONS, SAFE, action_of
 from sandboxd.audit import OFTEN
+from sandboxd.config import Config, Fleet
 from sandboxd.front import Front
 from sandboxd.keys import Keys
 from sandboxd.tokens import volume_token
-from tests.unit.sandboxd.conftest import KEY, World, config_in, living, services_of, short_directory, until
+from tests.unit.sandboxd.conftest import (
+    KEY,
+    OWN_GROUP,
+    World,
+    config_in,
+    living,
+    services_of,
+    short_directory,
+    until,
+)
 from tests.unit.sandboxd.e2b.conftest import Public
 from tests.unit.sandboxd.fake_engine import down
 from tests.unit.sandboxd.test_api import Client
@@ -73,7 +84,7 @@ def test_every_request_that_may_change_something_leaves_a_record(front: tuple[Wo
         world.now[0] += 61  # those who are refused often are summed up
         before = len(records(world))
         target = path
-        for parameter in ("sandbox_id", "name", "volume_id", "key_id", "digest", "build_id", "name:path"):
+        for parameter in ("sandbox_id", "name", "volume_id", "volume", "key_id", "digest", "build_id", "name:path"):
             target = target.replace(f"{{{parameter}}}", ID)
         target = target.replace(f"/volumecontent/{ID}", "/volumecontent/v")
         client = TestClient(app, raise_server_exceptions=False)
@@ -85,7 +96,7 @@ def test_every_request_that_may_change_something_leaves_a_record(front: tuple[Wo
         assert made, f"{method} {path} of {name} leaves no record"
         assert made[-1]["action"] == ACTIONS.get(f"{method} {path}"), f"{method} {path} has no name in sandboxd.actions"
         assert (
-            made[-1]["actor"]["kind"] == {"cli": "user", "e2b": "key"}[name]
+            made[-1]["actor"]["kind"] == ("user" if name == "cli" and "/e2b/" not in path else "key")
             or "volumecontent" in path
             or (made[-1]["status"] == 401)
         )
@@ -152,7 +163,7 @@ def test_the_console_says_for_whom(served: Client, world: World, monkeypatch: py
     """And nobody else is believed."""
     headers = {"X-On-Behalf-Of": "1a2b3c4d team", "X-Forwarded-For": "203.0.113.7"}
     served.unix.post("/v2/sandboxes", json={}, headers=headers)
-    monkeypatch.setattr("sandboxd.observed.user_name", lambda uid: f"{world.config.project}-console")
+    monkeypatch.setattr("sandboxd.behalf.user_name", lambda uid: f"{world.config.project}-console")
     served.unix.post("/v2/sandboxes", json={}, headers=headers)
     served.unix.post("/keys/find", json={"key": "wrong"}, headers={"X-Forwarded-For": "203.0.113.8"})
     user, key, signing = records(world)
@@ -160,6 +171,29 @@ def test_the_console_says_for_whom(served: Client, world: World, monkeypatch: py
     assert (key["actor"], key["address"]) == ({"kind": "key", "id": "1a2b3c4d", "name": "team"}, "203.0.113.7")
     assert (signing["actor"]["kind"], signing["action"], signing["status"]) == ("user", "sign-in", 401)
     assert signing["address"] == "203.0.113.8"
+
+
+def test_a_manager_of_a_fleet_says_for_whom(config: Config) -> None:
+    """On the socket that is for managers, and on no other."""
+    socket = config.socket.with_name("node.sock")
+    with living(replace(config, fleet=Fleet(socket, OWN_GROUP, manages=False))) as world:
+        front = Front(services_of(world))
+        headers = {"X-On-Behalf-Of": "user 1000 ada", "X-Forwarded-For": "203.0.113.7"}
+        for path in (socket, config.socket):
+            made = TestClient(Trusted(front, str(path))).post("/v2/sandboxes", json={}, headers=headers)
+            assert made.status_code == 201
+        fleet = TestClient(Trusted(front, str(socket)))
+        fleet.post("/pool", json={"enabled": True, "template": ""})
+        fleet.post("/v2/sandboxes", json={}, headers={"X-On-Behalf-Of": "key 1a2b3c4d team"})
+        fleet.post("/warm/e2b/v2/sandboxes", json={}, headers={**headers, "X-On-Behalf-Of": "nobody"})
+        lines = [one for one in records(world) if one["action"] != "fill"]
+    assert [(one["actor"], one["address"]) for one in lines] == [
+        ({"kind": "user", "id": "1000", "name": "ada"}, "203.0.113.7"),
+        ({"kind": "user", "id": "", "name": ""}, ""),
+        ({"kind": "fleet", "id": "", "name": ""}, ""),
+        ({"kind": "key", "id": "1a2b3c4d", "name": "team"}, ""),
+        ({"kind": "nobody", "id": "", "name": ""}, "203.0.113.7"),
+    ]
 
 
 def test_a_claim_is_told_from_a_create(served: Client, world: World) -> None:

@@ -43,7 +43,7 @@ VERBS = {
     "init": verb(
         0,
         "--template --timeout --name --env --metadata --disk --volume --network --allow --deny --access --idle-pause",
-        "--keep --cold --no-wake",
+        "--keep --shared --cold --no-wake",
     ),
     "exec": verb(2, "--cwd --env --user --timeout", "--background"),
     "shell": verb(1, "--cwd --env --user", many=True),
@@ -83,6 +83,11 @@ VERBS = {
     "key create": verb(1, "--max-sandboxes", "--host --first"),
     "key ls": verb(0),
     "key revoke": verb(1, many=True),
+    "node ls": verb(0),
+    "node cordon": verb(1),
+    "node drain": verb(1, "", "--now"),
+    "node activate": verb(1),
+    "node fenced": verb(1, "", "--yes"),
     "pool status": verb(0),
     "pool drain": verb(0, "--template"),
     "pool resize": verb(1, "--template"),
@@ -102,7 +107,15 @@ VERBS = {
 }
 NOUNS = {name.split()[0] for name in VERBS if " " in name}
 # `shell` wants a terminal, which agents have none of; `ca` is for those who set up clients.
-OF_ROOT = {"backup", "restore"}  # no business of agents
+OF_ROOT = {
+    "backup",
+    "restore",
+    "node ls",
+    "node cordon",
+    "node drain",
+    "node activate",
+    "node fenced",
+}  # no business of agents
 FOR_PEOPLE = {"shell", "ca"} | OF_ROOT
 
 

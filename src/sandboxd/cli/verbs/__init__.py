@@ -36,6 +36,7 @@ GROUPS = {
     "templates": ("snapshot", "template"),
     "volumes": ("volume",),
     "keys": ("key",),
+    "nodes": ("node",),
     "backup": ("backup", "restore"),
     "host": ("pool", "cleanup", "routes", "ca", "completion", "version"),
 }

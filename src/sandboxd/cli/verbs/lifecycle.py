@@ -19,6 +19,9 @@ def _init(parser: Parser) -> None:
     parser.add_argument("--metadata", metavar="K=V", type=pair, action="append", default=[], help="a note, see `info`")
     parser.add_argument("--disk", metavar="SIZE", type=size_mb, default=0, help="of /code: 512m, 20g (default: 10g)")
     parser.add_argument("--volume", metavar="V", default="", help="a named disk for /code, which survives `kill`")
+    parser.add_argument(
+        "--shared", action="store_true", help="make that volume on the storage that all hosts of a fleet have"
+    )
     parser.add_argument("--cold", action="store_true", help="make a new container even if a warm one waits")
     _network_flags(parser)
     parser.add_argument("--access", choices=ACCESS, default="public", help="who may open its URLs (default: public)")

@@ -24,6 +24,7 @@ FLAGS = {
         "--metadata",
         "--disk",
         "--volume",
+        "--shared",
         "--cold",
         "--network",
         "--allow",
@@ -66,6 +67,11 @@ FLAGS = {
     "key create": {"--max-sandboxes", "--host", "--first", "--json"},
     "key ls": {"--json"},
     "key revoke": {"--json"},
+    "node ls": {"--json"},
+    "node cordon": {"--json"},
+    "node drain": {"--now", "--json"},
+    "node activate": {"--json"},
+    "node fenced": {"--yes", "--json"},
     "pool status": {"--json"},
     "snapshot": {"--json"},
     "template ls": {"--json"},
@@ -88,7 +94,7 @@ FLAGS = {
     "metrics": set(),
     "audit": {"--since", "--id", "--actor", "--action", "--json"},
 }
-NOUNS = ("files", "template", "volume", "key", "pool", "routes")
+NOUNS = ("files", "template", "volume", "key", "node", "pool", "routes")
 
 
 def flags_of(verb: str) -> set[str]:
@@ -123,7 +129,7 @@ def test_a_verb_has_these_flags(verb: str) -> None:
 def test_init_parses_all_its_flags() -> None:
     words = (
         "--template big --timeout 15m --keep --name N --env A=1 --env B=x=y --metadata t=42"
-        " --disk 20g --volume data --cold --network none --allow 1.1.1.1 --allow 10.0.0.0/8 --deny 2.2.2.2"
+        " --disk 20g --volume data --shared --cold --network none --allow 1.1.1.1 --allow 10.0.0.0/8 --deny 2.2.2.2"
         " --access token --no-wake --idle-pause 30m --json"
     )
     parsed = vars(parse(["init", *words.split()]))
@@ -137,6 +143,7 @@ def test_init_parses_all_its_flags() -> None:
         "metadata": [("t", "42")],
         "disk": 20480,
         "volume": "data",
+        "shared": True,
         "cold": True,
         "network": "none",
         "allow": ["1.1.1.1", "10.0.0.0/8"],
@@ -151,7 +158,7 @@ def test_init_parses_all_its_flags() -> None:
 def test_init_without_flags_leaves_the_choice_to_the_host() -> None:
     parsed = parse(["init"])
     assert (parsed.template, parsed.timeout, parsed.name, parsed.env) == ("", None, "", [])
-    assert not (parsed.keep or parsed.cold or parsed.json or parsed.no_wake)
+    assert not (parsed.keep or parsed.cold or parsed.shared or parsed.json or parsed.no_wake)
     assert "idle_pause" not in parsed and parse(["init", "--idle-pause", "none"]).idle_pause is None
 
 

@@ -57,7 +57,7 @@ def test_the_model_has_every_verb_under_all_its_names() -> None:
     made = of_all_verbs([])
     assert sorted(found.names[0] for found in made.commands) == sorted(every_name())
     assert {alias for found in made.commands for alias in found.names[1:]} == set(aliases.offered())
-    assert set(made.words) == {"", "files", "template", "volume", "key", "pool", "routes", "sandbox"}
+    assert set(made.words) == {"", "files", "template", "volume", "key", "node", "pool", "routes", "sandbox"}
     assert tuple(made.words[""]) == NAMES
     assert made.words["files"]["upload-dir"].startswith("upload: ")
 

@@ -83,6 +83,19 @@ def test_the_table() -> None:
     ]
 
 
+def test_the_table_says_where_volumes_are_if_they_are_in_several_places() -> None:
+    rows = [
+        {**VOLUME, "name": "a", "node": "b"},
+        {**VOLUME, "name": "b", "shared": True, "node": "c"},
+        {**VOLUME, "name": "c", "shared": True, "node": ""},
+        {**VOLUME, "name": "d"},
+    ]
+    head, *lines = volumes.volume_table(rows, 1769860800.0).splitlines()
+    assert head.split()[-1] == "WHERE"
+    ends = [line.rpartition("  ")[2] for line in lines]
+    assert ends == ["b", "shared, on c", "shared", "this host"]
+
+
 def test_rm_tries_all_and_tells_the_first_failure(cli: Cli, world: World) -> None:
     keep_volume(world, "old")
     cli.out("init", "--volume", "data")

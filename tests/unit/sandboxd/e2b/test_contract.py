@@ -53,7 +53,7 @@ def described() -> tuple[list[Operation], dict[str, Any]]:
     """The operations, and the schemas of their bodies. No request is made, so there is no daemon behind it."""
     nobody = MagicMock()
     nobody.sandboxes.config.create_parallelism = 1
-    document = e2b.build(nobody).openapi()
+    document = e2b.build(nobody, nobody).openapi()
     found = [Operation(method, path, one) for path, item in document["paths"].items() for method, one in item.items()]
     return found, document["components"]["schemas"]
 

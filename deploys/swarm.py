@@ -1,0 +1,251 @@
+"""The Swarm of a fleet: what its engines say of it, and the operations that make it so.
+
+Hosts of the fleet ask each other here: a host joins by what another one tells. The secret that lets it in goes from the
+one to the other through this process alone: it is in no command, no file and no output.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from pyinfra import host, inventory
+from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api.exceptions import OperationError
+from pyinfra.api.host import Host
+from pyinfra.api.state import State as ApiState
+from pyinfra.connectors.util import CommandOutput, OutputLine
+
+from deploys import facts
+from deploys.fleetengine import NODE_LABEL, socket
+from deploys.operations import Commands
+from deploys.settings import FleetNode, Settings
+
+PORT = 2377
+# A host that is lost is known as such after some 5 s; a failed lease stays to be looked at; a new leader is there 14 s
+# after the old one was killed, and not 23 s.
+HEARTBEAT_NS = 2_000_000_000
+HISTORY = 1
+ELECTION_TICK = 3
+# The bridge of every engine in a Swarm, and the network that a Swarm begins with. Left alone they take what is free of
+# 172.16.0.0/12, which may be somebody's beyond this host; nothing of us is in either.
+BRIDGE, BRIDGE_NETWORK = "docker_gwbridge", "169.254.240.0/24"
+INGRESS = "ingress"
+
+
+class State(FactBase[dict[str, Any]]):
+    """What an engine says of its Swarm (`Swarm` of `docker info`), {} where no engine answers."""
+
+    default = dict
+
+    def command(self, socket: str) -> str:
+        return f"docker --host unix://{shlex.quote(socket)} info --format '{{{{json .Swarm}}}}' 2>/dev/null || true"
+
+    def process(self, output: list[str]) -> dict[str, Any]:
+        # An engine that does not answer is told of beside an empty value.
+        text = "\n".join(output).strip()
+        return dict(json.loads(text) or {}) if text.startswith("{") else {}
+
+
+class Nodes(FactBase[list[dict[str, Any]]]):
+    """`docker node inspect` of all hosts of the Swarm; empty where the engine is no manager."""
+
+    default = list
+
+    def command(self, socket: str) -> str:
+        docker = f"docker --host unix://{shlex.quote(socket)} node"
+        return f"{docker} ls --quiet 2>/dev/null | xargs --no-run-if-empty {docker} inspect 2>/dev/null || true"
+
+    def process(self, output: list[str]) -> list[dict[str, Any]]:
+        return list(json.loads("\n".join(output) or "[]"))
+
+
+def has_engine(wanted: Settings) -> bool:
+    """Whether the host at hand has a fleet engine, whatever the inventory says of it now."""
+    unit = f"/etc/systemd/system/{wanted.project}-swarmd.service"
+    return bool(host.get_fact(facts.Output, command_line=f"ls -d {unit}"))
+
+
+def member(node: FleetNode) -> Host:
+    """The host of pyinfra's inventory that the fleet knows as `node`."""
+    (found,) = [one for one in inventory if one.data.get("fleet_address") == node.address]
+    return found
+
+
+def state_of(node: FleetNode, wanted: Settings) -> dict[str, Any]:
+    state: dict[str, Any] = member(node).get_fact(State, socket=socket(wanted))
+    return state
+
+
+def is_in(state: dict[str, Any]) -> bool:
+    return state.get("LocalNodeState") == "active"
+
+
+def node_ids(wanted: Settings) -> dict[str, str]:
+    """The id in the Swarm of each host of the fleet, by name; "" for one that is in none (yet)."""
+    return {name: str(state_of(node, wanted).get("NodeID", "")) for name, node in wanted.fleet_nodes.items()}
+
+
+def manager_at_work(wanted: Settings) -> FleetNode | None:
+    """The first manager that is one in the Swarm already."""
+    for node in wanted.fleet_managers:
+        state = state_of(node, wanted)
+        if is_in(state) and state.get("ControlAvailable"):
+            return node
+    return None
+
+
+def strangers(wanted: Settings) -> list[str]:
+    """Hosts that are in the Swarm and not in the inventory, one line each, with what to do. For the host at hand."""
+    found = host.get_fact(Nodes, socket=socket(wanted))
+    known = set(node_ids(wanted).values()) if found else set()
+    return [_stranger(node) for node in found if node["ID"] not in known]
+
+
+def _stranger(node: dict[str, Any]) -> str:
+    description = node.get("Description", {})
+    labels = description.get("Engine", {}).get("Labels") or {}
+    name = labels.get(NODE_LABEL) or description.get("Hostname") or node["ID"]
+    status = node.get("Status", {})
+    where = f"at {status.get('Addr', 'an unknown address')}, {status.get('State', 'unknown')}"
+    return (
+        f"{name} ({where}) is in the fleet and not in the inventory. Name it again; or, if it shall go: "
+        f"`docker-sandbox node drain {name}` on a manager, then `make fleet-forget NODE={node['ID']}`"
+    )
+
+
+def bridge_missing(wanted: Settings) -> str:
+    """A command that prints something when this engine has no bridge of the Swarm yet."""
+    return f"docker --host unix://{socket(wanted)} network inspect {BRIDGE} >/dev/null 2>&1 || echo missing"
+
+
+def bridge_made(wanted: Settings) -> str:
+    """The command that makes that bridge; an engine that joins a Swarm takes the one that is there."""
+    words = ["docker", "--host", f"unix://{socket(wanted)}", "network", "create", "--subnet", BRIDGE_NETWORK]
+    words += ["--opt", f"com.docker.network.bridge.name={BRIDGE}", BRIDGE]
+    return f"{shlex.join(words)} >/dev/null"
+
+
+def ingress_there(wanted: Settings) -> str:
+    """A command for a manager: it prints something while the Swarm has its first network."""
+    return f"docker --host unix://{socket(wanted)} network ls --quiet --filter name=^{INGRESS}$"
+
+
+def ingress_removed(wanted: Settings) -> str:
+    """The command that removes that network from all hosts. The client would ask a person whether it may."""
+    return _asked(wanted, f"/networks/{INGRESS}", "--request", "DELETE")
+
+
+@operation()
+def begin(wanted: Settings) -> Commands:
+    """Begin a Swarm on this host, unless a manager of the fleet is in one. Raises OperationError."""
+    if manager_at_work(wanted):
+        return
+    _refuse_broken(host.get_fact(State, socket=socket(wanted)))
+    address = wanted.fleet_address
+    words = ["docker", "--host", f"unix://{socket(wanted)}", "swarm", "init"]
+    words += ["--advertise-addr", address, "--listen-addr", f"{address}:{PORT}", "--data-path-addr", address]
+    # It answers with the command by which others join, and in that is the secret.
+    yield f"{shlex.join(words)} >/dev/null"
+
+
+@operation()
+def join(wanted: Settings) -> Commands:
+    """Join the Swarm of the fleet, in this host's role. Raises OperationError."""
+    state = host.get_fact(State, socket=socket(wanted))
+    if not is_in(state):
+        _refuse_broken(state)
+        yield Join(wanted)
+
+
+class Join(StringCommand):
+    """Joins by the secret that a manager tells at that moment. It is no fact, since pyinfra shows facts with -vvv."""
+
+    def __init__(self, wanted: Settings) -> None:
+        super().__init__(_posted(wanted, "/swarm/join"))
+        self.wanted = wanted
+
+    def execute(self, state: ApiState, host: Host, connector_arguments: Any) -> tuple[bool, CommandOutput]:
+        wanted = self.wanted
+        manager = manager_at_work(wanted)
+        if manager is None:
+            names = ", ".join(node.name for node in wanted.fleet_managers)
+            return False, _complaint(f"no manager of the fleet ({names}) is in a Swarm: its own errors say why")
+        done, output = _join_token(member(manager), socket(wanted), wanted.fleet_role)
+        token = output.stdout.strip()
+        if not done or not token:
+            complaint = f"{manager.name} does not tell how to join as a {wanted.fleet_role}: {output.stderr}"
+            return False, _complaint(complaint)
+        address = wanted.fleet_address
+        asked = {
+            "AdvertiseAddr": address,
+            "DataPathAddr": address,
+            "ListenAddr": f"{address}:{PORT}",
+            "RemoteAddrs": [f"{manager.address}:{PORT}"],
+            "JoinToken": token,
+        }
+        connector_arguments["_stdin"] = json.dumps(asked)
+        return host.run_shell_command(
+            self, print_output=state.print_output, print_input=state.print_input, **connector_arguments
+        )
+
+
+def _join_token(manager: Host, path: str, role: str) -> tuple[bool, CommandOutput]:
+    command = StringCommand("docker", "--host", f"unix://{path}", "swarm", "join-token", "--quiet", role)
+    sudo = {"_sudo": True} if manager.data.get("_sudo") else {}
+    return manager.run_shell_command(command, print_output=False, print_input=False, **sudo)
+
+
+def _complaint(text: str) -> CommandOutput:
+    return CommandOutput([OutputLine("stderr", text)])
+
+
+@operation()
+def assign_roles(wanted: Settings) -> Commands:
+    """Make managers and workers of the hosts that are in the Swarm in another role."""
+    ids = node_ids(wanted)
+    nodes = {node["ID"]: node for node in host.get_fact(Nodes, socket=socket(wanted))}
+    docker = f"docker --host unix://{socket(wanted)} node"
+    # First those that become managers: with one fewer at a time, the rest are still a majority.
+    for node in sorted(wanted.fleet_nodes.values(), key=lambda node: not node.manages):
+        found = nodes.get(ids[node.name])
+        if found and found["Spec"]["Role"] != node.role:
+            yield f"{docker} {'promote' if node.manages else 'demote'} {ids[node.name]}"
+
+
+@operation()
+def tune(wanted: Settings) -> Commands:
+    """Make the Swarm see the loss of a host early, and keep little of what has ended."""
+    cluster = host.get_fact(State, socket=socket(wanted)).get("Cluster") or {}
+    spec = cluster.get("Spec")
+    if not spec:
+        return
+    tuned = {
+        **spec,
+        "Dispatcher": {**spec.get("Dispatcher", {}), "HeartbeatPeriod": HEARTBEAT_NS},
+        "Orchestration": {**spec.get("Orchestration", {}), "TaskHistoryRetentionLimit": HISTORY},
+        "Raft": {**spec.get("Raft", {}), "ElectionTick": ELECTION_TICK},
+    }
+    if tuned != spec:
+        command = _posted(wanted, f"/swarm/update?version={cluster['Version']['Index']}")
+        yield StringCommand(command, _stdin=json.dumps(tuned))
+
+
+def _posted(wanted: Settings, path: str) -> str:
+    """A POST to the fleet engine. Its body goes through stdin, so that nobody sees it in `ps` or in a log."""
+    return _asked(wanted, path, "--header", "Content-Type: application/json", "--data-binary", "@-")
+
+
+def _asked(wanted: Settings, path: str, *options: str) -> str:
+    words = ["curl", "--silent", "--show-error", "--fail-with-body", "--unix-socket", socket(wanted)]
+    return shlex.join([*words, *options, f"http://localhost{path}"])
+
+
+def _refuse_broken(state: dict[str, Any]) -> None:
+    where, error = state.get("LocalNodeState", ""), state.get("Error", "")
+    if where not in ("", "inactive"):
+        raise OperationError(
+            f"the fleet engine is in a Swarm that it cannot reach ({where}: {error}). If that is none of this fleet: "
+            f"`docker --host unix://... swarm leave --force` on this host, then deploy again"
+        )

@@ -1,0 +1,185 @@
+"""What a lost host leaves on shared storage is made anew elsewhere, once it is certain that the host is off.
+
+That nobody hears a host is no proof that it does not write. The proof is the operator's: a command that ends with 0
+only when the host is off, or `node fenced`. It is kept in memory: after a restart of this service it is given anew.
+
+The command is run by the manager that leads the Swarm, if the Swarm misses the host as well, and if at least half of
+all hosts answer here: else it is rather this one that is cut off.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from anyio import CapacityLimiter, to_thread
+
+from fleet.config import Fencing as Settings
+from fleet.errors import FleetError
+from fleet.index import Index
+from fleet.leases import Leases
+from fleet.lists import gathered
+from fleet.membership import Membership
+from fleet.nodes import Answer, Node, Nodes, Unreachable
+from sandboxd.errors import Conflict
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 60.0  # after a command that has failed
+SAID = 2000  # characters of what a command says
+
+
+@dataclass
+class Outcome:
+    """By the ids of sandboxes: on which host they are now, or why they are nowhere yet."""
+
+    moved: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+
+
+class Fencing:
+    def __init__(self, settings: Settings, nodes: Nodes, index: Index, members: Membership, leases: Leases) -> None:
+        self._settings, self._nodes, self._index = settings, nodes, index
+        self._members, self._leases = members, leases
+        self._off: set[str] = set()  # hosts that are off for certain
+        self._not_before: dict[str, float] = {}
+        self._moving = asyncio.Lock()
+        self._threads = CapacityLimiter(1)
+
+    async def tick(self) -> None:
+        """Fences who has been lost for long enough, and makes anew what is left of those that are off."""
+        for node in self._nodes.values():
+            if node.lost_since is None:
+                self._off.discard(node.name)
+                self._not_before.pop(node.name, None)
+            elif node.name not in self._off and await self._due(node):
+                await self._fence(node)
+            if node.name in self._off:
+                await self.make_anew(node)
+
+    async def fenced(self, node: Node) -> Outcome:
+        """Somebody says that it is off. Raises Conflict for a host that answers."""
+        if node.lost_since is None:
+            raise Conflict(f"node {node.name} answers, so it is not off. Only a lost host is fenced.")
+        log.warning("node %s is off, as somebody says who made sure", node.name)
+        self._off.add(node.name)
+        return await self.make_anew(node)
+
+    async def make_anew(self, dead: Node) -> Outcome:
+        """All of its kept sandboxes on shared storage that are nowhere yet."""
+        outcome = Outcome()
+        async with self._moving:
+            if (asked := await self._storage()) is None:
+                return outcome
+            asker, identity = asked
+            answer = await asker.ask("POST", "/shared/left", {"node": dead.name})
+            if answer.status != 200:
+                raise FleetError(f"what node {dead.name} has left is not known: {_message(answer)}")
+            for row in answer.json():
+                if dead.lost_since is None:  # it has come back: it was not off, or is not any more
+                    break
+                where, why = await self._place(dead, row, identity)
+                if where:
+                    outcome.moved[row["sandboxID"]] = where
+                else:
+                    outcome.waiting[row["sandboxID"]] = why
+        self._index.notes = {**self._index.notes, **outcome.waiting}
+        return outcome
+
+    async def _place(self, dead: Node, row: Mapping[str, Any], identity: str) -> tuple[str, str]:
+        """The host that has it now, or empty and why there is none."""
+        why = "no host takes new sandboxes"
+        for node in self._members.takers():
+            try:
+                if await self._identity(node) != identity:
+                    why = f"node {node.name} has mounted other storage"
+                    continue
+                target = f"/shared/{quote(row['volume'])}/sandbox"
+                answer = await node.ask("POST", target, {"node": dead.name})
+            except Unreachable as error:
+                why = str(error)
+                continue
+            if answer.status < 300:
+                log.warning("sandbox %s of node %s is made anew on node %s", row["sandboxID"], dead.name, node.name)
+                self._index.notes.pop(row["sandboxID"], None)
+                await self._index.read(node)
+                self._index.left(dead.name, row["sandboxID"])
+                return node.name, ""
+            why = f"node {node.name}: {_message(answer)}"
+        log.warning("sandbox %s of node %s is not made anew yet: %s", row["sandboxID"], dead.name, why)
+        return "", why
+
+    async def _due(self, node: Node) -> bool:
+        lost_s = time.time() - (node.lost_since or time.time())
+        if not self._settings.command or lost_s < self._settings.after_s:
+            return False
+        if time.monotonic() < self._not_before.get(node.name, 0.0):
+            return False
+        if 2 * len(self._nodes.living) < len(self._nodes):
+            log.warning(
+                "node %s is not fenced: most hosts are not heard here, which is then the one cut off", node.name
+            )
+            return False
+        try:
+            found = await to_thread.run_sync(self._leases.members, limiter=self._threads)
+        except FleetError as error:
+            log.warning("node %s is not fenced: %s", node.name, error)
+            return False
+        members = {one.name: one for one in sorted(found, key=lambda one: one.state == "ready")}  # some are there twice
+        own, other = members.get(self._nodes.own), members.get(node.name)
+        return own is not None and own.leader and (other is None or other.state != "ready")
+
+    async def _fence(self, node: Node) -> None:
+        self._not_before[node.name] = time.monotonic() + AGAIN_S
+        log.warning("fencing node %s: %s %s", node.name, self._settings.command, node.name)
+        try:
+            code, said = await run(self._settings.command, node.name, self._settings.timeout_s)
+        except OSError as error:
+            log.error("node %s is not fenced: %s: %s", node.name, self._settings.command, error.strerror)
+            return
+        if code == 0:
+            log.warning("node %s is off, says %s: %s", node.name, self._settings.command, said)
+            self._off.add(node.name)
+        else:
+            log.error("node %s is not fenced: %s ended with %s: %s", node.name, self._settings.command, code, said)
+
+    async def _storage(self) -> tuple[Node, str] | None:
+        """A host that sees the shared storage, and its mark; None when no host has any."""
+        for node in self._nodes.living:
+            if identity := await self._identity(node):
+                return node, identity
+        return None
+
+    async def _identity(self, node: Node) -> str:
+        answer = (await gathered([node], lambda one: one.ask("GET", "/shared"))).get(node.name)
+        return str(answer.json()["id"]) if answer is not None and answer.status == 200 else ""
+
+
+async def run(command: str, name: str, timeout_s: float) -> tuple[int | str, str]:
+    """Exit code, or why there is none, and what the command said. Raises OSError when it cannot be started."""
+    process = await asyncio.create_subprocess_exec(
+        *(command, name),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        return f"no exit code within {timeout_s:g} s", ""
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, said.decode(errors="replace").strip()[-SAID:]
+
+
+def _message(answer: Answer) -> str:
+    try:
+        return str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"it answers {answer.status}"

@@ -1,0 +1,240 @@
+"""Where everything is: which host has a sandbox, a volume, a template, by what the hosts themselves say.
+
+In memory only: whoever starts reads all hosts once and knows it. What a host had when it was read last stays, so that
+the sandboxes of one that is lost are still known.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from fleet.booking import WARM, Held
+from fleet.config import Share
+from fleet.nodes import Node, Nodes, Unreachable
+from sandboxd.errors import Conflict
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+SOON_S = 0.2  # after a create the host is read again, once for all of that time
+
+
+@dataclass
+class Contents:
+    """What a host had when it was read last. `sandboxes` are rows of GET /v2/sandboxes by id, None for one that was
+    made since; `warm` rows of its pools; `volumes` (owner, title) by name; `templates` (MB, CPUs) by name."""
+
+    known: bool = False
+    at: int = 0  # when it was asked, by the index's own clock
+    sandboxes: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    warm: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pools: bool = False
+    volumes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    templates: dict[str, tuple[int, float]] = field(default_factory=dict)
+    keys: tuple[int, str] = (0, "")  # version and fingerprint
+    made: dict[str, "Made"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is known here of a sandbox that was made, or has ended (`present` false), since the host was read."""
+
+    at: int
+    present: bool
+    template: str = ""
+    owner: str = ""
+    memory_mb: int = 0
+    cpus: float = 0.0
+
+
+class Index:
+    def __init__(self, nodes: Nodes, share: Share, every_s: float = EVERY_S) -> None:
+        self.nodes, self._share, self._every_s = nodes, share, every_s
+        self.contents = {name: Contents() for name in nodes}
+        self.notes: dict[str, str] = {}  # by sandbox of a host that is off: why it is not made anew elsewhere yet
+        self._clock = count(1)
+        self._wake = {name: asyncio.Event() for name in nodes}
+
+    def find(self, prefix: str) -> Node | None:
+        """The host of the sandbox whose id is, or uniquely begins with, `prefix`. Raises Conflict.
+
+        `<id>-<clientID>` is read as `<id>`.
+        """
+        wanted = prefix.partition("-")[0]
+        if not wanted:
+            return None
+        having = [name for name, contents in self.contents.items() if wanted in contents.sandboxes]
+        if having:
+            return self.nodes[max(having, key=lambda name: self._standing(name, wanted))]
+        found = {one for _, one in self._ids() if one.startswith(wanted)}
+        if len(found) > 1:
+            raise Conflict(f"sandbox '{prefix}' is ambiguous: {', '.join(sorted(found))}. Give more characters.")
+        return self.find(found.pop()) if found else None
+
+    def moved(self, node: str, sandbox_id: str) -> bool:
+        """Whether what that host had is on another one by now, where it was made anew."""
+        own = self._standing(node, sandbox_id)
+        return any(
+            sandbox_id in contents.sandboxes and self._standing(name, sandbox_id) > own
+            for name, contents in self.contents.items()
+            if name != node
+        )
+
+    def _standing(self, node: str, sandbox_id: str) -> tuple[int, bool]:
+        """Of two hosts that say that they have a sandbox, the one with the larger value has it."""
+        row = self.contents[node].sandboxes.get(sandbox_id)
+        return (row or {}).get("generation", 0), self.nodes[node].lost_since is None
+
+    def whole(self, node: str, prefix: str) -> str:
+        """The id that a prefix means on that host; the prefix itself when there is none."""
+        wanted = prefix.partition("-")[0]
+        return next((one for one in self.contents[node].sandboxes if one.startswith(wanted)), wanted)
+
+    def missing(self) -> list[Node]:
+        """Hosts of which nothing is known, since they were lost before they could be read."""
+        return [self.nodes[name] for name, contents in self.contents.items() if not contents.known]
+
+    def elsewhere(self) -> dict[str, str]:
+        """id -> host, of the sandboxes that are not on this one; and of members of pools, which may be claimed."""
+        return {
+            one: name
+            for name, contents in list(self.contents.items())
+            if name != self.nodes.own
+            for one in (*list(contents.sandboxes), *list(contents.warm))
+            if not self.moved(name, one)
+        }
+
+    def volume(self, name: str) -> str:
+        """The host that has the volume of that name, empty for none."""
+        return next((node for node, contents in self.contents.items() if name in contents.volumes), "")
+
+    def volumes_of(self, owner: str) -> dict[str, tuple[str, str]]:
+        """Title -> (host, name) of a key's volumes."""
+        return {
+            title: (node, name)
+            for node, contents in self.contents.items()
+            for name, (of, title) in contents.volumes.items()
+            if of == owner and title
+        }
+
+    def template(self, name: str) -> str:
+        """The host on which that template was made, empty for none. `name:tag` is known with its tag."""
+        return next((node for node, contents in self.contents.items() if name in contents.templates), "")
+
+    def size(self, template: str) -> tuple[int, float] | None:
+        """MB and CPUs of a template that was made on a host."""
+        node = self.template(template)
+        return self.contents[node].templates[template] if node else None
+
+    def count_of(self, owner: str) -> int:
+        return sum(one.owner == owner for name in self.contents for one in self.of(name))
+
+    def held(self) -> dict[str, list[Held] | None]:
+        """What each host has, None for one that is lost: for the reconcile, which asks in a thread of its own."""
+        return {
+            name: self.of(name) if contents.known and self.nodes[name].lost_since is None else None
+            for name, contents in list(self.contents.items())
+        }
+
+    def of(self, node: str) -> list[Held]:
+        """The sandboxes and members of pools of a host, as it was read last."""
+        return list(self._held(node))
+
+    def warm(self, node: str, template: str) -> set[str]:
+        """The members of a pool that a host had when it was read last."""
+        rows = self.contents[node].warm.values()
+        return {row["sandboxID"] for row in rows if row["templateID"] == template}
+
+    def look_soon(self, node: str) -> None:
+        self._wake[node].set()
+
+    def entered(self, node: str, sandbox_id: str, template: str, owner: str, memory_mb: int, cpus: float) -> None:
+        """It was made there just now."""
+        contents = self.contents[node]
+        contents.warm.pop(sandbox_id, None)
+        contents.made[sandbox_id] = Made(next(self._clock), True, template, owner, memory_mb, cpus)
+        contents.sandboxes[sandbox_id] = None
+        self.look_soon(node)
+
+    def left(self, node: str, sandbox_id: str) -> None:
+        contents = self.contents[node]
+        contents.made[sandbox_id] = Made(next(self._clock), False)
+        contents.sandboxes.pop(sandbox_id, None)
+
+    async def read(self, node: Node) -> bool:
+        """Asks a host what it has; false when it does not answer."""
+        began = next(self._clock)
+        try:
+            async with asyncio.timeout(node.lost_s):
+                answer = await node.ask("GET", "/inventory")
+            if answer.status != 200:
+                raise node.silent(f"GET /inventory: {answer.status}")
+        except (Unreachable, TimeoutError) as error:
+            node.silent(str(error) or f"no answer within {node.lost_s:g} s")
+            return False
+        self._take(node.name, answer.json(), began)
+        return True
+
+    async def read_all(self) -> None:
+        """Asks all hosts that are not lost."""
+        await asyncio.gather(*(self.read(node) for node in self.nodes.living))
+
+    async def follow(self, node: Node, changed: Callable[[], None]) -> None:
+        """Reads a host again and again; oftener while it does not answer. `changed`: it has other sandboxes now."""
+        while True:
+            self._wake[node.name].clear()
+            before = self._ids_of(node.name)
+            answered = await self.read(node)
+            if self._ids_of(node.name) != before:
+                changed()
+            pause_s = self._every_s if answered else min(self._every_s, node.lost_s / 6)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._wake[node.name].wait()
+                await asyncio.sleep(min(SOON_S, self._every_s))
+            except TimeoutError:
+                pass
+
+    def _take(self, name: str, told: dict[str, Any], began: int) -> None:
+        before = self.contents[name]
+        if began < before.at:  # two ask at the same time, and the later answer may be the older one
+            return
+        sandboxes: dict[str, dict[str, Any] | None] = {row["sandboxID"]: row for row in told["sandboxes"]}
+        made = {one: what for one, what in before.made.items() if what.at > began}
+        for one, what in made.items():  # since the question was sent
+            if what.present:
+                sandboxes.setdefault(one, None)
+            else:
+                sandboxes.pop(one, None)
+        self.contents[name] = Contents(
+            True,
+            began,
+            sandboxes,
+            {row["sandboxID"]: row for row in told["warm"] if row["sandboxID"] not in made},
+            told["pools"],
+            {row["name"]: (row["owner"], row["title"]) for row in told["volumes"]},
+            {row["name"]: (row["memoryMB"], row["cpus"]) for row in told["templates"]},
+            (told["keys"]["version"], told["keys"]["fingerprint"]),
+            made,
+        )
+
+    def _ids_of(self, node: str) -> set[str]:
+        return {*self.contents[node].sandboxes, *self.contents[node].warm}
+
+    def _ids(self) -> Iterator[tuple[str, str]]:
+        return ((name, one) for name, contents in self.contents.items() for one in contents.sandboxes)
+
+    def _held(self, node: str) -> Iterator[Held]:
+        contents = self.contents[node]
+        for one, row in list(contents.sandboxes.items()):
+            if row is not None:
+                ends = "" if row["unlimited"] else row["endAt"]
+                about = (row["templateID"], row["state"], row["owner"], ends)
+                yield Held(one, *about, *self._share.of(row["memoryMB"], row["cpus"]))
+            elif (new := contents.made.get(one)) is not None:
+                yield Held(one, new.template, "running", new.owner, "", *self._share.of(new.memory_mb, new.cpus))
+        for one, row in list(contents.warm.items()):
+            yield Held(one, row["templateID"], WARM, "", "", *self._share.of(row["memoryMB"], row["cpus"]))

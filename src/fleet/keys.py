@@ -1,0 +1,141 @@
+"""The API keys of the fleet: all hosts have the same ones, and what a key may have counts over all hosts.
+
+They are changed on one manager, the keeper, and brought to all other hosts from there. The keeper is the manager whose
+keys have changed oftenest, so that one which was away takes over what it has missed.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fleet.index import Index
+from fleet.nodes import Answer, Node, Nodes, Unreachable
+from sandboxd.errors import NotFound, QuotaReached
+from sandboxd.keys import KEY, digest
+from sandboxd.records import ApiKey
+
+log = logging.getLogger(__name__)
+
+
+class Keys:
+    def __init__(self, nodes: Nodes, index: Index) -> None:
+        self._nodes, self._index = nodes, index
+        self._known: dict[str, ApiKey] = {}
+        self._one = asyncio.Lock()
+
+    async def find(self, text: str) -> ApiKey | None:
+        """Whose key it is. One that is not known is looked for once more: it may have been made elsewhere just now."""
+        if not KEY.fullmatch(text):
+            return None
+        wanted = digest(text)
+        if wanted not in self._known:
+            await self.read()
+        return self._known.get(wanted)
+
+    async def get(self, key_id: str) -> ApiKey:
+        """Raises NotFound and Unreachable."""
+        await self.read()
+        for key in self._known.values():
+            if key.id == key_id:
+                return key
+        raise NotFound(f"key {key_id!r} not found. Those there are: docker-sandbox key ls")
+
+    def keeper(self) -> Node:
+        """Raises Unreachable when no manager answers."""
+        managers = [node for node in self._nodes.living if node.role == "manager"]
+        if not managers:
+            self._nodes[self._nodes.own].check()
+            raise Unreachable("no manager of the fleet answers: keys cannot be looked at now.", False)
+        return max(managers, key=lambda node: self._index.contents[node.name].keys[0])
+
+    async def read(self) -> dict[str, Any]:
+        """All keys as the keeper has them: the body of a PUT /keys. Raises Unreachable."""
+        found: dict[str, Any] = (await self.keeper().ask("GET", "/keys/digests")).json()
+        self._known = {
+            one["digest"]: ApiKey(one["id"], one["name"], one["max_sandboxes"], one["created_at"], one["host"])
+            for one in found["keys"]
+        }
+        return found
+
+    async def share(self) -> None:
+        """Brings the keys of the keeper to all hosts that answer and have others. Raises Unreachable.
+
+        Who has others of the same version, or a newer one, gets these as a version that is newer than any. So do all
+        at the first time, when the keys have no version yet.
+        """
+        async with self._one:
+            keeper = self.keeper()
+            versions = {node.name: self._index.contents[node.name].keys for node in self._nodes.living}
+            version, mark = versions[keeper.name]
+            others = {name: own for name, own in versions.items() if name != keeper.name}
+            if version:
+                others = {name: own for name, own in others.items() if own != (version, mark)}
+            if not mark or not (others or version == 0):
+                return
+            body = await self.read()
+            newest = max((own for own, _ in others.values()), default=0)
+            if newest >= body["version"]:
+                body["version"] = newest + 1
+                others[keeper.name] = (version, mark)
+            await asyncio.gather(*(self._give(self._nodes[name], body) for name in others))
+
+    async def change(self, ask: Callable[[Node], Awaitable[Answer]]) -> Answer:
+        """Lets the keeper change them, which `ask` asks for, and brings them to all hosts. Who does not answer gets
+        them later. Raises Unreachable.
+        """
+        async with self._one:  # what is being shared replaces the keeper's own keys, too, when their version is raised
+            answer = await ask(self.keeper())
+        if answer.status < 300:
+            await self._index.read(self.keeper())
+            await self.share()
+            await self.read()
+        return answer
+
+    async def _give(self, node: Node, body: Mapping[str, Any]) -> None:
+        try:
+            answer = await node.ask("PUT", "/keys", body)
+            if answer.status not in (204, 409):  # 409: another manager was faster
+                log.warning("the keys of node %s are not replaced: %s", node.name, answer.body[:200])
+            await self._index.read(node)
+        except Unreachable as error:
+            log.warning("the keys of node %s are replaced later: %s", node.name, error)
+
+
+class Limits:
+    """How many sandboxes a key's name may have in the whole fleet, those that are being made included."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._making: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def place(self, key: ApiKey, number: int = 1) -> AsyncIterator[None]:
+        """For so many sandboxes more. Raises QuotaReached."""
+        async with self._changed:
+            while not await self._room(key, number):
+                await self._changed.wait()
+            self._making[key.name] += number
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._making[key.name] -= number
+                self._changed.notify_all()
+
+    async def _room(self, key: ApiKey, number: int) -> bool:
+        """False where it cannot be known: one that is being made may be in the index already, or fail."""
+        most = key.max_sandboxes
+        if not most or self._index.count_of(key.name) + self._making[key.name] + number <= most:
+            return True
+        await self._index.read_all()  # some may have ended since
+        present = self._index.count_of(key.name)
+        if present + number <= most:
+            return present + self._making[key.name] + number <= most
+        raise QuotaReached(
+            f"the key {key.name!r} may have {most} sandboxes at a time, and has {present}."
+            " Kill one, or ask for a key with a higher limit."
+        )

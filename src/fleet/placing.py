@@ -1,0 +1,273 @@
+"""Which host a new sandbox comes to: the one that has what it needs, or a warm one; else the one where it is booked.
+
+A warm member is claimed without the scheduler, which hears of it afterwards; a host that has none any more, since other
+managers give them out, too, refuses, and the next is asked. Everything else is booked first: a lease, and the sandbox
+on the host that the lease was given.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Coroutine, Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+from anyio import CapacityLimiter, to_thread
+
+from fleet.config import Config, Size
+from fleet.errors import FleetError, NoLeader, NoRoom, Stale
+from fleet.gatewaymap import NodesMap
+from fleet.index import Index
+from fleet.keys import Limits
+from fleet.leases import Lease, Leases
+from fleet.membership import Membership
+from fleet.nodes import KEYS, TRUSTED, Answer, Node, Nodes, Unreachable
+from fleet.wishes import Request, Wish, labels
+from sandboxd.errors import Conflict, HostFull, SandboxdError
+from sandboxd.records import ApiKey
+
+log = logging.getLogger(__name__)
+
+LEASES_AT_A_TIME = 32
+REQUESTS = 10_000  # that are remembered
+POOL_EMPTY = 410  # what a host answers that has no warm member; nothing was made then
+# Before the path of a create that a pool is to answer, or nobody: both are paths of the API that trusts managers.
+FROM_POOL = {TRUSTED: "/warm", KEYS: "/warm/e2b"}
+ORIGIN = b"x-sandbox-origin"
+
+
+class Leaderless(SandboxdError):
+    """The scheduler cannot place anything at this moment."""
+
+    status = 503
+    retry_after_s = 5
+
+
+class Placing:
+    def __init__(
+        self,
+        config: Config,
+        nodes: Nodes,
+        index: Index,
+        members: Membership,
+        leases: Leases,
+        gateway: NodesMap,
+        limits: Limits,
+    ) -> None:
+        self._config, self._nodes, self._index = config, nodes, index
+        self._members, self._leases, self._gateway, self._limits = members, leases, gateway, limits
+        self._taken: dict[tuple[str, str], set[str]] = {}  # members of pools that claims are under way for
+        self._requests: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._repeating: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._threads = CapacityLimiter(LEASES_AT_A_TIME)
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def create(self, request: Request, wish: Wish, key: ApiKey | None = None) -> Answer:
+        """The answer of the host that has made it, for a key or for nobody, or that refuses it for what it asks.
+
+        The same request comes to the same host again, which knows that it is the same. Raises QuotaReached, HostFull
+        when no host takes it, Conflict when it is bound to several, Leaderless and Unreachable.
+        """
+        if not request.repeat:
+            return await self._limited(request, wish, key)
+        named = (wish.owner, request.repeat)
+        async with self._repeating.setdefault(named, asyncio.Lock()):
+            if (before := self._requests.get(named)) is None:
+                return await self._limited(request, wish, key)
+            node = self._nodes[before]
+            node.check()
+            return await node.ask("POST", request.target, api=request.api, headers=request.headers, body=request.body)
+
+    async def _limited(self, request: Request, wish: Wish, key: ApiKey | None) -> Answer:
+        if key is None:
+            return await self._create(request, wish)
+        async with self._limits.place(key):
+            return await self._create(request, wish)
+
+    async def _create(self, request: Request, wish: Wish) -> Answer:
+        if bound := self._bound_to(wish):
+            return await self._booked(request, wish, [bound], {})
+        # A request that may come again, and to another manager, goes to one host: that knows it, and waits for it.
+        home = self.home(f"{wish.owner} {request.repeat}") if request.repeat else None
+        takers, refusals = self._members.takers(), dict[str, Answer]()
+        for node in ([home] if home else takers) if wish.pooled else ():
+            member = self._take(node.name, wish.template)
+            if not member and not home:
+                continue
+            try:
+                answer = await self._ask(node, request, wish, warm=True)
+            except Unreachable as error:
+                if error.reached:
+                    raise
+                continue
+            finally:
+                self._taken[node.name, wish.template].discard(member)
+            if answer.status == POOL_EMPTY:
+                self._none_left(node.name, wish.template)
+            elif answer.status == 503:
+                refusals[node.name] = answer
+            else:
+                return answer
+        tried = [home.name] if home else []
+        return await self._booked(request, wish, [*tried, "", *(node.name for node in takers)], refusals)
+
+    def home(self, name: str) -> Node:
+        """Where what has that name is made first. All managers come to the same host, and most names keep theirs when
+        another host comes or goes: rendezvous hashing. Raises HostFull when no host takes anything new.
+        """
+        takers = self._members.takers()
+        if not takers:
+            raise HostFull("nodes", "the fleet is full: no host takes new sandboxes. See: docker-sandbox node ls")
+        return max(takers, key=lambda node: hashlib.sha256(f"{node.name} {name}".encode()).digest())
+
+    async def settle(self) -> None:
+        """Waits for what goes on in the background."""
+        await asyncio.gather(*self._background)
+
+    def _bound_to(self, wish: Wish) -> str:
+        if len(wish.bound) > 1:
+            whats = "; ".join(f"{why} is on node {node}" for node, why in wish.bound.items())
+            raise Conflict(f"{whats}: a sandbox is on one host, and so is what it has.")
+        for name, why in wish.bound.items():
+            self._nodes[name].check()
+            if self._members.availability(name) != "active":
+                raise HostFull(
+                    "nodes",
+                    f"the fleet is full: {why} is on node {name}, which takes no new sandboxes."
+                    f" Let it: docker-sandbox node activate {name}",
+                )
+        return next(iter(wish.bound), "")
+
+    def _take(self, node: str, template: str) -> str:
+        """A warm member that no other claim from here is under way for, by what the host had when it was read; empty
+        for none.
+        """
+        taken, warm = self._taken.setdefault((node, template), set()), self._index.warm(node, template)
+        taken &= warm
+        if member := next(iter(warm - taken), ""):
+            taken.add(member)
+        return member
+
+    def _none_left(self, node: str, template: str) -> None:
+        """Nobody is sent there for those that it had; it is read again."""
+        self._taken[node, template] |= self._index.warm(node, template)
+        self._index.look_soon(node)
+
+    async def _booked(self, request: Request, wish: Wish, tried: list[str], refusals: dict[str, Answer]) -> Answer:
+        """By a lease, on one of the hosts `tried`, in this order; "" is where the scheduler wants it."""
+        size = self._size(wish.template)
+        booked = labels(self._config.project, wish)
+        said = {name: _message(answer) for name, answer in refusals.items()}
+        for pin in tried:
+            if pin and pin in said and pin not in refusals:
+                continue  # it has refused after a booking already
+            try:
+                lease = await self._place(size, booked, pin)
+            except NoRoom as error:
+                said[pin] = str(error)
+                if pin:
+                    continue
+                break
+            except FleetError as error:
+                raise Leaderless(f"{error} Claims from pools go on meanwhile.") from error
+            node = self._nodes.get(lease.node)
+            if node is None:
+                self._later(self._remove(lease))
+                raise Leaderless(
+                    f"{lease.node!r}, which a lease was given, is no host that this manager knows. Deploy."
+                )
+            try:
+                answer = await self._ask(node, request, wish, lease)
+            except Unreachable as error:
+                self._later(self._remove(lease))
+                if error.reached:
+                    raise
+                said[node.name] = str(error)
+                continue
+            if answer.status != 503:
+                return answer
+            said[node.name] = _message(answer)
+            refusals.pop(node.name, None)
+        told = "; ".join(f"{name}: {text}" if name else text for name, text in said.items())
+        raise HostFull("nodes", f"the fleet is full: {told or 'no host takes new sandboxes'}")
+
+    async def _ask(
+        self, node: Node, request: Request, wish: Wish, lease: Lease | None = None, warm: bool = False
+    ) -> Answer:
+        """Lets that host make it, or with `warm` give a member of its pool, and enters what it has made."""
+        if request.repeat:
+            self._requests[wish.owner, request.repeat] = node.name
+            while len(self._requests) > REQUESTS:
+                self._requests.popitem(last=False)
+        api, target = (TRUSTED, FROM_POOL[request.api] + request.target) if warm else (request.api, request.target)
+        try:
+            answer = await node.ask("POST", target, api=api, headers=request.headers, body=request.body)
+        except Unreachable as error:
+            if not error.reached:
+                self._requests.pop((wish.owner, request.repeat), None)
+            raise
+        if answer.status != 201:
+            self._requests.pop((wish.owner, request.repeat), None)
+            if lease is not None:
+                self._later(self._remove(lease))
+            return answer
+        sandbox_id = answer.json()["sandboxID"]
+        known = sandbox_id in self._index.contents[node.name].warm
+        size = self._size(wish.template)
+        self._index.entered(node.name, sandbox_id, wish.template, wish.owner, size.memory_mb, size.cpus)
+        if node.name != self._nodes.own and not known:  # a member of a pool has its entry already
+            await self._gateway.update(sandbox_id)
+        if answer.header(ORIGIN) == "pool":
+            self._later(self._label_claimed(sandbox_id, wish))
+            if lease is not None:
+                self._later(self._remove(lease))
+        elif lease is not None:
+            self._later(self._label(lease, sandbox_id, wish))
+        return answer
+
+    def _size(self, template: str) -> Size:
+        if (made := self._index.size(template)) is not None:
+            return Size(*made)
+        return self._config.templates.get(template) or self._config.templates[self._config.default_template]
+
+    async def _place(self, size: Size, booked: Mapping[str, str], node: str) -> Lease:
+        name = f"sb-{secrets.token_hex(6)}"
+        reserved = self._config.lease_share.of(size.memory_mb, size.cpus)
+        return await to_thread.run_sync(
+            lambda: self._leases.place(name, *reserved, booked, node), limiter=self._threads
+        )
+
+    async def _label(self, lease: Lease, sandbox_id: str, wish: Wish) -> None:
+        told = labels(self._config.project, wish, sandbox_id)
+        try:
+            await to_thread.run_sync(self._leases.label, lease, told, limiter=self._threads)
+        except (NoLeader, Stale) as error:  # the reconcile writes it later
+            log.info("%s", error)
+
+    async def _label_claimed(self, sandbox_id: str, wish: Wish) -> None:
+        """The lease of a member of a pool, if it has one already."""
+        try:
+            for lease in await to_thread.run_sync(self._leases.of, sandbox_id, limiter=self._threads):
+                await self._label(lease, sandbox_id, wish)
+        except FleetError as error:
+            log.info("%s", error)
+
+    async def _remove(self, lease: Lease) -> None:
+        try:
+            await to_thread.run_sync(self._leases.remove, lease.id, limiter=self._threads)
+        except FleetError as error:
+            log.info("%s", error)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _message(answer: Answer) -> str:
+    try:
+        return str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status}"

@@ -1,0 +1,153 @@
+"""The parts of the fleet service that requests are turned into calls of, and what goes on beside requests."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from fleet.config import Config
+from fleet.errors import FleetError
+from fleet.fencing import Fencing
+from fleet.forward import Streams
+from fleet.gatewaymap import NodesMap
+from fleet.index import EVERY_S, Index
+from fleet.keys import Keys, Limits
+from fleet.leases import Leases
+from fleet.lists import gathered
+from fleet.membership import Membership
+from fleet.nodes import LOST_S, Node, Nodes, Unreachable
+from fleet.placing import Placing
+from fleet.wishes import Wish, bindings
+from sandboxd.errors import Conflict, NotFound
+
+log = logging.getLogger(__name__)
+
+
+class Services:
+    """`booking` is done every `every_s` seconds in a thread: what brings leases and sandboxes into step."""
+
+    def __init__(
+        self,
+        config: Config,
+        leases: Leases,
+        every_s: float = EVERY_S,
+        lost_s: float = LOST_S,
+        booking: Callable[[Index], Callable[[], object]] | None = None,
+    ) -> None:
+        self.config, self._every_s = config, every_s
+        self.nodes = Nodes(
+            {host.name: Node(host, config.domain, lost_s) for host in config.nodes.values()}, config.node
+        )
+        self.index = Index(self.nodes, config.lease_share, every_s)
+        self.members = Membership(self.nodes, self.index, leases)
+        self.keys, self.limits = Keys(self.nodes, self.index), Limits(self.index)
+        self.gateway = NodesMap(config.admin, config.map, self.index.elsewhere)
+        self.placing = Placing(config, self.nodes, self.index, self.members, leases, self.gateway, self.limits)
+        self.fencing = Fencing(config.fencing, self.nodes, self.index, self.members, leases)
+        self._book = booking(self.index) if booking else None
+        self.streams = Streams()
+        self._changed = asyncio.Event()
+        self._changed.set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Reads all hosts once, so that the first request finds what there is, and goes on reading them."""
+        await asyncio.gather(self.index.read_all(), self.members.read())
+        followed = [self.index.follow(node, self._changed.set) for node in self.nodes.values()]
+        beside = [self._again(self._tend), self._again(self._route), self._again(self._booked)]
+        beside.append(self._again(self.fencing.tick))
+        self._tasks = [asyncio.create_task(work) for work in (*followed, *beside)]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.placing.settle()
+        for node in self.nodes.values():
+            await node.close()
+
+    async def node_of(self, sandbox_id: str) -> Node:
+        """The host that has the sandbox, or else one that can tell of its end. Raises Conflict and Unreachable."""
+        node = self.index.find(sandbox_id)
+        if node is None:
+            await self.index.read_all()
+            node = self.index.find(sandbox_id)
+        if node is None:
+            if unknown := self.index.missing():
+                told = "; ".join(one.obituary for one in unknown)
+                raise Unreachable(f"sandbox '{sandbox_id}' is on no host that answers. {told}", False)
+            node = await self._remembering(sandbox_id)
+        node.check()
+        return node
+
+    async def wish(
+        self, template: str, owner: str, volume: str = "", titles: Sequence[Any] = (), plain: bool = True
+    ) -> Wish:
+        """What a new sandbox needs. A volume of the host's own (`volume`) that is nowhere yet has a home; the `titles`
+        of a key's volumes are looked up, and of what is not there the host says so.
+        """
+        known = template in self.config.templates or self.index.template(template)
+        having = self.index.volumes_of(owner) if titles else {}
+        if not known or any(title not in having for title in titles):
+            await self.index.read_all()  # it may have been made just now
+            having = self.index.volumes_of(owner) if titles else {}
+        found = [(having[title][0], f"volume {title!r}") for title in titles if title in having]
+        if template not in self.config.templates:
+            found.append((self.index.template(template), f"template {template!r}"))
+        if volume:
+            where = self.index.volume(volume) or self.placing.home(volume).name
+            found.append((where, f"volume {volume!r}"))
+        pooled = plain and not volume and not titles and template in self.config.templates
+        return Wish(template, bindings(found), pooled, owner)
+
+    def check_name(self, node: Node, name: Any) -> None:
+        """Raises Conflict for a template that another host has."""
+        other = self.index.template(name.partition(":")[0]) if isinstance(name, str) else ""
+        if other and other != node.name:
+            raise Conflict(f"template {name!r} is on node {other} already. Take another name, or remove it first.")
+
+    async def ended(self, node: Node, sandbox_id: str) -> None:
+        """It was removed there just now."""
+        self.index.left(node.name, sandbox_id)
+        if node.name != self.config.node:
+            await self.gateway.update(sandbox_id)
+
+    async def _remembering(self, sandbox_id: str) -> Node:
+        """Of the hosts that do not have it the one that says most about that."""
+        if not sandbox_id.isalnum():
+            raise NotFound(f"sandbox '{sandbox_id}' not found")
+        said = await gathered(self.nodes.living, lambda node: node.ask("GET", f"/sandboxes/{sandbox_id}"))
+        best = max(said, key=lambda name: len(said[name].body), default="")
+        return self.nodes[best] if best else self.nodes.any
+
+    async def _tend(self) -> None:
+        await self.members.read()
+        await self.members.tick()
+        try:
+            await self.keys.share()
+        except Unreachable as error:
+            log.warning("%s", error)
+
+    async def _route(self) -> None:
+        """At once when a host has other sandboxes, and else now and then, for what went astray."""
+        try:
+            async with asyncio.timeout(10 * self._every_s):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._changed.clear()
+        await self.gateway.sync()
+
+    async def _booked(self) -> None:
+        if self._book is not None:
+            await asyncio.to_thread(self._book)
+
+    async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except FleetError as error:
+                log.warning("%s", error)
+            except Exception:  # of one round: the next one may go well
+                log.exception("this is tried again")
+            await asyncio.sleep(self._every_s / 10 if work == self._route else self._every_s)

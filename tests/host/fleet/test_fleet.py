@@ -1,0 +1,364 @@
+"""A fleet of three hosts: what one sees of it, what it does when hosts fail, and how it grows and shrinks.
+
+In this order: the tests of the first part look, those of the second break something and see it well again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from deploys.fleetengine import socket
+from deploys.swarm import BRIDGE, BRIDGE_NETWORK
+from tests.host.api import Api, with_key
+from tests.host.fleet.labs import Fleet
+from tests.host.machine import Sandbox, eventually
+from tests.host.test_hardening import too_open
+
+pytestmark = pytest.mark.disruptive
+Record = Callable[[str, object], None]
+THIRTY = 30
+CUT_OFF_S = 30
+PAGE = "python3 -m http.server 8000 --directory /code"
+
+
+@pytest.fixture(scope="module")
+def thirty(fleet: Fleet) -> Iterator[list[Sandbox]]:
+    """Thirty small sandboxes, made on the manager, six at a time."""
+    fleet.wait_for_full_pools()
+    for old in fleet.listed():  # of a run that was broken off
+        fleet.manager.run(f"docker-sandbox kill {old}", check=False)
+    with ThreadPoolExecutor(6) as several:
+        ids = list(several.map(lambda _: fleet.manager.out("docker-sandbox init"), range(THIRTY)))
+    yield [Sandbox(fleet.manager, one) for one in ids]
+    fleet.manager.run(f"docker-sandbox kill {' '.join(ids)}", check=False)
+
+
+@pytest.fixture(scope="module")
+def one_each(fleet: Fleet, thirty: list[Sandbox]) -> dict[str, Sandbox]:
+    """One of them on each host."""
+    where = {id: name for name in fleet.names for id in fleet.own(name)}
+    return {where[sandbox.id]: sandbox for sandbox in thirty}
+
+
+@pytest.fixture(scope="module")
+def api(fleet: Fleet) -> Iterator[Api]:
+    with with_key(fleet.manager, "test-fleet") as made:
+        yield made
+
+
+# --- What one sees of it ---------------------------------------------------------------------------------------------
+
+
+def test_thirty_sandboxes_are_spread_over_the_hosts(
+    fleet: Fleet, thirty: list[Sandbox], record_property: Record
+) -> None:
+    """By what each host itself has; no sandbox is on two."""
+    there = {name: set(fleet.own(name)) for name in fleet.names}
+    record_property("fleet", {"sandboxes": {name: len(ids) for name, ids in there.items()}})
+    assert Counter(id for ids in there.values() for id in ids) == Counter(sandbox.id for sandbox in thirty)
+    assert all(len(ids) >= THIRTY // len(there) // 2 for ids in there.values()), there
+
+
+def test_the_list_says_where_each_is(fleet: Fleet, thirty: list[Sandbox]) -> None:
+    there = {id: name for name in fleet.names for id in fleet.own(name)}
+    assert {id: row["node"] for id, row in fleet.listed().items()} == there
+    head, *rows = fleet.manager.out("docker-sandbox ls").splitlines()
+    assert "NODE" in head.split() and len(rows) == THIRTY
+
+
+def test_node_ls_counts_them(fleet: Fleet, thirty: list[Sandbox]) -> None:
+    rows = fleet.nodes()
+    assert {name: (row["role"], row["state"], row["leader"]) for name, row in rows.items()} == {
+        "fa": ("manager", "ready", True),
+        "fb": ("worker", "ready", False),
+        "fc": ("worker", "ready", False),
+    }
+    assert {name: row["sandboxes"] for name, row in rows.items()} == {
+        name: len(fleet.own(name)) for name in fleet.names
+    }
+
+
+def test_each_sandbox_has_a_lease_on_its_host(fleet: Fleet, thirty: list[Sandbox]) -> None:
+    """And each member of a pool has one, too: by what the hosts' fleet engines run."""
+    eventually(fleet.unbooked, lambda found: not any(found.values()), 180, "a lease for each")
+
+
+def test_exec_on_each_host(one_each: dict[str, Sandbox], fleet: Fleet) -> None:
+    assert set(one_each) == set(fleet.names)
+    for name, sandbox in one_each.items():
+        assert sandbox.out(f"echo {name} >/code/where && cat /code/where") == name
+        assert sandbox.run("exit 7", check=False).returncode == 7
+
+
+def test_files_on_each_host(one_each: dict[str, Sandbox], fleet: Fleet) -> None:
+    machine = fleet.manager
+    machine.run("head -c 3000000 /dev/urandom >/tmp/fleet.up")
+    try:
+        for sandbox in one_each.values():
+            machine.run(f"docker-sandbox upload {sandbox.id} /tmp/fleet.up /code/up")
+            machine.run(f"docker-sandbox download {sandbox.id} /code/up /tmp/fleet.down")
+            machine.run("cmp /tmp/fleet.up /tmp/fleet.down && rm /tmp/fleet.down")
+    finally:
+        machine.run("rm -f /tmp/fleet.up /tmp/fleet.down")
+
+
+def test_previews_of_each_host(one_each: dict[str, Sandbox], fleet: Fleet) -> None:
+    """Through Traefik of the manager; a worker knows its own alone."""
+    for name, sandbox in one_each.items():
+        sandbox.run(f"echo page of {name} >/code/index.html")
+        sandbox.serve(PAGE)
+        answer = fleet.manager.request("GET", f"{sandbox.url(8000)}/")
+        assert (answer.status_code, answer.text) == (200, f"page of {name}\n")
+
+
+def test_the_api_makes_uses_and_ends_one(fleet: Fleet, api: Api) -> None:
+    made = api.create(metadata={"who": "fleet"})
+    assert made["sandboxID"] in fleet.listed()
+    assert api.ask("GET", f"/sandboxes/{made['sandboxID']}", 200)["metadata"] == {"who": "fleet"}
+    assert made["sandboxID"] in {row["sandboxID"] for row in api.ask("GET", "/v2/sandboxes", 200)}
+    api.ask("DELETE", f"/sandboxes/{made['sandboxID']}", 204)
+    api.ask("GET", f"/sandboxes/{made['sandboxID']}", 404)
+
+
+def test_units_are_closed(fleet: Fleet) -> None:
+    assert {name: too_open(machine) for name, machine in fleet.members.items()} == {name: [] for name in fleet.members}
+
+
+def test_a_worker_sends_one_to_its_managers(fleet: Fleet) -> None:
+    for name in fleet.workers:
+        done = fleet.members[name].run("docker-sandbox node ls", check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "Ask one of its managers: fa (10.231.0.11)" in done.stderr
+
+
+def test_the_swarm_has_no_network_of_its_own(fleet: Fleet) -> None:
+    for machine in fleet.members.values():
+        docker = f"docker --host unix://{socket(machine.settings)} network"
+        networks = set(machine.out(f"{docker} ls --format '{{{{.Name}}}}'").split())
+        assert networks == {"bridge", "host", "none", BRIDGE}
+        (config,) = json.loads(machine.out(f"{docker} inspect {BRIDGE}"))[0]["IPAM"]["Config"]
+        assert config["Subnet"] == BRIDGE_NETWORK
+
+
+def test_a_second_deploy_changes_nothing(fleet: Fleet, thirty: list[Sandbox], record_property: Record) -> None:
+    before = {name: fleet.started(name) for name in fleet.names}
+    report = fleet.deploy()
+    record_property("fleet", {"second deploy": f"{report.seconds:.0f} s"})
+    assert report.changed == []
+    assert {name: fleet.started(name) for name in fleet.names} == before
+
+
+# --- What it does when hosts fail -------------------------------------------------------------------------------------
+
+
+class Load:
+    """Clients of the API who make a sandbox, ask for it and end it, again and again; and what they were refused."""
+
+    def __init__(self, fleet: Fleet, api: Api, clients: int = 4) -> None:
+        self._fleet, self._api, self._clients = fleet, api, clients
+        self.lives = 0
+        self.refused: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._counting = threading.Lock()
+
+    def __enter__(self) -> Load:
+        self._threads = [threading.Thread(target=self._work) for _ in range(self._clients)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def go_on(self, more: int = 8) -> None:
+        """Wait until that many more sandboxes have lived."""
+        until = self.lives + more
+        eventually(lambda: self.lives, lambda lives: lives >= until, 180, f"{more} more lives of sandboxes")
+
+    def count(self) -> dict[str, Any]:
+        return {"lives": self.lives, "refused": dict(self.refused)}
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            if (made := self._ask("POST", "/v2/sandboxes", json={"templateID": "base", "timeout": 300})) is None:
+                continue
+            one = made.json()["sandboxID"]
+            self._api.made.append(one)
+            asked = self._ask("GET", f"/sandboxes/{one}")
+            if self._ask("DELETE", f"/sandboxes/{one}") and asked:
+                with self._counting:
+                    self.lives += 1
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response | None:
+        try:
+            answer = self._api.request(method, path, timeout=60, **options)
+            if answer.is_success:
+                return answer
+            why = f"{answer.status_code} {LOST.sub('lost: node X', answer.json()['message'])[:60]}"
+        except httpx.TransportError as error:
+            why = type(error).__name__
+        with self._counting:
+            self.refused[f"{method}: {why}"] += 1
+        self._stop.wait(0.2)
+        return None
+
+
+LOST = re.compile(r"lost: node \S+")
+UNREACHABLE = re.compile(r"lost: node (\S+) unreachable since 20[0-9-]+T[0-9:.]+Z")
+
+
+def test_a_worker_is_cut_off_and_comes_back(
+    fleet: Fleet, thirty: list[Sandbox], one_each: dict[str, Sandbox], record_property: Record
+) -> None:
+    """Its sandboxes are told as lost, those of the others are not concerned; then all are there again, as they were."""
+    there, started = set(fleet.own("fc")), {name: fleet.started(name) for name in fleet.names}
+    with fleet.cut_off("fc"):
+        fleet.wait_for("lost", "fc")
+        for id, row in fleet.listed().items():
+            assert row["state"] == ("lost" if id in there else "running")
+            found = UNREACHABLE.fullmatch(row["reason"])
+            assert (found and found[1]) == ("fc" if id in there else None), row["reason"]
+        done = one_each["fc"].run("true", check=False)
+        assert done.returncode == 5 and UNREACHABLE.search(done.stderr), done.stderr
+        for name in ("fa", "fb"):
+            assert one_each[name].out("cat /code/where") == name
+        made = [fleet.manager.out("docker-sandbox init") for _ in range(8)]  # more than the others have in their pools
+        assert {fleet.listed()[id]["node"] for id in made} == {"fa", "fb"}
+        time.sleep(CUT_OFF_S)
+        fleet.manager.run(f"docker-sandbox kill {' '.join(made)}")
+    fleet.wait_for("ready", "fc")
+    rows = fleet.listed()
+    assert set(rows) == {sandbox.id for sandbox in thirty}
+    assert {row["state"] for row in rows.values()} == {"running"}
+    assert one_each["fc"].out("cat /code/where") == "fc"
+    assert fleet.manager.request("GET", f"{one_each['fc'].url(8000)}/").text == "page of fc\n"
+    assert {name: fleet.started(name) for name in fleet.names} == started
+    eventually(fleet.unbooked, lambda found: not any(found.values()), 240, "a lease for each")
+
+
+def test_a_worker_is_killed_under_load(
+    fleet: Fleet, api: Api, thirty: list[Sandbox], one_each: dict[str, Sandbox], record_property: Record
+) -> None:
+    """Only its own sandboxes are concerned, and those run again when it is back."""
+    there = set(fleet.own("fb"))
+    started = {name: fleet.started(name) for name in ("fa", "fc")}
+    with Load(fleet, api) as load:
+        load.go_on()
+        quiet = load.count()
+        with fleet.killed("fb"):
+            fleet.wait_for("lost", "fb")
+            load.go_on()
+            settled = Counter(load.refused)
+            load.go_on()
+            assert load.refused == settled, "nobody is refused once it is known that the host is lost"
+            for name in ("fa", "fc"):
+                assert one_each[name].out("cat /code/where") == name
+        fleet.wait_for("ready", "fb")
+        load.go_on()
+    record_property("fleet", {"killed under load": load.count(), "before": quiet})
+    assert quiet["refused"] == {}
+    assert [why for why in load.refused if not re.match(r"\w+: (503|Remote|Read)", why)] == []
+    rows = fleet.listed()
+    assert {sandbox.id for sandbox in thirty} <= set(rows)
+    for name, before in started.items():
+        assert before.items() <= fleet.started(name).items(), name
+    eventually(lambda: {fleet.listed()[id]["state"] for id in there}, lambda states: states == {"running"}, 120, "all")
+
+
+# --- It grows and shrinks -------------------------------------------------------------------------------------------
+
+
+def test_a_worker_is_drained_and_activated(fleet: Fleet) -> None:
+    """It gets nothing new and its pools go; the drain waits for the last sandbox. Activated, it is as before."""
+    manager = fleet.manager
+    made = [manager.out("docker-sandbox init") for _ in range(6)]
+    there = fleet.own("fc")
+    try:
+        assert set(there) & set(made)
+        with ThreadPoolExecutor(1) as other:
+            drain = other.submit(manager.out, "docker-sandbox node drain fc")
+            fleet.wait_for("draining", "fc")
+            made += [manager.out("docker-sandbox init") for _ in range(4)]
+            assert set(fleet.own("fc")) == set(there), "nothing new, and nothing that was there has ended"
+            assert not drain.done()
+            manager.run(f"docker-sandbox kill {' '.join(there)}")
+            assert drain.result(timeout=120) == "fc is drained"
+        eventually(lambda: fleet.nodes()["fc"]["warm"], lambda warm: warm == 0, 60, "no members of pools")
+        assert manager.out("docker-sandbox node activate fc") == "fc is ready"
+        fleet.wait_for_full_pools()
+    finally:
+        manager.run("docker-sandbox node activate fc", check=False)
+        manager.run(f"docker-sandbox kill {' '.join(made)}", check=False)
+
+
+def test_a_fourth_host_is_added_and_taken_out(fleet: Fleet, record_property: Record) -> None:
+    """By naming it; and by a drain, `make fleet-forget` and naming it no more. In between a deploy refuses."""
+    manager = fleet.manager
+    fleet.workers.append("fd")
+    record_property("fleet", {"a fourth host": f"{fleet.deploy().seconds:.0f} s"})
+    fleet.wait_for("ready", "fd")
+    fleet.wait_for_full_pools()
+    made = [manager.out("docker-sandbox init") for _ in range(8)]
+    try:
+        assert set(fleet.own("fd")) & set(made)
+        for id in made:
+            assert Sandbox(manager, id).out("echo $((6 * 7))") == "42"
+    finally:
+        manager.run(f"docker-sandbox kill {' '.join(made)}", check=False)
+    fleet.workers.remove("fd")
+    assert "fd (at 10.231.0.14, ready) is in the fleet and not in the inventory" in fleet.refusal()
+    manager.run("docker-sandbox node drain fd")
+    done = fleet.run(sys.executable, "-m", "tools.fleet_forget", NODE="fd")
+    assert re.match(r"fd \(\w+\) is no longer of the fleet", done.stdout), done.stderr
+    fleet.gone("fd")
+    fleet.deploy()
+    assert set(fleet.nodes()) == {"fa", "fb", "fc"}
+
+
+def test_the_leader_of_three_is_killed(fleet: Fleet, record_property: Record) -> None:
+    """The others answer for the fleet: what exists at once, what needs a new leader after a while."""
+    fleet.managers, fleet.workers = ["fa", "fb", "fc"], []
+    fleet.deploy()
+    assert fleet.deploy().changed == []
+    leader = next(name for name, row in fleet.nodes().items() if row["leader"])
+    other = fleet.members[next(name for name in fleet.names if name != leader)]
+    with with_key(other, "test-leader") as api:
+        fleet.wait_for_full_pools()
+        made = [other.out("docker-sandbox init") for _ in range(6)]
+        left = {id for id in made if id not in fleet.own(leader)}
+        with fleet.killed(leader):
+            killed = time.monotonic()
+            fleet.wait_for("lost", leader, other)
+            rows = fleet.listed(other)
+            assert {id: rows[id]["state"] for id in made} == {id: "running" if id in left else "lost" for id in made}
+            for id in left:
+                assert Sandbox(other, id).out("echo $((6 * 7))") == "42"
+            assert api.create()["sandboxID"] in fleet.listed(other), "of a pool"
+            cold = eventually(
+                lambda: other.run("docker-sandbox init --cold", check=False),
+                lambda done: done.returncode == 0,
+                120,
+                "sandbox that needs a lease",
+            )
+            made.append(cold.stdout.strip())
+            record_property("fleet", {"leader killed": f"a lease after {time.monotonic() - killed:.0f} s"})
+        fleet.wait_for("ready", leader, other)
+        eventually(
+            lambda: {fleet.listed(other)[id]["state"] for id in made}, lambda seen: seen == {"running"}, 120, "all"
+        )
+        for machine in fleet.members.values():
+            assert set(made) <= set(fleet.listed(machine))
+        other.run(f"docker-sandbox kill {' '.join(made)}")

@@ -1,0 +1,208 @@
+"""What `deploy.py` makes of the hosts of a fleet: as golden files of a manager and a worker; what a second run leaves
+alone, and whom a deploy misses in the inventory.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.plan import bare
+from tests.plan.conftest import MakePlan
+from tests.plan.golden import render
+from tests.plan.process import planned
+from tests.plan.scenario import Plan, Scenario
+from tests.plan.scenarios import DOMAIN, FLEET, fleet
+from tests.plan.test_plan import compare
+
+# One process makes the plans of all these tests.
+pytestmark = pytest.mark.xdist_group("plan")
+
+SWARM = ("Begin the Swarm", "Join the Swarm", "Give the hosts their roles")
+
+
+def joined(*roles: str) -> dict[str, dict[str, str]]:
+    """What the hosts answer when they are in a Swarm in these roles."""
+    return {name: {"swarm": role, "node_id": f"id-{name}"} for name, role in zip("abcdef", roles, strict=False)}
+
+
+def seen(name: str, role: str, state: str = "ready") -> dict[str, Any]:
+    """A host as the Swarm's managers know it."""
+    return {
+        "ID": f"id-{name}",
+        "Description": {"Hostname": f"host-{name}", "Engine": {"Labels": {"sandbox.node": name}}},
+        "Spec": {"Role": role, "Availability": "active"},
+        "Status": {"State": state, "Addr": "192.0.2.99"},
+    }
+
+
+def commands(plan: Plan) -> dict[str, list[str]]:
+    assert (plan.status, plan.unregistered) == (0, []), plan.output
+    return {step.name.rpartition(" | ")[2]: step.commands for step in plan.steps if step.name.startswith("Fleet | ")}
+
+
+@pytest.mark.parametrize("name", FLEET)
+def test_golden(name: str, request: pytest.FixtureRequest) -> None:
+    plan = planned(name)
+    assert (plan.status, plan.unregistered) == (0, []), plan.output
+    compare(request, name, render(FLEET[name][0], plan, commands=True))
+
+
+def test_a_single_host_has_nothing_of_it(make_plan: MakePlan) -> None:
+    plan = make_plan(Scenario({"box": {"domain": DOMAIN}}))
+    assert commands(plan) == {}
+    assert [command for command in plan.executed if "swarm" in command or "fleet" in command] == []
+
+
+def test_the_secret_of_the_swarm_is_nowhere(make_plan: MakePlan) -> None:
+    plan = make_plan(fleet("manager", "worker", arguments=("--yes", "-vvv"), shown="b"))
+    assert len(commands(plan)["Join the Swarm"]) == 1
+    assert any(" join-token " in command for command in plan.executed)
+    assert bare.JOIN_TOKEN not in plan.output + "\n".join(plan.executed)
+
+
+def test_one_begins_and_the_others_join(make_plan: MakePlan) -> None:
+    executed = make_plan(fleet("manager", "manager", "manager", "worker")).executed
+    swarm = [command for command in executed if " swarm " in command or "/swarm/join" in command]
+    assert " swarm init --advertise-addr 192.0.2.11 " in swarm[0]
+    asked = sorted(command.split()[-1] for command in swarm if " join-token " in command)
+    assert (asked, len([command for command in swarm if command.endswith("/swarm/join")])) == (
+        ["manager", "manager", "worker"],
+        3,
+    )
+
+
+def test_a_dry_run_of_a_fleet_to_be_changes_nothing(make_plan: MakePlan) -> None:
+    plan = make_plan(fleet("manager", "worker", arguments=("--dry", "--diff"), shown="b"))
+    assert "Join the Swarm" in commands(plan)
+    assert plan.executed == []
+
+
+def test_who_is_in_the_swarm_stays_there(make_plan: MakePlan) -> None:
+    nodes = json.dumps([seen("a", "manager"), seen("b", "worker")])
+    summary = joined("manager", "worker")
+    summary["a"]["nodes"] = nodes
+    for shown in "ab":
+        made = commands(make_plan(fleet("manager", "worker", summary=summary, shown=shown)))
+        assert [made[name] for name in SWARM if name in made] == [[]] * (3 if shown == "a" else 1)
+
+
+def test_a_new_first_manager_joins_what_is_there(make_plan: MakePlan) -> None:
+    """The order of the inventory is not that of the past."""
+    summary = {"a": {"node_id": "id-a"}, **{name: {"swarm": "manager", "node_id": f"id-{name}"} for name in "bc"}}
+    made = commands(make_plan(fleet("manager", "manager", "manager", summary=summary)))
+    assert (made["Begin the Swarm"], len(made["Join the Swarm"])) == ([], 1)
+
+
+def test_roles_follow_the_inventory(make_plan: MakePlan) -> None:
+    summary = joined("manager", "worker", "worker", "manager")
+    summary["a"]["nodes"] = json.dumps(
+        [seen("a", "manager"), seen("b", "worker"), seen("c", "worker"), seen("d", "manager")]
+    )
+    made = commands(make_plan(fleet("manager", "manager", "manager", "worker", summary=summary)))
+    assert [command.split()[-2:] for command in made["Give the hosts their roles"]] == [
+        ["promote", "id-b"],
+        ["promote", "id-c"],
+        ["demote", "id-d"],
+    ]
+
+
+@pytest.mark.parametrize("state", ["pending", "error", "locked"], ids=lambda state: f"an engine whose Swarm is {state}")
+def test_an_engine_that_cannot_reach_its_swarm_is_left_alone(state: str, make_plan: MakePlan) -> None:
+    summary = {**joined("manager"), "b": {"swarm_state": state}}
+    plan = make_plan(fleet("manager", "worker", summary=summary, shown="b"))
+    assert plan.status != 0
+    assert f"is in a Swarm that it cannot reach ({state}" in plan.output
+    assert [command for command in plan.executed if command.endswith("/swarm/join")] == []
+
+
+def test_a_host_that_nobody_names_stops_the_deploy(make_plan: MakePlan) -> None:
+    summary = joined("manager", "worker")
+    summary["a"]["nodes"] = json.dumps([seen("a", "manager"), seen("b", "worker"), seen("gone", "worker", "down")])
+    plan = make_plan(fleet("manager", "worker", summary=summary))
+    assert (plan.status != 0, plan.executed) == (True, []), "before the first change, on all hosts"
+    for words in (
+        "gone (at 192.0.2.99, down) is in the fleet and not in the inventory",
+        "docker-sandbox node drain gone",
+        "make fleet-forget NODE=id-gone",
+    ):
+        assert words in " ".join(plan.output.split()), plan.output
+
+
+@pytest.mark.parametrize("data", ["", "remove"])
+def test_destroy_takes_the_fleet_engine_away(data: str, make_plan: MakePlan) -> None:
+    """With its data goes its place in the Swarm; without, the next deploy finds it again."""
+    environment = {"DATA": data}
+    plan = make_plan(fleet("manager", "worker", deployed=True, environment=environment, deploy="destroy.py"))
+    assert (plan.status, plan.unregistered) == (0, []), plan.output
+    for unit in ("fleet.service", "fleet-certificate.path", "swarmd.service"):
+        assert f"systemctl disable --now flourisha-{unit}" in plan.executed
+    assert "rm -rf /etc/flourisha-sandbox/fleet" in plan.executed
+    assert ("rm -rf /var/lib/flourisha-swarmd" in plan.executed) == bool(data)
+
+
+def test_destroy_of_a_former_member_takes_all_of_it_away(make_plan: MakePlan) -> None:
+    """Named as a single host, as it is once the others have forgotten it."""
+    scenario = Scenario(
+        {"box": {"domain": DOMAIN}}, {"box": {"fleet_engine": "yes"}}, deployed=True, deploy="destroy.py"
+    )
+    plan = make_plan(scenario)
+    assert (plan.status, plan.unregistered) == (0, []), plan.output
+    assert {"systemctl disable --now flourisha-swarmd.service", "ip link del flt0"} <= {
+        part for command in plan.executed for part in command.split(" && ")
+    }
+
+
+def steps_of(plan: Plan, part: str) -> dict[str, list[str]]:
+    return {step.name.partition(" | ")[2]: step.commands for step in plan.steps if step.name.startswith(f"{part} | ")}
+
+
+def test_images_are_built_once_and_fetched_by_digest() -> None:
+    """By the digest that the manager noted, whatever the registry says."""
+    manager, worker = planned("fleet-manager"), planned("fleet-worker")
+    offered, fetched = steps_of(manager, "Images of the fleet"), steps_of(worker, "Images of the fleet")
+    tags = {name.removeprefix("Offer ") for name in offered if name.startswith("Offer ")}
+    assert {tag.partition(":")[0] for tag in tags} == {"flourisha-playwright", "flourisha-sandbox", "flourisha-traefik"}
+    assert {name.removeprefix("Fetch ") for name in fetched} == tags
+    assert steps_of(worker, "Images") == {} and steps_of(manager, "Images") != {}
+    digest = f"sha256:{'0123456789abcdef' * 4}"
+    for tag in tags:
+        remote = f"swarm-manager:5000/{tag.partition(':')[0]}@{digest}"
+        pull = f"docker pull --quiet {remote} && docker tag {remote} {tag} && docker image rm {remote}"
+        assert fetched[f"Fetch {tag}"][0] == pull
+
+
+def test_images_are_fetched_once_they_are_offered(make_plan: MakePlan) -> None:
+    """pyinfra runs what only one host has as early as it can: the first manager has more to do before."""
+    executed = make_plan(fleet("manager", "worker")).executed
+    pushed = [number for number, command in enumerate(executed) if "docker push" in command]
+    pulled = [number for number, command in enumerate(executed) if "docker pull" in command]
+    assert len(pushed) == 3 and pulled
+    assert max(pushed) < min(pulled)
+
+
+def test_an_image_from_a_registry_is_pulled_by_every_host(make_plan: MakePlan) -> None:
+    scenario = fleet("manager", "worker", shown="b")
+    for data in scenario.hosts.values():
+        data["traefik_image"] = "traefik:v3.7"
+    steps = steps_of(make_plan(scenario), "Images of the fleet")
+    assert steps["Pull traefik:v3.7"][0] == "docker pull --quiet traefik:v3.7"
+    assert [name for name in steps if "flourisha-traefik" in name] == []
+
+
+def test_the_registry_is_closed_before_it_starts() -> None:
+    names = list(steps_of(planned("fleet-manager"), "Registry"))
+    assert names.index("Write /etc/docker/registry/config.yml") < names.index("Install the registry")
+    assert "Install the registry" not in steps_of(planned("fleet-worker"), "Registry")
+
+
+def test_a_worker_that_was_a_manager_has_no_fleet_service() -> None:
+    """Before sandboxd, which takes its place."""
+    steps = {step.name: step for step in planned("fleet-worker").steps}
+    names = list(steps)
+    assert names.index("Former manager | Stop the fleet service") < names.index("sandboxd | Run sandboxd")
+    condition = steps["Former manager | Stop the fleet service"].condition
+    assert condition.startswith("ls /etc/systemd/system/flourisha-fleet.service ")
+    assert steps_of(planned("fleet-manager"), "Former manager") == {}

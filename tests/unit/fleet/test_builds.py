@@ -1,0 +1,99 @@
+"""Templates that are built on one that another host has."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.fleet.fleets import Fleet, Node, Seat
+from tests.unit.sandboxd.conftest import until
+
+DIGEST = "a" * 64
+
+
+@pytest.fixture
+def headers(patient: Fleet) -> dict[str, str]:
+    return patient.key("ada")
+
+
+def parent_on(fleet: Fleet, name: str) -> None:
+    """A snapshot `parent` on that host, of which the service knows."""
+    made = next(one for one in iter(lambda: fleet.create()["sandboxID"], "") if fleet.where(one).name == name)
+    fleet.unix.post(f"/sandboxes/{made}/snapshots", json={"name": "parent"}).raise_for_status()
+
+
+def at_home_on(fleet: Fleet, name: str) -> str:
+    names = (f"mine{number}" for number in range(100))
+    return next(one for one in names if fleet.services.placing.home(one).name == name)
+
+
+def begun(seat: Seat, name: str, headers: dict[str, str], **body: Any) -> str:
+    """The path of its status."""
+    made = seat.tcp.post("/v3/templates", json={"name": name}, headers=headers).json()
+    path = f"/templates/{name}/builds/{made['buildID']}"
+    answer = seat.tcp.post(f"/v2{path}", json=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return f"{path}/status"
+
+
+def status(seat: Seat, path: str, headers: dict[str, str]) -> str:
+    answer = seat.tcp.get(path, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["status"])
+
+
+def templates(node: Node) -> set[str]:
+    return set(node.world.ledger.templates())
+
+
+@pytest.mark.parametrize("body", [{"fromTemplate": "team/parent:latest"}, {"fromImage": "parent"}])
+def test_it_is_built_where_its_parent_is(patient: Fleet, headers: dict[str, str], body: dict[str, str]) -> None:
+    parent_on(patient, "b")
+    name = at_home_on(patient, "a")
+    with patient.beside() as other:
+        path = begun(patient, name, headers, **body)
+        until(lambda: status(patient, path, headers) == "ready", "it is not built")
+        assert status(other, path, headers) == "ready", "another manager finds it, too"
+    assert templates(patient.nodes["b"]) == {"parent", name} and templates(patient.nodes["a"]) == set()
+    until(lambda: patient.services.index.template(name) == "b", "the service does not hear of it")
+    made = patient.tcp.post("/v2/sandboxes", json={"templateID": name}, headers=headers).json()
+    assert patient.where(made["sandboxID"]).name == "b"
+
+
+def test_its_files_go_with_it(patient: Fleet, headers: dict[str, str]) -> None:
+    parent_on(patient, "b")
+    name, large = at_home_on(patient, "a"), b"x" * 3_000_000
+    url = patient.tcp.get(f"/templates/{name}/files/{DIGEST}", headers=headers).json()["url"]
+    patient.tcp.put(url.removeprefix("https://api.example.com"), content=large).raise_for_status()
+    steps = [{"type": "COPY", "args": ["a", "b"], "filesHash": DIGEST}, {"type": "RUN", "args": ["true"]}]
+    path = begun(patient, name, headers, fromTemplate="parent", steps=steps)
+    until(lambda: status(patient, path, headers) == "ready", "it is not built")
+    assert (patient.nodes["b"].world.config.state_dir / "build-files" / DIGEST).read_bytes() == large
+
+
+def test_what_cannot_go_is_refused_and_stays(patient: Fleet, headers: dict[str, str]) -> None:
+    parent_on(patient, "b")
+    name = at_home_on(patient, "a")
+    made = patient.tcp.post("/v3/templates", json={"name": name}, headers=headers).json()
+    path = f"/templates/{name}/builds/{made['buildID']}"
+    steps = [{"type": "COPY", "args": ["a", "b"], "filesHash": "b" * 64}]
+    answer = patient.tcp.post(f"/v2{path}", json={"fromTemplate": "parent", "steps": steps}, headers=headers)
+    assert (answer.status_code, answer.json()["message"]) == (400, "COPY a: its files were not uploaded")
+    strangers = {"X-API-KEY": "e2b_" + "0" * 40}
+    assert patient.tcp.post(f"/v2{path}", json={"fromTemplate": "parent"}, headers=strangers).status_code == 401
+    assert (
+        patient.tcp.post(f"/v2{path}", json={"fromTemplate": "parent"}, headers=patient.key("bob")).status_code == 404
+    )
+    assert patient.tcp.post(f"/v2{path}", json={"fromTemplate": "none"}, headers=headers).status_code == 404
+    assert status(patient, f"{path}/status", headers) == "waiting"
+
+
+def test_a_name_that_another_host_has_does_not_go(patient: Fleet, headers: dict[str, str]) -> None:
+    parent_on(patient, "b")
+    name = at_home_on(patient, "a")
+    path = begun(patient, name, headers, fromTemplate="base")
+    until(lambda: templates(patient.nodes["a"]) == {name}, "it is not built")
+    until(lambda: patient.services.index.template(name) == "a", f"{path}: the service does not hear of it")
+    made = patient.tcp.post("/v3/templates", json={"name": name}, headers=headers).json()
+    again = f"/v2/templates/{name}/builds/{made['buildID']}"
+    answer = patient.tcp.post(again, json={"fromTemplate": "parent"}, headers=headers)
+    assert answer.status_code == 409 and "is on node a already" in answer.json()["message"]

@@ -1,0 +1,172 @@
+"""A host that is lost, its kept sandboxes on shared storage, and who may make them anew."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.config import Fencing
+from fleet.fencing import run
+from sandboxd.sharedstore import MARKER
+from tests.unit.fleet.fleets import Fleet, running
+from tests.unit.sandboxd.conftest import until
+from tests.unit.sandboxd.fake_engine import refusal
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    made = tmp_path / "export"
+    made.mkdir()
+    (made / MARKER).write_text("0123\n")
+    return made
+
+
+@pytest.fixture
+def fleet(export: Path) -> Iterator[Fleet]:
+    with running("abc", export=export) as made:
+        yield made
+
+
+def kept(fleet: Fleet, name: str = "b", **body: object) -> str:
+    """A kept sandbox on shared storage, on that host."""
+    for other in fleet.nodes.keys() - {name}:
+        fleet.leases.make_available(other, "pause")
+    fleet.unix.get("/nodes")
+    made = fleet.create(volume="data", shared=True, keep=True, name="demo", **body)["sandboxID"]
+    for other in fleet.nodes.keys() - {name}:
+        fleet.leases.make_available(other, "active")
+    fleet.unix.get("/nodes")
+    assert fleet.where(made).name == name
+    until(lambda: fleet.services.index.contents[name].sandboxes.get(made) is not None, "its row")
+    return str(made)
+
+
+def listed(fleet: Fleet) -> dict[str, tuple[str, str]]:
+    return {row["sandboxID"]: (row["state"], row["node"]) for row in fleet.unix.get("/v2/sandboxes").json()}
+
+
+def test_a_host_that_is_only_lost_keeps_its_sandboxes(fleet: Fleet) -> None:
+    made = kept(fleet)
+    fleet.lose("b")
+    until(lambda: listed(fleet) == {made: ("lost", "b")}, "it is told")
+    assert fleet.nodes["a"].ids() == fleet.nodes["c"].ids() == set()
+
+
+def test_once_it_is_off_they_are_made_anew_and_found_by_the_same_id(fleet: Fleet, export: Path) -> None:
+    made = kept(fleet)
+    url = fleet.unix.get(f"/sandboxes/{made}").json()
+    fleet.lose("b")
+    answer = fleet.unix.post("/nodes/b/fenced", json={})
+    assert answer.status_code == 200 and answer.json()["waiting"] == {}, answer.text
+    where = answer.json()["moved"][made]
+    assert where in ("a", "c") and fleet.nodes[where].ids() == {made}
+    assert listed(fleet) == {made: ("running", where)}
+    detail = fleet.unix.get(f"/sandboxes/{made}").json()
+    for key in ("envdAccessToken", "url", "name", "startedAt", "volume"):
+        assert detail[key] == url[key], key
+    assert json.loads((export / "data/owner.json").read_text())["node"] == where
+    until(lambda: where == "a" or (made, where) in fleet.haproxy.map, "the map of the gateway")
+    (volume,) = fleet.unix.get("/volumes").json()
+    assert (volume["node"], volume["shared"], volume["sandboxID"]) == (where, True, made)
+    fleet.nodes["b"].world.reconciler.tick()
+    fleet.find_again("b")
+    assert fleet.nodes["b"].ids() == set() and listed(fleet) == {made: ("running", where)}
+
+
+def test_a_host_that_comes_back_before_it_has_looked_does_not_get_its_requests(fleet: Fleet) -> None:
+    made = kept(fleet)
+    fleet.lose("b")
+    where = fleet.unix.post("/nodes/b/fenced", json={}).json()["moved"][made]
+    fleet.find_again("b")
+    until(lambda: made in fleet.services.index.contents["b"].sandboxes, "both say that they have it")
+    assert fleet.services.index.find(made).name == where  # type: ignore[union-attr]
+    assert fleet.services.index.find(made[:11]) is not None
+    assert fleet.services.index.moved("b", made) and not fleet.services.index.moved(where, made)
+
+
+def test_other_volumes_of_the_host_are_free_and_other_sandboxes_stay_lost(fleet: Fleet) -> None:
+    fleet.leases.make_available("a", "pause")
+    fleet.leases.make_available("c", "pause")
+    fleet.unix.get("/nodes")
+    plain = fleet.create()["sandboxID"]
+    loose = fleet.create(volume="scratch", shared=True)["sandboxID"]
+    assert fleet.nodes["b"].ids() == {plain, loose}
+    until(lambda: all(fleet.services.index.contents["b"].sandboxes.values()), "rows")
+    fleet.leases.make_available("a", "active")
+    fleet.leases.make_available("c", "active")
+    fleet.lose("b")
+    assert fleet.unix.post("/nodes/b/fenced", json={}).json() == {"moved": {}, "waiting": {}}
+    assert listed(fleet) == {plain: ("lost", "b"), loose: ("lost", "b")}
+    again = fleet.create(volume="scratch")
+    assert fleet.where(again["sandboxID"]).name in ("a", "c")
+
+
+def test_one_that_cannot_be_made_waits_and_says_why(fleet: Fleet) -> None:
+    made = kept(fleet)
+    fleet.lose("b")
+    for name in "ac":
+        fleet.nodes[name].world.engine.fail["create_container"] = refusal()
+    answer = fleet.unix.post("/nodes/b/fenced", json={}).json()
+    assert "Docker refuses" in answer["waiting"][made] and answer["moved"] == {}
+    until(lambda: listed(fleet).get(made, ("",))[0] == "running", "it is tried again")
+
+
+def test_a_host_that_answers_is_not_off(fleet: Fleet) -> None:
+    answer = fleet.unix.post("/nodes/b/fenced", json={})
+    assert answer.status_code == 409 and "node b answers" in answer.json()["message"]
+    assert fleet.unix.post("/nodes/x/fenced", json={}).status_code == 404
+
+
+def program(directory: Path, text: str) -> str:
+    file = directory / "fence"
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+    return str(file)
+
+
+@pytest.mark.parametrize(("ends", "state"), [(0, "running"), (1, "lost")])
+def test_the_command_decides(export: Path, tmp_path: Path, ends: int, state: str) -> None:
+    command = program(tmp_path, f'echo "$1" >>{tmp_path}/asked; exit {ends}')
+    with running("abc", export=export, fencing=Fencing(command, after_s=0)) as fleet:
+        made = kept(fleet)
+        fleet.lose("b")
+        fleet.leases.lose("b")
+        until(lambda: (tmp_path / "asked").exists(), "the command is run")
+        until(lambda: listed(fleet).get(made, ("",))[0] == state, "what it says holds")
+        assert (tmp_path / "asked").read_text() == "b\n"
+
+
+@pytest.mark.parametrize("why", ["the Swarm hears it", "no leader", "most are not heard"])
+def test_it_is_not_run_by_one_that_may_itself_be_cut_off(export: Path, tmp_path: Path, why: str) -> None:
+    command = program(tmp_path, f"touch {tmp_path}/asked")
+    with running("abc", export=export, fencing=Fencing(command, after_s=0)) as fleet:
+        if why != "the Swarm hears it":
+            fleet.leases.lose("b")
+            fleet.leases.lose("c")
+        if why == "no leader":
+            fleet.leases.leader = False
+        if why == "most are not heard":
+            fleet.services.fencing._settings = Fencing()  # until both are lost
+            fleet.lose("c")
+        fleet.lose("b")
+        fleet.services.fencing._settings = Fencing(command, after_s=0)
+        asked = asyncio.run_coroutine_threadsafe(
+            fleet.services.fencing._due(fleet.services.nodes["b"]), fleet._served.server._loop
+        )
+        assert not asked.result(15)
+        assert not (tmp_path / "asked").exists()
+
+
+def test_a_command_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    command = program(tmp_path, f"echo $$ >{tmp_path}/pid; exec sleep 60")
+    code, _ = asyncio.run(run(command, "b", 3.0))
+    assert code == "no exit code within 3 s"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_what_a_command_says_is_kept(tmp_path: Path) -> None:
+    assert asyncio.run(run(program(tmp_path, "echo out; echo err >&2; exit 3"), "b", 30)) == (3, "out\nerr")

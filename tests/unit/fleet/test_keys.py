@@ -1,0 +1,109 @@
+"""The API keys: made anywhere, the same on all hosts, and newer ones win."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from fleet.nodes import Node as Asked
+from sandboxd.keys import Keys, digest, fingerprint
+from tests.unit.fleet.fleets import Fleet, Node, running
+from tests.unit.sandboxd.conftest import until
+
+
+def marks(fleet: Fleet) -> set[str]:
+    return {mark(node) for node in fleet.nodes.values()}
+
+
+def mark(node: Node) -> str:
+    return fingerprint(node.world.ledger.digests()[1])
+
+
+def knows(node: Node, key: str) -> bool:
+    return Keys(node.world.ledger).find(key) is not None
+
+
+def test_a_new_key_is_on_all_hosts_at_once(patient: Fleet) -> None:
+    key = patient.unix.post("/keys", json={"name": "ci", "maxSandboxes": 2}).json()
+    assert all(knows(node, key["key"]) for node in patient.nodes.values()) and len(marks(patient)) == 1
+    found = patient.unix.post("/keys/find", json={"key": key["key"]}).json()
+    assert (found["keyID"], found["name"], found["maxSandboxes"]) == (key["keyID"], "ci", 2)
+    assert patient.unix.get(f"/keys/{key['keyID']}").json()["name"] == "ci"
+    patient.unix.delete(f"/keys/{key['keyID']}").raise_for_status()
+    assert not any(knows(node, key["key"]) for node in patient.nodes.values())
+
+
+def test_a_host_that_was_away_gets_them(fleet: Fleet) -> None:
+    first = fleet.unix.post("/keys", json={"name": "one"}).json()
+    fleet.lose("b")
+    second = fleet.unix.post("/keys", json={"name": "two"}).json()
+    fleet.unix.delete(f"/keys/{first['keyID']}").raise_for_status()
+    assert knows(fleet.nodes["b"], first["key"]) and not knows(fleet.nodes["b"], second["key"])
+    fleet.find_again("b")
+    until(lambda: len(marks(fleet)) == 1, "the keys differ")
+    assert knows(fleet.nodes["b"], second["key"]) and not knows(fleet.nodes["b"], first["key"])
+
+
+def test_a_key_that_another_manager_made_is_known(patient: Fleet) -> None:
+    """It comes to this manager's host, whatever way."""
+    _, text = Keys(patient.nodes["a"].world.ledger).create("else", 0, 1.0)
+    assert patient.tcp.get("/v2/sandboxes", headers={"X-API-KEY": text}).status_code in (200, 401)  # b may not know it
+    until(lambda: knows(patient.nodes["b"], text), "the other host does not get it")
+    assert patient.tcp.get("/v2/sandboxes", headers={"X-API-KEY": text}).status_code == 200
+
+
+def test_hosts_that_had_keys_of_their_own_take_the_managers() -> None:
+    """Also when theirs have changed oftener."""
+    with running(lost_s=60) as fleet:
+        own, theirs = (Keys(fleet.nodes[name].world.ledger) for name in ("a", "b"))
+        kept = own.create("kept", 0, 1.0)[1]
+        lost = [theirs.create(f"lost{number}", 0, 1.0)[1] for number in range(3)]
+        until(lambda: len(marks(fleet)) == 1, "the keys differ")
+        assert own.find(kept) is not None and theirs.find(kept) is not None
+        assert not any(theirs.find(text) or own.find(text) for text in lost)
+        assert digest(kept) in theirs.digests()[1]
+
+
+def test_no_key_is_made_while_keys_are_brought_about(patient: Fleet) -> None:
+    """Those would take the place of it."""
+    lock, held = patient.services.keys._one, threading.Event()
+
+    async def hold() -> None:
+        await lock.acquire()
+        held.set()
+
+    patient.soon(lambda: asyncio.ensure_future(hold()))
+    assert held.wait(30)
+    with ThreadPoolExecutor(1) as one:
+        made = one.submit(patient.key, "ada")
+        until(lambda: len(lock._waiters or ()) == 2, "the request, and the service itself, do not wait")
+        assert not any(asked == "node POST /keys" for asked in patient.nodes["a"].gate.requests)
+        patient.soon(lock.release)
+        assert patient.tcp.get("/teams", headers=made.result()).status_code == 200
+
+
+def test_older_keys_are_refused(patient: Fleet) -> None:
+    patient.unix.post("/keys", json={"name": "ci"}).raise_for_status()
+
+    async def replaced(*versions: int) -> list[int]:
+        node = Asked(patient.config.nodes["b"], patient.config.domain)
+        answers = [await node.ask("PUT", "/keys", {"version": version, "keys": []}) for version in versions]
+        await node.close()
+        return [answer.status for answer in answers]
+
+    assert asyncio.run(replaced(1, 500)) == [409, 204]
+
+
+def test_the_list_counts_over_all_hosts(patient: Fleet) -> None:
+    headers = patient.key("ada")
+    for _ in range(4):
+        patient.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers=headers).raise_for_status()
+    assert {len(node.ids()) for node in patient.nodes.values()} == {2}
+    (row,) = patient.unix.get("/keys").json()
+    assert (row["name"], row["sandboxes"]) == ("ada", 4)
+
+
+def test_a_fleet_has_a_version_from_the_beginning(patient: Fleet) -> None:
+    """Else a change on a manager that is alone for a while would not be newer than what the others have."""
+    until(lambda: all(node.world.ledger.digests()[0] == 1 for node in patient.nodes.values()), "there is no version")
+    patient.unix.post("/keys", json={"name": "ci"}).raise_for_status()
+    assert {node.world.ledger.digests()[0] for node in patient.nodes.values()} == {2}

@@ -1,0 +1,122 @@
+"""A host that goes away and comes back: what is said meanwhile, and that all is as it was."""
+
+import asyncio
+import re
+
+from fleet.index import Index
+from fleet.nodes import Node, Nodes
+from tests.unit.fleet.fleets import WHOLE, Fleet
+from tests.unit.sandboxd.conftest import until
+
+TEXT = re.compile(r"lost: node b unreachable since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def on_both(fleet: Fleet, **body: object) -> tuple[str, str]:
+    """A sandbox on each host."""
+    made = [fleet.create(**body)["sandboxID"] for _ in range(2)]
+    made.sort(key=lambda one: fleet.where(one).name)
+    assert [fleet.where(one).name for one in made] == ["a", "b"]
+    until(lambda: all(row for one in fleet.services.index.contents.values() for row in one.sandboxes.values()), "rows")
+    return made[0], made[1]
+
+
+def test_a_lost_host_is_said_and_found_again(fleet: Fleet) -> None:
+    here, there = on_both(fleet, name="demo")
+    before = fleet.unix.get("/v2/sandboxes").json()
+    fleet.lose("b")
+    rows = {row["sandboxID"]: row for row in fleet.unix.get("/v2/sandboxes").json()}
+    assert (rows[here]["state"], rows[here]["node"]) == ("running", "a")
+    assert rows[there]["state"] == "lost" and TEXT.fullmatch(rows[there]["reason"]) and rows[there]["name"] == "demo"
+    assert rows.keys() == {here, there} and rows[there].keys() == rows[here].keys()
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("GET", "/access")):
+        answer = fleet.unix.request(method, f"/sandboxes/{there}{path}")
+        assert answer.status_code == 503 and TEXT.fullmatch(answer.json()["message"]), answer.text
+        assert answer.headers["retry-after"] == "5"
+    assert TEXT.fullmatch(fleet.unix.get(f"/logs/{there}").json()["message"])
+    assert TEXT.search(fleet.unix.get("/health").text)
+    assert fleet.unix.get(f"/sandboxes/{here}").status_code == 200
+    fleet.find_again("b")
+    assert fleet.unix.get(f"/sandboxes/{there}").json()["state"] == "running"
+    assert sorted(fleet.unix.get("/v2/sandboxes").json(), key=str) == sorted(before, key=str)
+    assert fleet.unix.get("/health").text == "ok\n"
+
+
+def test_e2bs_lists_keep_the_sandboxes_of_a_lost_host(fleet: Fleet) -> None:
+    headers, stranger = fleet.key("ada"), fleet.key("bob")
+    made = []
+    for number in range(4):
+        for world in fleet.worlds:
+            world.now[0] += 1
+        body = {"templateID": "base", "metadata": {"number": str(number)}}
+        made.append(fleet.tcp.post("/v2/sandboxes", json=body, headers=headers).json()["sandboxID"])
+    until(lambda: all(row for one in fleet.services.index.contents.values() for row in one.sandboxes.values()), "rows")
+    there = [one for one in made if fleet.where(one).name == "b"]
+    whole = fleet.tcp.get("/v2/sandboxes", headers=headers)
+    fleet.lose("b")
+    answer = fleet.tcp.get("/v2/sandboxes", headers=headers)
+    assert [row["sandboxID"] for row in answer.json()] == made[::-1]
+    assert answer.headers["x-total-running"] == "4"
+    for row, before in zip(answer.json(), whole.json(), strict=True):
+        if row["sandboxID"] in there:
+            assert TEXT.fullmatch(row.pop("reason"))
+        assert row == before  # E2B's clients know no other state
+    query = {"limit": "3", "order": "asc"}
+    first = fleet.tcp.get("/v2/sandboxes", params=query, headers=headers)
+    query["nextToken"] = first.headers["x-next-token"]
+    second = fleet.tcp.get("/v2/sandboxes", params=query, headers=headers)
+    assert [row["sandboxID"] for row in first.json() + second.json()] == made
+    one = fleet.tcp.get("/v2/sandboxes", params={"metadata": "number=1"}, headers=headers).json()
+    assert [row["sandboxID"] for row in one] == made[1:2]
+    for query in ({"state": "paused"}, {"template": "large"}, {"startedAfter": "2999-01-01T00:00:00Z"}):
+        assert fleet.tcp.get("/v2/sandboxes", params=query, headers=headers).json() == []
+    assert len(fleet.tcp.get("/sandboxes", headers=headers).json()) == 4
+    assert fleet.tcp.get("/v2/sandboxes", headers=stranger).json() == []
+    answer = fleet.tcp.get(f"/sandboxes/{there[0]}", headers=headers)
+    assert answer.status_code == 503 and TEXT.fullmatch(answer.json()["message"])
+
+
+def test_new_sandboxes_go_to_those_that_answer(fleet: Fleet) -> None:
+    fleet.lose("b")
+    fleet.leases.make_available("b", "pause")  # as Swarm does by itself
+    for _ in range(3):
+        fleet.create()
+    assert len(fleet.nodes["a"].ids()) == 3
+
+
+def test_an_end_that_came_meanwhile_is_known_when_it_returns(fleet: Fleet) -> None:
+    _, there = on_both(fleet)
+    fleet.lose("b")
+    world = fleet.nodes["b"].world
+    world.sandboxes.remove(world.sandboxes.find(there), "its time is over")
+    assert there in {row["sandboxID"] for row in fleet.unix.get("/v2/sandboxes").json()}
+    fleet.find_again("b")
+    until(lambda: len(fleet.unix.get("/v2/sandboxes").json()) == 1, "it is still listed")
+    answer = fleet.unix.get(f"/sandboxes/{there}")
+    assert answer.status_code == 404 and "its time is over" in answer.json()["message"]
+
+
+def test_a_host_that_was_never_heard_may_have_it(fleet: Fleet) -> None:
+    fleet.lose("b")
+    contents = fleet.services.index.contents["b"]
+    contents.known = False
+    answer = fleet.unix.get("/sandboxes/ffffffffffff")
+    assert answer.status_code == 503 and "is on no host that answers" in answer.json()["message"]
+    assert TEXT.search(answer.json()["message"])
+
+
+def test_another_service_finds_the_same(patient: Fleet) -> None:
+    """That of a second manager, or one that was started anew: it reads all hosts once."""
+    here, there = on_both(patient)
+
+    async def read() -> Index:
+        hosts = patient.config.nodes.items()
+        nodes = Nodes({name: Node(host, patient.config.domain) for name, host in hosts}, "b")
+        index = Index(nodes, WHOLE)
+        await index.read_all()
+        for node in nodes.values():
+            await node.close()
+        return index
+
+    index = asyncio.run(read())
+    found = {one: node.name for one in (here, there) if (node := index.find(one)) is not None}
+    assert found == {here: "a", there: "b"} and index.elsewhere() == {here: "a"}

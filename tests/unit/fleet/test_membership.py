@@ -1,0 +1,105 @@
+"""Hosts as members: what is said of them, and cordon, drain and activate."""
+
+from typing import Any
+
+from tests.unit.fleet.fleets import Fleet
+from tests.unit.sandboxd.conftest import member, until
+
+
+def rows(fleet: Fleet) -> dict[str, dict[str, Any]]:
+    answer = fleet.unix.get("/nodes")
+    assert answer.status_code == 200, answer.text
+    return {row["name"]: row for row in answer.json()}
+
+
+def act(fleet: Fleet, name: str, action: str, **body: Any) -> dict[str, Any]:
+    answer = fleet.unix.post(f"/nodes/{name}/{action}", json=body)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_rows(patient: Fleet) -> None:
+    patient.create()
+    patient.create(templateID="large")
+    found = member(patient.nodes["b"].world)
+    until(lambda: found in patient.services.index.contents["b"].warm, "the member is not known")
+    both = rows(patient)
+    assert list(both) == ["a", "b"] and [row["role"] for row in both.values()] == ["manager", "worker"]
+    assert {row["state"] for row in both.values()} == {"ready"}
+    assert sum(row["sandboxes"] for row in both.values()) == 2 and both["b"]["warm"] == 1 and both["a"]["warm"] == 0
+    assert sum(row["memoryReservedMB"] for row in both.values()) == 2048 + 8192 + 2048
+    assert sum(row["cpusReserved"] for row in both.values()) == 8.0
+    assert both["a"] | {"memoryMB": 16384, "cpus": 16.0, "engine": "26.1.5", "lostSince": None} == both["a"]
+
+
+def test_a_lost_host_is_a_row(fleet: Fleet) -> None:
+    fleet.lose("b")
+    row = rows(fleet)["b"]
+    assert row["state"] == "lost" and row["lostSince"].endswith("Z") and row["engine"] is None
+
+
+def test_a_cordoned_host_takes_nothing_and_keeps_what_it_has(patient: Fleet) -> None:
+    world = patient.nodes["b"].world
+    world.pool._settings.turn(True)
+    member(world)
+    for _ in range(2):
+        patient.create(cold=True)
+    row = act(patient, "b", "cordon")
+    assert (row["state"], row["sandboxes"], row["warm"]) == ("cordoned", 1, 0)
+    assert patient.leases.availability("b") == "pause" and world.ledger.rows("warm") == []
+    for _ in range(3):
+        patient.create()
+    assert len(patient.nodes["b"].ids()) == 1 and len(patient.nodes["a"].ids()) == 4
+    assert act(patient, "b", "activate")["state"] == "ready"
+    assert world.pool.enabled and patient.leases.availability("b") == "active"
+    patient.create()
+    assert len(patient.nodes["b"].ids()) == 2
+
+
+def test_a_pool_that_is_turned_on_at_a_cordoned_host_goes_off_again(patient: Fleet) -> None:
+    act(patient, "b", "cordon")
+    patient.unix.post("/pool", json={"enabled": True}).raise_for_status()
+    until(lambda: not patient.nodes["b"].world.pool.enabled, "its pool stays on")
+    assert patient.nodes["a"].world.pool.enabled
+
+
+def test_drain_waits_for_the_sandboxes(patient: Fleet) -> None:
+    found = [patient.create()["sandboxID"] for _ in range(2)]
+    (there,) = (one for one in found if patient.where(one).name == "b")
+    assert act(patient, "b", "drain")["state"] == "draining" and patient.leases.availability("b") == "pause"
+    assert rows(patient)["b"]["state"] == "draining"
+    patient.unix.delete(f"/sandboxes/{there}").raise_for_status()
+    until(lambda: patient.leases.availability("b") == "drain", "it is empty, and not drained")
+    until(lambda: rows(patient)["b"]["state"] == "drained", "it is not said")
+    assert act(patient, "b", "drain")["state"] == "drained"
+    assert act(patient, "b", "activate")["state"] == "ready"
+
+
+def test_drain_now_ends_them(patient: Fleet) -> None:
+    for _ in range(6):
+        patient.create()
+    assert act(patient, "b", "drain", now=True)["state"] == "drained"
+    assert patient.nodes["b"].ids() == set() and len(patient.nodes["a"].ids()) == 3
+    assert len(patient.unix.get("/v2/sandboxes").json()) == 3
+
+
+def test_drain_is_taken_back(patient: Fleet) -> None:
+    for _ in range(2):
+        patient.create()
+    act(patient, "b", "drain")
+    assert act(patient, "b", "activate")["state"] == "ready"
+    (found,) = patient.nodes["b"].ids()
+    patient.unix.delete(f"/sandboxes/{found}").raise_for_status()
+    patient.create()
+    assert patient.leases.availability("b") == "active"
+
+
+def test_refusals(patient: Fleet) -> None:
+    answer = patient.unix.post("/nodes/c/cordon", json={})
+    assert answer.status_code == 404 and "This fleet has: a, b" in answer.json()["message"]
+    assert patient.unix.post("/nodes/a/remove", json={}).status_code == 400
+    assert patient.unix.post("/nodes/a/drain", json={"now": "yes"}).status_code == 400
+    patient.leases.leader = False
+    answer = patient.unix.post("/nodes/a/cordon", json={})
+    assert answer.status_code == 503 and "leader" in answer.json()["message"]
+    assert rows(patient)["a"]["state"] == "ready"  # as it was known last

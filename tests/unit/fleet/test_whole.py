@@ -1,0 +1,181 @@
+"""What is said of all hosts together, and the map of the entry gateway."""
+
+import json
+
+from fleet.index import Contents
+from tests.unit.fleet.fleets import Fleet
+from tests.unit.sandboxd.conftest import member, until
+
+
+def test_the_map_has_what_is_on_other_hosts(patient: Fleet) -> None:
+    found = [patient.create()["sandboxID"] for _ in range(4)]
+    there = {one: "b" for one in found if patient.where(one).name == "b"}
+    assert len(there) == 2 and dict(patient.haproxy.map) == there  # before the answer of each create
+    assert patient.config.map.read_text() == "".join(f"{one} b\n" for one in sorted(there))
+    gone = next(iter(there))
+    patient.unix.delete(f"/sandboxes/{gone}").raise_for_status()
+    del there[gone]
+    assert dict(patient.haproxy.map) == there
+
+
+def test_the_map_follows_what_hosts_do_by_themselves(patient: Fleet) -> None:
+    world = patient.nodes["b"].world
+    found = member(world)
+    until(lambda: dict(patient.haproxy.map) == {found: "b"}, "a member of a pool is not in the map")
+    world.sandboxes.remove(world.ledger.rows("warm")[0], "no reason")
+    until(lambda: patient.haproxy.map == [], "it is still in the map")
+
+
+def test_a_lost_host_stays_in_the_map(fleet: Fleet) -> None:
+    for _ in range(2):
+        fleet.create()
+    before = dict(fleet.haproxy.map)
+    fleet.lose("b")
+    assert dict(fleet.haproxy.map) == before and len(before) == 1
+
+
+def test_a_gateway_that_is_down_hinders_nothing(patient: Fleet) -> None:
+    patient.haproxy.stop()
+    found = [patient.create()["sandboxID"] for _ in range(2)]
+    there = next(one for one in found if patient.where(one).name == "b")
+    assert patient.config.map.read_text() == f"{there} b\n"
+
+
+def test_pools_are_summed(patient: Fleet) -> None:
+    patient.unix.post("/pool", json={"enabled": True}).raise_for_status()
+    for node in patient.nodes.values():
+        member(node.world)
+    state = patient.unix.get("/pool").json()
+    (pool,) = state["pools"]
+    assert (state["warm"], state["size"], pool["warm"], pool["size"], pool["configured"]) == (2, 4, 2, 4, 4)
+    assert state["nodes"].keys() == {"a", "b"} and state["nodes"]["b"]["warm"] == 1
+    state = patient.unix.post("/pool/resize", json={"size": 3}).json()
+    assert state["size"] == 6 and state["nodes"]["a"]["size"] == 3
+
+
+def test_overview_sums_and_names_the_hosts(patient: Fleet) -> None:
+    for _ in range(4):
+        patient.create()
+    patient.nodes["b"].world.health.report("docker", "it is slow")
+    whole = patient.unix.get("/overview").json()
+    assert whole["present"]["running"] == 4 and whole["max_sandboxes"] == 200
+    assert whole["engine"] == "26.1.5" and whole["troubles"] == {"b: docker": "it is slow"}
+    assert {disk["path"].partition(":")[0] for disk in whole["disks"]} == {"a", "b"}
+    assert whole["processors"] == sum(one["processors"] for one in whole["nodes"].values())
+
+
+def test_metrics_have_the_host_as_a_label(patient: Fleet) -> None:
+    answer = patient.unix.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = answer.text.splitlines()
+    heads = [line for line in lines if line.startswith("# TYPE ")]
+    assert len(heads) == len(set(heads)) > 5
+    samples = [line for line in lines if not line.startswith("#")]
+    assert all('node="a"' in line or 'node="b"' in line for line in samples)
+    assert {line.partition("{")[0] for line in samples if 'node="b"' in line}
+
+
+def test_routes_are_those_of_all(patient: Fleet) -> None:
+    for _ in range(4):
+        patient.create()
+    patient.nodes["b"].world.haproxy.map.append(("ffffffffffff", "10.200.0.9"))
+    state = patient.unix.get("/routes").json()
+    assert (state["in_step"], state["routes"], state["stale"]) == (False, 4, ["ffffffffffff"])
+    assert patient.unix.post("/routes/sync").json()["in_step"] is True
+
+
+def test_doctor_examines_each_host(fleet: Fleet) -> None:
+    with fleet.unix.stream("POST", "/doctor", json={"probe": False}) as answer:
+        findings = [json.loads(line) for line in answer.iter_lines()]
+    assert {one["node"] for one in findings} == {"a", "b"}
+    assert all(one["name"].startswith(f"{one['node']}: ") and one["level"] for one in findings)
+    fleet.lose("b")
+    with fleet.unix.stream("POST", "/doctor", json={"probe": False}) as answer:
+        findings = [json.loads(line) for line in answer.iter_lines()]
+    assert findings[-1]["level"] == "fail" and findings[-1]["seen"].startswith("lost: node b")
+    refused = fleet.unix.post("/doctor", json={"probe": "yes"})
+    assert json.loads(refused.text.splitlines()[0])["code"] == 400
+
+
+def test_stats_are_asked_of_the_hosts_that_have_them(patient: Fleet) -> None:
+    found = [patient.create()["sandboxID"] for _ in range(4)]
+    chosen = [next(one for one in found if patient.where(one).name == name) for name in ("a", "b")]
+    stats = patient.unix.get("/stats", params={"id": chosen}).json()
+    assert {(row["sandboxID"], row["node"]) for row in stats["sandboxes"]} == {(chosen[0], "a"), (chosen[1], "b")}
+    assert len(patient.unix.get("/stats").json()["sandboxes"]) == 4
+    headers = patient.key()
+    mine = patient.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers=headers).json()["sandboxID"]
+    answer = patient.tcp.get("/sandboxes/metrics", params={"sandbox_ids": mine}, headers=headers)
+    assert answer.status_code == 200 and set(answer.json()) == {"sandboxes"}
+
+
+def test_a_build_stays_on_one_host(patient: Fleet) -> None:
+    headers = patient.key()
+    homes = set()
+    for number in range(6):
+        name, digest = f"mine{number}", f"{number:064x}"
+        made = patient.tcp.post("/v3/templates", json={"name": name}, headers=headers).json()
+        path = f"/templates/{name}/builds/{made['buildID']}/status"
+        assert patient.tcp.get(path, headers=headers).json()["status"] == "waiting"
+        files = patient.tcp.get(f"/templates/{name}/files/{digest}", headers=headers).json()
+        home = patient.services.placing.home(name).name
+        assert files["url"].endswith(f"&node={home}")
+        put = patient.tcp.put(files["url"].removeprefix("https://api.example.com"), content=b"files")
+        assert put.status_code == 200, put.text
+        homes.add(home)
+        assert (patient.nodes[home].world.config.state_dir / "build-files" / digest).read_bytes() == b"files"
+    assert homes == {"a", "b"}
+
+
+def test_the_log_of_one_that_has_ended_is_where_it_was(patient: Fleet) -> None:
+    found = [patient.create()["sandboxID"] for _ in range(2)]
+    for one in found:
+        patient.unix.delete(f"/sandboxes/{one}").raise_for_status()
+    for one in found:
+        lines = [json.loads(line) for line in patient.unix.get(f"/logs/{one}?events=true").text.splitlines()]
+        assert (lines[-1]["kind"], lines[-1]["text"]) == ("ended", "removed by request")
+        answer = patient.unix.get(f"/logs/{one}")
+        assert answer.status_code == 404 and "ended at" in answer.json()["message"]
+
+
+def test_a_volume_is_looked_into_where_it_is(patient: Fleet) -> None:
+    """By its own token, which only its host can make."""
+    for name in ("ada", "bob", "eve", "joe"):
+        headers = patient.key(name)
+        made = patient.tcp.post("/volumes", json={"name": "data"}, headers=headers).json()
+        path = f"/volumecontent/{made['volumeID']}/dir"
+        assert patient.tcp.get(path, params={"path": "/"}).status_code == 401
+        token = {"Authorization": f"Bearer {made['token']}"}
+        assert patient.tcp.get(path, params={"path": "/"}, headers=token).status_code != 401
+    homes = {patient.services.index.volume(one["name"]) for one in patient.unix.get("/volumes").json()}
+    assert homes == {"a", "b"}
+
+
+def test_a_key_as_a_bearer(patient: Fleet) -> None:
+    key = patient.key()["X-API-KEY"]
+    made = patient.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers={"Authorization": f"Bearer {key}"})
+    assert made.status_code == 201
+    path = f"/sandboxes/{made.json()['sandboxID']}"
+    assert patient.tcp.get(path, headers={"Authorization": f"bearer {key}"}).status_code == 200
+
+
+def test_the_parts_of_a_stranger_reach_one_host_only(patient: Fleet) -> None:
+    found = [patient.create()["sandboxID"] for _ in range(2)]
+    seen = [len(node.gate.requests) for node in patient.nodes.values()]
+    for one in (*found, "ffffffffffff"):
+        assert patient.tcp.get(f"/sandboxes/{one}", headers={"X-API-KEY": "e2b_" + "0" * 40}).status_code == 401
+    later = [len(node.gate.requests) for node in patient.nodes.values()]
+    assert later[0] > seen[0] and later[1] == seen[1]
+
+
+def test_what_another_manager_has_made_is_found(patient: Fleet) -> None:
+    """At once, whatever this service has read last."""
+    headers = patient.key("ada")
+    made = patient.tcp.post("/volumes", json={"name": "data"}, headers=headers).json()["volumeID"]
+    contents = patient.services.index.contents
+    for name in contents:
+        contents[name] = Contents(True)
+    assert patient.tcp.get(f"/volumes/{made}", headers=headers).json()["name"] == "data"
+    for name in contents:
+        contents[name] = Contents(True)
+    assert patient.unix.delete(f"/volumes/{made}").status_code == 204
