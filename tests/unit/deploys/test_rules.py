@@ -194,6 +194,9 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("fleet_memory_share", 0, "0.01 to 1"),
     ("fleet_cpus_share", 1.5, "0.01 to 1"),
     ("fleet_nodes", ["a"], "use a dictionary"),
+    ("shared_storage", "/srv/volumes", "only the hosts of a fleet"),
+    ("fence_command", "fence -x", "the absolute path of a program"),
+    ("fence_after_s", 4, "5 to 86400 seconds"),
     ("sysctls", ["vm.swappiness"], "use a dictionary"),
 ]
 # These stand between other settings: tested below.

@@ -12,7 +12,7 @@ from tests.unit.sandboxd.test_observed import Trusted
 
 
 def trusted(public: Public) -> TestClient:
-    return TestClient(Trusted(public.front, "/run/node.sock"))
+    return TestClient(Trusted(public.front, str(public.world.config.socket)))
 
 
 def test_it_goes_on_elsewhere(public: Public, tmp_path: Path) -> None:
