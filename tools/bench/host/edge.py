@@ -69,10 +69,7 @@ def requests(machine: Machine, scale: Scale) -> list[dict[str, Any]]:
     """Requests per second to one server in a sandbox, and how long one takes where there is no other: as a preview, and
     by a router of Traefik straight to it.
     """
-    if shutil.which("wrk") is None:
-        say("installing Debian's package wrk; remove it with: apt-get purge wrk")
-        run("apt-get", "update", "-qq")
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "wrk")
+    need_wrk()
     ours, alone, direct, our_time, time_alone = (Samples() for _ in range(5))
     sandbox = machine.create()
     sandbox_id = sandbox["sandboxID"]
@@ -100,6 +97,13 @@ def requests(machine: Machine, scale: Scale) -> list[dict[str, Any]]:
         row(what, ours, direct, "no proxy, no TLS", None, unit, more_is_better=True),
         row("one request at a time, median", our_time, time_alone, "Traefik alone", None, "µs"),
     ]
+
+
+def need_wrk() -> None:
+    if shutil.which("wrk") is None:
+        say("installing Debian's package wrk; remove it with: apt-get purge wrk")
+        run("apt-get", "update", "-qq")
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "wrk")
 
 
 def router(name: str, address: str) -> str:

@@ -91,35 +91,42 @@ def pause(machine: Machine, scale: Scale) -> Rows:
     ]
 
 
-def parallel(machine: Machine, scale: Scale) -> Rows:
-    """So many at once. Each is answered with a sandbox, or with a refusal that says when to come again."""
-    count = machine.limit(scale.parallel)
-    ours, whole, peer, peer_whole = Samples(), Samples(), Samples(), Samples()
-    made: list[str] = []
-    strange: list[str] = []
+class Burst:
+    """So many creates at once. Each is answered with a sandbox, or with a refusal that says when to come again."""
 
-    def one() -> None:
-        status, headers, answer = machine.ask("POST", "/v2/sandboxes", {"name": MARK})
+    def __init__(self, machine: Machine, count: int) -> None:
+        """The sandboxes are gone, and the pool is full again, when this returns."""
+        self.each, self.whole = Samples(), Samples()
+        self._machine = machine
+        self._made: list[str] = []
+        self._strange: list[str] = []
+        with ThreadPoolExecutor(count) as threads:
+            self.whole.time(lambda: list(threads.map(lambda _: self.each.time(self._one), range(count))))
+        lost = len(self._strange) + len(set(self._made) ^ set(machine.made())) + count - self.each.count
+        self.goal = Goal(text="all made, or refused with Retry-After; none lost", met=lost == 0)
+        for sandbox_id in self._made:
+            machine.kill(sandbox_id)
+        machine.wait_for_pool()
+
+    def _one(self) -> None:
+        status, headers, answer = self._machine.ask("POST", "/v2/sandboxes", {"name": MARK})
         if status == 201:
-            made.append(answer["sandboxID"])
+            self._made.append(answer["sandboxID"])
             return
         if status not in (429, 503) or "retry-after" not in headers:
-            strange.append(f"{status}: {answer}")
+            self._strange.append(f"{status}: {answer}")
         raise Unexpected(f"refused with {status}")
 
+
+def parallel(machine: Machine, scale: Scale) -> Rows:
+    count = machine.limit(scale.parallel)
     machine.wait_for_pool()
-    with ThreadPoolExecutor(count) as threads:
-        whole.time(lambda: list(threads.map(lambda _: ours.time(one), range(count))))
-    lost = len(strange) + len(set(made) ^ set(machine.made())) + count - ours.count
-    for sandbox_id in made:
-        machine.kill(sandbox_id)
-    machine.wait_for_pool()
+    ours, peer, peer_whole = Burst(machine, count), Samples(), Samples()
     with ThreadPoolExecutor(count) as threads:
         peer_whole.time(lambda: list(threads.map(lambda _: peer.time(machine.run_bare), range(count))))
     for container in machine.bare():
         remove(container)
-    goal = Goal(text="all made, or refused with Retry-After; none lost", met=lost == 0)
     return [
-        row(f"{count} parallel init, each", ours, peer, "docker run -d", goal),
-        row(f"{count} parallel init, until the last answer", whole, peer_whole, "docker run -d"),
+        row(f"{count} parallel init, each", ours.each, peer, "docker run -d", ours.goal),
+        row(f"{count} parallel init, until the last answer", ours.whole, peer_whole, "docker run -d"),
     ]

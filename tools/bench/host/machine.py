@@ -45,6 +45,7 @@ class Machine:
         self.image: str = self.config["templates"][self.config["default_template"]]["image"]
         host, _, port = self.config["gateway"]["address"].partition(":")
         self.gateway = (host, int(port))
+        self.manages: bool = self.config.get("fleet", {}).get("manages", False)  # a fleet
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, str], Any]:
         """Status, headers (lower case) and JSON of an answer of sandboxd."""

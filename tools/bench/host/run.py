@@ -1,7 +1,8 @@
 """What the zip file does: runs the cases that are asked for, and prints a JSON list of rows.
 
-Arguments: the name of the configuration, `full` or `quick`, and names of cases (none: all). Progress goes to standard
-error. Standard input stays open as long as somebody waits for the result; when it ends, this stops and cleans up.
+Arguments: the name of the configuration, `full` or `quick`, and names of cases (none: all; `fleet` on managers alone).
+Progress goes to standard error. Standard input stays open as long as somebody waits for the result; when it ends, this
+stops and cleans up.
 """
 
 import json
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tools.bench.host import density, edge, library, lifecycle, sdk, transfers
+from tools.bench.host import density, edge, fleet, library, lifecycle, sdk, transfers
 from tools.bench.host.machine import Machine, say
 from tools.bench.host.measure import QUICK, Scale
 
@@ -28,18 +29,20 @@ CASES: dict[str, Case] = {
     "requests": edge.requests,
     "library": library.library,
     "parallel": lifecycle.parallel,
+    "fleet": fleet.fleet,
     "idle": density.idle,
 }
 
 
 def main(arguments: list[str]) -> int:
     """0; 1 when a case could not be measured; 130 when stopped. Rows of the other cases are printed all the same."""
-    name, scale, names = arguments[0], QUICK if arguments[1] == "quick" else Scale(), arguments[2:] or list(CASES)
+    name, scale = arguments[0], QUICK if arguments[1] == "quick" else Scale()
     try:
         machine = Machine(name)
     except OSError as error:
         say(f"error: {error}. Is this host deployed? Deploy with: make deploy HOST=...")
         return 1
+    names = arguments[2:] or cases_of(machine)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     rows, failed = [], False
     try:
@@ -64,6 +67,10 @@ def main(arguments: list[str]) -> int:
         machine.clean()
         print(json.dumps(rows))
     return int(failed)
+
+
+def cases_of(machine: Machine) -> list[str]:
+    return [case for case in CASES if case != "fleet" or machine.manages]
 
 
 def _follow_caller() -> None:

@@ -1,0 +1,103 @@
+"""What is measured of a fleet, with a manager that places as its hosts are cordoned."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.bench.host import fleet, run
+from tools.bench.host.machine import Machine, Unexpected
+from tools.bench.host.measure import Scale
+
+
+class Manager(Machine):
+    """The first host that is ready gets everything, but what it is told to misplace."""
+
+    manages = True
+
+    def __init__(self, *names: str, misplaced: bool = False) -> None:
+        self.name = "acme"
+        self.state = dict.fromkeys(names, "ready")
+        self.sandboxes: dict[str, str] = {}
+        self.killed: list[str] = []
+        self._misplaced = misplaced
+
+    def wait_for_pool(self, members: int = 0) -> None:
+        pass
+
+    def limit(self, wanted: int) -> int:
+        return wanted
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, str], Any]:
+        if path == "/nodes":
+            return 200, {}, [{"name": name, "state": state} for name, state in self.state.items()]
+        if path.startswith("/nodes/"):
+            _, _, name, action = path.split("/")
+            self.state[name] = {"cordon": "cordoned", "activate": "ready"}[action]
+            return 200, {}, {}
+        if method == "GET":
+            rows = [{"sandboxID": one, "node": node, "name": "sandbox-bench"} for one, node in self.sandboxes.items()]
+            return 200, {}, rows
+        if method == "DELETE":
+            del self.sandboxes[path.rpartition("/")[2]]
+            return 204, {}, None
+        made = f"{len(self.killed) + len(self.sandboxes):012x}"
+        names = [name for name, state in self.state.items() if state == "ready"]
+        self.sandboxes[made] = "elsewhere" if self._misplaced else names[0]
+        self.killed.append(made)
+        return 201, {}, {"sandboxID": made}
+
+
+@pytest.fixture(autouse=True)
+def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text('node = "b"\n')
+    monkeypatch.setattr(fleet, "Path", lambda path: tmp_path / Path(path).name)
+
+
+def test_the_host_itself_is_the_first() -> None:
+    assert fleet.ready_hosts(Manager("a", "b", "c")) == ["b", "a", "c"]
+
+
+def test_the_others_are_cordoned_in_the_block_alone() -> None:
+    manager = Manager("a", "b", "c")
+    with pytest.raises(KeyError), fleet.only(manager, "b"):
+        assert manager.state == {"a": "cordoned", "b": "ready", "c": "cordoned"}
+        raise KeyError
+    assert set(manager.state.values()) == {"ready"}
+
+
+def test_what_is_made_on_another_host_is_beside_what_is_made_here() -> None:
+    rows = fleet.created(Manager("a", "b"), Scale(rounds=3, cold_rounds=2), ("b", "a"))
+    assert [(row["n"], row["peer"]["success"]) for row in rows] == [(3, 1), (2, 1)]
+
+
+def test_a_sandbox_on_the_wrong_host_spoils_the_figure() -> None:
+    with pytest.raises(Unexpected, match="a sandbox for b was made on elsewhere"):
+        fleet.created(Manager("a", "b", misplaced=True), Scale(), ("b", "a"))
+
+
+def test_as_many_on_all_as_on_one() -> None:
+    manager = Manager("a", "b", "c")
+    each, whole = fleet.at_once(manager, Scale(parallel=4), ["b", "a", "c"])
+    assert each["what"] == "4 parallel init on 3 hosts, each" and each["met"] and whole["peer"]["success"] == 1
+    assert manager.sandboxes == {}
+
+
+@pytest.mark.parametrize(("names", "said"), [(["b"], "there are: b"), (["a", "c"], "there are: a, c")])
+def test_one_host_is_no_fleet(names: list[str], said: str) -> None:
+    with pytest.raises(Unexpected, match=said):
+        fleet.ready_hosts(Manager(*names))
+
+
+def test_a_single_host_is_told() -> None:
+    manager = Manager("b")
+    manager.manages = False
+    with pytest.raises(Unexpected, match="no manager of a fleet"):
+        fleet.fleet(manager, Scale())
+
+
+def test_it_is_a_case_of_managers() -> None:
+    manager = Manager("a", "b")
+    assert "fleet" in run.cases_of(manager)
+    manager.manages = False
+    assert run.cases_of(manager) == [case for case in run.CASES if case != "fleet"]
