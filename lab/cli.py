@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lab import build, create, engine, host
 from lab.errors import LabError, UsageError
-from lab.settings import DEFAULT_HTTPS_PORT, DEFAULT_NAME, debian_suite
+from lab.settings import DEFAULT_HTTPS_PORT, DEFAULT_NAME, SHARED, debian_suite
 
 EPILOG = """\
 examples:
@@ -58,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="IPV4",
         default="",
         help="the address of a new lab, which it keeps, in a /24 that all labs with such addresses share",
+    )
+    one.add_argument(
+        "--share", metavar="DIR", type=Path, help=f"a directory of this machine that a new lab has at {SHARED}"
     )
     one.add_argument("--json", action="store_true", help="print the lab as JSON")
 
@@ -122,7 +126,9 @@ def perform(args: argparse.Namespace) -> int:
     """Do what the arguments say; return the exit code."""
     if args.command == "up":
         before = _running(args.name)
-        lab = create.up(args.name, args.debian, publish_https=args.publish_https, address=args.address)
+        lab = create.up(
+            args.name, args.debian, publish_https=args.publish_https, address=args.address, share=args.share
+        )
         log.info("%s was up already" if before else "%s is up", lab.name)
         if args.publish_https and f"127.0.0.1:{args.publish_https}" not in lab.published.values():
             log.warning("its ports stay as they were; to publish one: python3 -m lab down %s, then up", lab.name)

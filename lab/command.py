@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.facts import HostFacts
-from lab.settings import LABEL_DEBIAN, LABEL_NAME, LABEL_ROOT, container_name
+from lab.settings import LABEL_DEBIAN, LABEL_NAME, LABEL_ROOT, SHARED, container_name
 
 INIT = "/usr/lib/lab/init"
 
@@ -49,13 +49,16 @@ def run_arguments(
     root: str,
     publish_https: int | None = None,
     network: Sequence[str] = (),
+    share: Path | None = None,
 ) -> list[str]:
     """Return the arguments after `docker` that start lab `name` from `image`.
 
     `root` is the id of the working copy that owns it; `publish_https` a port on the workstation's loopback address;
-    `network` the flags of `fixed`, without which the lab is in the engine's own network.
+    `network` the flags of `fixed`, without which the lab is in the engine's own network; `share` an absolute path that
+    exists, without comma.
     """
     publish = [] if publish_https is None else [f"--publish=127.0.0.1:{publish_https}:443"]
+    shared = [] if share is None else [f"--mount=type=bind,source={share},target={SHARED}"]
     modules = ["--volume=/lib/modules:/lib/modules:ro"] if facts.kernel_modules else []
     return [
         "run",
@@ -85,6 +88,7 @@ def run_arguments(
             for path in ("/var/lib/docker", "/var/lib/containerd")
         ),
         *modules,
+        *shared,
         *publish,
         *network,
         f"--entrypoint={INIT}",

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from lab import build, docker, engine, facts, host, network
 from lab.command import fixed, run_arguments
@@ -15,13 +16,19 @@ log = logging.getLogger("lab")
 
 
 def up(
-    name: str = DEFAULT_NAME, debian: str | None = None, *, publish_https: int | None = None, address: str = ""
+    name: str = DEFAULT_NAME,
+    debian: str | None = None,
+    *,
+    publish_https: int | None = None,
+    address: str = "",
+    share: Path | None = None,
 ) -> Lab:
     """Return a lab that is up: the one of that name, started when it was stopped, made when there was none.
 
     `debian` is trixie (13, the default for a new one) or bookworm (12). `publish_https` is a port on 127.0.0.1 of the
     workstation that leads to 443 of a new lab. `address` is an IPv4 address that a new lab has, and keeps; without it,
-    it gets one from the engine at each start. Raises UsageError, NoEngine, LabError.
+    it gets one from the engine at each start. `share` is a directory of the workstation that a new lab has at SHARED,
+    as all others that were made with it. Raises UsageError, NoEngine, LabError.
     """
     checked_name(name)
     suite = debian_suite(debian or DEFAULT_DEBIAN)
@@ -29,12 +36,14 @@ def up(
         raise UsageError(f"{publish_https} is not a port", "choose one of 1-65535 that nothing listens on")
     if address:
         network.subnet(address)
+    if share is not None and (not share.is_dir() or "," in str(share)):
+        raise UsageError(f"{share} cannot be shared", "name a directory that exists, without a comma in its path")
     engine.ensure()
     engine.install_missing({"ssh": "openssh-client"})
     with State(name).lock():
         found = next((lab for lab in host.labs() if lab.name == name), None)
         if found is None:
-            _make(name, suite, publish_https, address)
+            _make(name, suite, publish_https, address, share and share.resolve())
         elif debian and found.debian != suite:
             raise LabError(f"lab {name} is Debian {found.debian}, not {suite}", f"run: python3 -m lab down {name}")
         elif address and address != found.fixed_address:
@@ -47,7 +56,7 @@ def up(
     return host.get(name).wait()
 
 
-def _make(name: str, suite: str, publish_https: int | None, address: str) -> None:
+def _make(name: str, suite: str, publish_https: int | None, address: str, share: Path | None) -> None:
     image = build.ensure_image(suite)
     if docker.run(["docker", "container", "inspect", container_name(name)], check=False).returncode == 0:
         raise LabError(
@@ -68,6 +77,7 @@ def _make(name: str, suite: str, publish_https: int | None, address: str) -> Non
                         root=root_id(),
                         publish_https=publish_https,
                         network=_network(name, address),
+                        share=share,
                     )
                 )
             return

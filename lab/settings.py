@@ -22,6 +22,9 @@ CA_DIRS = (
 )
 """Where the administrator of a workstation puts private certificate authorities."""
 
+SHARED = "/srv/shared"
+"""Where a lab has the directory that it shares with others, as servers have storage that several of them mount."""
+
 LABEL_NAME = "sandbox.lab"
 LABEL_ROOT = "sandbox.lab.root"
 LABEL_DEBIAN = "sandbox.lab.debian"

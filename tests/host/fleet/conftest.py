@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.host.conftest import remove
-from tests.host.fleet.labs import LABS, Fleet
+from tests.host.fleet.labs import LABS, SHARE, Fleet
 
 
 @pytest.fixture(scope="session")
@@ -16,14 +17,19 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     """A manager and two workers, deployed together."""
     keep = bool(request.config.getoption("--keep-lab"))
     if not keep:
-        for name in LABS:
-            remove(name)
+        remove_all()
     with Fleet(["fa"], ["fb", "fc"]) as made:
         made.deploy()
         yield made
     if not keep:
-        for name in LABS:
-            remove(name)
+        remove_all()
+
+
+def remove_all() -> None:
+    for name in LABS:
+        remove(name)
+    if SHARE.exists():
+        shutil.rmtree(SHARE)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -18,6 +18,7 @@ from deploys import ROOT
 from deploys.fleetengine import socket
 from deploys.hosts import targets
 from lab import docker
+from lab.settings import SHARED, STATE_DIR
 from tests.host.conftest import LAB_SETTINGS, remove
 from tests.host.machine import REPORTS, Machine, Report, eventually, read_report
 
@@ -25,7 +26,15 @@ from tests.host.machine import REPORTS, Machine, Report, eventually, read_report
 LABS = {"fa": "10.231.0.11", "fb": "10.231.0.12", "fc": "10.231.0.13", "fd": "10.231.0.14"}
 # Small, for a lease reserves what the template allows: the labs have the processors of this machine, each all of them.
 SMALL = {"base": {"context": "sandbox", "memory_mb": 256, "cpus": 0.1, "pids": 256}}
-SETTINGS = LAB_SETTINGS | {"templates": json.dumps(SMALL), "pool_size": "2"}
+SHARE = STATE_DIR / "shared"  # what all of them have mounted
+FENCE = "/usr/local/sbin/fence"  # `test_kept` writes it
+SETTINGS = LAB_SETTINGS | {
+    "templates": json.dumps(SMALL),
+    "pool_size": "2",
+    "shared_storage": SHARED,
+    "fence_command": FENCE,
+    "fence_after_s": "10",
+}
 # Neither side hears the other any more, and nobody is told: as when a cable is pulled.
 CUT = """
 table inet cut {
@@ -71,8 +80,9 @@ class Fleet:
 
     def deploy(self) -> Report:
         """Make the labs that are missing, and one fleet of all, with the command that `make deploy` runs."""
+        SHARE.mkdir(parents=True, exist_ok=True)
         for name in self.names:
-            lab.up(name, debian="trixie", address=LABS[name])
+            lab.up(name, debian="trixie", address=LABS[name], share=SHARE)
         started = time.monotonic()
         done = self._pyinfra()
         seconds = time.monotonic() - started

@@ -61,6 +61,12 @@ def test_a_fixed_address_comes_with_the_name_servers_of_the_workstation() -> Non
     assert not [word for word in start(MODERN) if word.startswith(("--network", "--ip"))]
 
 
+def test_a_directory_is_shared_by_those_that_ask_for_it() -> None:
+    given = run_arguments(MODERN, name="web", suite="trixie", image="img:1", root="0123", share=Path("/data"))
+    assert "--mount=type=bind,source=/data,target=/srv/shared" in given[: given.index("img:1")]
+    assert not [word for word in start(MODERN) if "/srv/shared" in word]
+
+
 def test_modules_are_shown_where_there_are_any() -> None:
     assert "--volume=/lib/modules:/lib/modules:ro" in start(HostFacts(2, kernel_modules=True))
     assert not [word for word in start(MODERN) if word.startswith("--volume")]

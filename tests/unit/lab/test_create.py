@@ -139,3 +139,11 @@ def test_a_port_that_is_none(port: int, machine: Machine) -> None:
     with pytest.raises(UsageError, match=str(port)):
         create.up("web", publish_https=port)
     assert machine.ran == []
+
+
+@pytest.mark.parametrize("name", ["none", "a,b"])
+def test_what_cannot_be_shared(name: str, engine_with: EngineWith, tmp_path: Path) -> None:
+    (tmp_path / "a,b").mkdir()
+    engine_with()
+    with pytest.raises(UsageError, match="cannot be shared"):
+        create.up("web", share=tmp_path / name)
