@@ -362,3 +362,27 @@ def test_the_leader_of_three_is_killed(fleet: Fleet, record_property: Record) ->
         for machine in fleet.members.values():
             assert set(made) <= set(fleet.listed(machine))
         other.run(f"docker-sandbox kill {' '.join(made)}")
+
+
+def test_three_managers_become_one(fleet: Fleet) -> None:
+    """And two of them workers, whose sandboxes go on."""
+    manager = fleet.manager
+    made = [manager.out("docker-sandbox init") for _ in range(6)]
+    started = {name: fleet.started(name) for name in fleet.names}
+    try:
+        fleet.managers, fleet.workers = ["fa"], ["fb", "fc"]
+        fleet.deploy()
+        rows = {name: (row["role"], row["state"], row["leader"]) for name, row in fleet.nodes().items()}
+        assert rows == {
+            "fa": ("manager", "ready", True),
+            "fb": ("worker", "ready", False),
+            "fc": ("worker", "ready", False),
+        }
+        for id in made:
+            assert Sandbox(manager, id).out("echo $((6 * 7))") == "42"
+        for name, before in started.items():
+            assert before.items() <= fleet.started(name).items(), name
+        assert "Ask one of its managers: fa" in fleet.members["fb"].run("docker-sandbox node ls", check=False).stderr
+        assert fleet.deploy().changed == []
+    finally:
+        manager.run(f"docker-sandbox kill {' '.join(made)}", check=False)
