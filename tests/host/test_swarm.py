@@ -12,7 +12,7 @@ from deploys.fleetengine import lease_image, socket
 from fleet.errors import NoLeader
 from fleet.swarm import Swarm
 from tests.host.conftest import lab_target, remove
-from tests.host.machine import Machine
+from tests.host.machine import Machine, eventually
 from tests.unit.fleet.contract import LABELS, Contract, only, until
 
 pytestmark = pytest.mark.disruptive
@@ -36,7 +36,9 @@ def one() -> Iterator[Machine]:
         machine.run(f"{engine} network create --subnet 169.254.240.0/24 {named} {bridge}")
         machine.run(f"{engine} swarm init {where} --dispatcher-heartbeat 2s")
         machine.run(f"curl -sf --unix-socket {path} -X DELETE http://localhost/networks/ingress")
-        machine.run(f"{engine} network rm {bridge}")
+        # The engine lets go of the bridge a moment after the network is gone.
+        remove_bridge = f"{engine} network rm {bridge}"
+        eventually(lambda: machine.out(remove_bridge), lambda said: said == bridge, 30, "bridge that can be removed")
         yield machine
     remove(NAME)
 
