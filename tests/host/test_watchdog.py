@@ -10,7 +10,7 @@ def test_a_sandbox_that_fills_its_system_disk_is_stopped_and_can_clean_up(machin
     limit_mb = machine.settings.templates[machine.settings.default_template].layer_mb
     with machine.sandbox() as greedy, machine.sandbox() as neighbour:
         greedy.run(f"exec head -c {limit_mb + 200}M /dev/zero >/var/tmp/big", "--background")
-        # Others may free as much of the same disk meanwhile, another lab say; then it is seen at the look of each minute.
+        # Who else frees as much of that disk, another lab say, hides it until the look of each minute.
         state = eventually(
             lambda: machine.info(greedy.id), lambda found: found["state"] == "stopped", 150, "a sandbox that is stopped"
         )
