@@ -23,10 +23,9 @@ def command(directory: str) -> str:
     remedy = (
         f"{directory}: nothing is mounted there. Mount the storage of shared_storage on this host, then deploy again"
     )
-    # By mktemp: two hosts may run this in shells of the same number.
+    own = f"{directory}/.{MARKER}.$$"
     return (
         f"mountpoint -q {directory} || {{ echo '{remedy}' >&2; exit 1; }};"
-        f' own=$(mktemp {directory}/.{MARKER}.XXXXXX) && openssl rand -hex 16 >"$own"'
-        f' && {{ ln "$own" {directory}/{MARKER} 2>/dev/null || true; }}'
-        f' && rm -f "$own" && [ -s {directory}/{MARKER} ]'
+        f" umask 077 && openssl rand -hex 16 >{own} && {{ ln {own} {directory}/{MARKER} 2>/dev/null || true; }}"
+        f" && rm -f {own} && [ -s {directory}/{MARKER} ]"
     )
