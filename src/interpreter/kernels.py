@@ -130,7 +130,7 @@ class Kernel:
     async def execute(self, code: str, *, silent: bool = False) -> AsyncGenerator[Message | None, None]:
         """The messages of one execution as they come, and None after each TICK_S without any; the last is its reply.
 
-        Raises KernelDied when the kernel ends first. Who stops before the end must wait for `settled`.
+        Raises KernelDied when the kernel ends first. Who stops before the end calls `interrupt`.
         """
         self._idle.clear()
         self._begun.clear()

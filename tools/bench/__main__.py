@@ -17,7 +17,8 @@ from typing import Any
 
 from deploys import ROOT
 from deploys.hosts import HostError, chosen
-from deploys.settings import SettingError
+from deploys.settings import WORKER, SettingError
+from deploys.target import Target
 from tools.bench.host.run import CASES
 from tools.bench.table import table
 from tools.remote import Remote, RemoteError
@@ -34,7 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
     results, failed = {}, False
     try:
-        for target in chosen(os.environ):
+        for target in measured(chosen(os.environ), arguments.only):
             with Remote(target) as remote:
                 print(f"Measuring {target.name}", file=sys.stderr, flush=True)
                 results[target.name], code = measure(remote, arguments.quick, arguments.only)
@@ -49,6 +50,11 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(results, indent=2))
     return int(failed)
+
+
+def measured(targets: list[Target], only: list[str]) -> list[Target]:
+    """Those that have something of it to measure: a fleet is asked by a manager."""
+    return [one for one in targets if only != ["fleet"] or one.settings.get("fleet_role") != WORKER]
 
 
 def measure(remote: Remote, quick: bool, only: list[str]) -> tuple[list[dict[str, Any]], int]:

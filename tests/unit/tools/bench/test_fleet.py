@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from deploys.target import Target
+from tools.bench.__main__ import measured
 from tools.bench.host import fleet, run
 from tools.bench.host.machine import Machine, Unexpected
 from tools.bench.host.measure import Scale
@@ -94,6 +96,13 @@ def test_a_single_host_is_told() -> None:
     manager.manages = False
     with pytest.raises(Unexpected, match="no manager of a fleet"):
         fleet.fleet(manager, Scale())
+
+
+def test_a_worker_is_not_asked_for_it() -> None:
+    manager, worker = (Target(role, "192.0.2.1", settings={"fleet_role": role}) for role in ("manager", "worker"))
+    single = Target("single", "192.0.2.2")
+    assert measured([manager, worker, single], ["fleet"]) == [manager, single]
+    assert measured([manager, worker, single], ["init"]) == [manager, worker, single]
 
 
 def test_it_is_a_case_of_managers() -> None:
