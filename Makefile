@@ -66,6 +66,9 @@ test-faults: $(READY) ## Kill and break every part of a lab, in every order: not
 test-fleet: $(READY) ## Three labs as a fleet: what one sees of it, and what it does when hosts fail
 	@$(BIN)/pytest tests/host/fleet $(ARGS)
 
+test-nfs: $(READY) ## Kept sandboxes' volumes on NFS: a virtual machine with a server and two hosts
+	@$(BIN)/pytest tests/nfs --junitxml=reports/test-nfs.xml $(ARGS)
+
 lint: $(READY) ## Only the static checks
 	@$(BIN)/pytest tests/static -q $(ARGS)
 
@@ -90,4 +93,4 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -m tools.environment $(VENV) requirements/dev.txt
 	@rm -f $(VENV)/.ready-* && touch $@
 
-.PHONY: help deploy plan verify destroy fleet-forget lab lab-down test test-fast test-chaos test-attack test-faults test-fleet lint bench soak docs lock vendor
+.PHONY: help deploy plan verify destroy fleet-forget lab lab-down test test-fast test-chaos test-attack test-faults test-fleet test-nfs lint bench soak docs lock vendor

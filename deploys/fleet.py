@@ -69,8 +69,9 @@ def engine() -> None:
         swarm.begin(name="Begin the Swarm", wanted=wanted)
     # One after the other: managers that come at once are in each other's way.
     swarm.join(name="Join the Swarm", wanted=wanted, _serial=True)
-    if is_first(wanted):
+    if wanted.fleet_role == MANAGER:  # the first one may be a worker of the Swarm still: one that manages it does so
         swarm.assign_roles(name="Give the hosts their roles", wanted=wanted)
+    if is_first(wanted):
         swarm.tune(name="Tune the Swarm", wanted=wanted)
         when(
             name="Remove the Swarm's own network",

@@ -23,9 +23,10 @@ def command(directory: str) -> str:
     remedy = (
         f"{directory}: nothing is mounted there. Mount the storage of shared_storage on this host, then deploy again"
     )
-    own = f"{directory}/.{MARKER}.$$"
+    # By mktemp: two hosts may run this in shells of the same number.
     return (
         f"mountpoint -q {directory} || {{ echo '{remedy}' >&2; exit 1; }};"
-        f" umask 077 && openssl rand -hex 16 >{own} && {{ ln {own} {directory}/{MARKER} 2>/dev/null || true; }}"
-        f" && rm -f {own} && [ -s {directory}/{MARKER} ]"
+        f' own=$(mktemp {directory}/.{MARKER}.XXXXXX) && openssl rand -hex 16 >"$own"'
+        f' && {{ ln "$own" {directory}/{MARKER} 2>/dev/null || true; }}'
+        f' && rm -f "$own" && [ -s {directory}/{MARKER} ]'
     )

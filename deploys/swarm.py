@@ -203,7 +203,12 @@ def _complaint(text: str) -> CommandOutput:
 
 @operation()
 def assign_roles(wanted: Settings) -> Commands:
-    """Make managers and workers of the hosts that are in the Swarm in another role."""
+    """Make managers and workers of the hosts that are in the Swarm in another role. One host does it: the first of the
+    managers that is one in the Swarm already.
+    """
+    at_work = manager_at_work(wanted)
+    if at_work is None or at_work.name != wanted.fleet_node:
+        return
     ids = node_ids(wanted)
     nodes = {node["ID"]: node for node in host.get_fact(Nodes, socket=socket(wanted))}
     docker = f"docker --host unix://{socket(wanted)} node"

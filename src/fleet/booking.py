@@ -19,6 +19,8 @@ from fleet.leases import Lease, Leases
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 8  # of what is due: each waits for the scheduler, mostly
+# Longer is no pass: what was read for it is old then, and the end of the service waits for what has begun.
+PASS_S = 10.0
 GRACE_S = 60.0  # a lease that has had no sandbox yet waits for its host to make one
 # A lease learns the id of the sandbox that it is for when that is there, and what is known of a host is seconds old:
 # for so long a sandbox may seem to have no lease, and a lease to have lost its sandbox.
@@ -101,12 +103,14 @@ class Booking:
 
     def _do(self, due: Iterable[Callable[[], None]]) -> None:
         """Begins them in this order, several at a time. The first that fails, in this order, ends what has not begun,
-        and is raised when the others are over.
+        and is raised when the others are over. So does the end of the time, and nothing is raised.
         """
-        begun = [self._threads.submit(work) for work in due]
+        begun, until_s = [self._threads.submit(work) for work in due], time.monotonic() + PASS_S
         try:
             for one in begun:
-                one.result()
+                one.result(max(0.0, until_s - time.monotonic()))
+        except TimeoutError:
+            log.info("%d of %d leases are left to the next pass", sum(not one.done() for one in begun), len(begun))
         finally:
             for one in begun:
                 one.cancel()

@@ -33,7 +33,7 @@ class Common:
 
     async def sandbox(self, request: Request) -> Response:
         sandbox_id = request.path_params["sandbox_id"]
-        node = await self.services.node_of(sandbox_id)
+        node = await self.node_of(request)
 
         async def ended(status: int) -> None:
             if status == 204:
@@ -41,6 +41,10 @@ class Common:
 
         kills = request.method == "DELETE" and not request.path_params.get("rest")
         return Forwarded(node, self.api, self.services.streams, ended if kills else None)
+
+    async def node_of(self, request: Request) -> Node:
+        """The host that has the sandbox that a request names."""
+        return await self.services.node_of(request.path_params["sandbox_id"])
 
     async def template(self, request: Request) -> Response:
         """One that is nowhere is known to no host, and any says so."""

@@ -45,6 +45,9 @@ class Fencing:
         self._settings, self._nodes, self._index = settings, nodes, index
         self._members, self._leases = members, leases
         self._off: set[str] = set()  # hosts that are off for certain
+        # Those of which nothing is left. What such a host has on shared storage later, it has taken since it is on
+        # again, be it that it is not heard here yet.
+        self._emptied: set[str] = set()
         self._not_before: dict[str, float] = {}
         self._moving = asyncio.Lock()
         self._threads = CapacityLimiter(1)
@@ -54,10 +57,11 @@ class Fencing:
         for node in self._nodes.values():
             if node.lost_since is None:
                 self._off.discard(node.name)
+                self._emptied.discard(node.name)
                 self._not_before.pop(node.name, None)
             elif node.name not in self._off and await self._due(node):
                 await self._fence(node)
-            if node.name in self._off:
+            if node.name in self._off - self._emptied:
                 await self.make_anew(node)
 
     async def fenced(self, node: Node) -> Outcome:
@@ -86,6 +90,8 @@ class Fencing:
                     outcome.moved[row["sandboxID"]] = where
                 else:
                     outcome.waiting[row["sandboxID"]] = why
+            if not outcome.waiting:
+                self._emptied.add(dead.name)
         self._index.notes = {**self._index.notes, **outcome.waiting}
         return outcome
 
@@ -113,8 +119,7 @@ class Fencing:
         return "", why
 
     async def _due(self, node: Node) -> bool:
-        lost_s = time.time() - (node.lost_since or time.time())
-        if not self._settings.command or lost_s < self._settings.after_s:
+        if not self._settings.command or node.unheard_s < self._settings.after_s:
             return False
         if time.monotonic() < self._not_before.get(node.name, 0.0):
             return False

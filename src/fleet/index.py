@@ -54,6 +54,7 @@ class Index:
     def __init__(self, nodes: Nodes, share: Share, every_s: float = EVERY_S) -> None:
         self.nodes, self._share, self._every_s = nodes, share, every_s
         self.contents = {name: Contents() for name in nodes}
+        self.changed: Callable[[], None] = lambda: None  # told when a host has other sandboxes, or members of pools
         self.notes: dict[str, str] = {}  # by sandbox of a host that is off: why it is not made anew elsewhere yet
         self._clock = count(1)
         self._wake = {name: asyncio.Event() for name in nodes}
@@ -66,13 +67,18 @@ class Index:
         wanted = prefix.partition("-")[0]
         if not wanted:
             return None
-        having = [name for name, contents in self.contents.items() if wanted in contents.sandboxes]
-        if having:
-            return self.nodes[max(having, key=lambda name: self._standing(name, wanted))]
+        if (node := self.having(wanted)) is not None:
+            return node
         found = {one for _, one in self._ids() if one.startswith(wanted)}
         if len(found) > 1:
             raise Conflict(f"sandbox '{prefix}' is ambiguous: {', '.join(sorted(found))}. Give more characters.")
-        return self.find(found.pop()) if found else None
+        return self.having(found.pop()) if found else None
+
+    def having(self, sandbox_id: str) -> Node | None:
+        """The host of the sandbox of that whole id; `<id>-<clientID>` is read as `<id>`."""
+        wanted = sandbox_id.partition("-")[0]
+        names = [name for name, contents in self.contents.items() if wanted in contents.sandboxes]
+        return self.nodes[max(names, key=lambda name: self._standing(name, wanted))] if names else None
 
     def moved(self, node: str, sandbox_id: str) -> bool:
         """Whether what that host had is on another one by now, where it was made anew."""
@@ -99,13 +105,13 @@ class Index:
 
     def elsewhere(self) -> dict[str, str]:
         """id -> host, of the sandboxes that are not on this one; and of members of pools, which may be claimed."""
-        return {
-            one: name
-            for name, contents in list(self.contents.items())
-            if name != self.nodes.own
-            for one in (*list(contents.sandboxes), *list(contents.warm))
-            if not self.moved(name, one)
-        }
+        found: dict[str, str] = {}
+        for name, contents in list(self.contents.items()):
+            for one in (*list(contents.sandboxes), *list(contents.warm)):
+                # Mostly it is on one host. Of several the one that `find` takes.
+                if one not in found or self._standing(name, one) > self._standing(found[one], one):
+                    found[one] = name
+        return {one: name for one, name in found.items() if name != self.nodes.own}
 
     def volume(self, name: str) -> str:
         """The host that has the volume of that name, empty for none."""
@@ -165,7 +171,7 @@ class Index:
         contents.sandboxes.pop(sandbox_id, None)
 
     async def read(self, node: Node) -> bool:
-        """Asks a host what it has; false when it does not answer."""
+        """Asks a host what it has; false when it does not answer, or what it says is none, as of another release."""
         began = next(self._clock)
         try:
             async with asyncio.timeout(node.lost_s):
@@ -175,21 +181,26 @@ class Index:
         except (Unreachable, TimeoutError) as error:
             node.silent(str(error) or f"no answer within {node.lost_s:g} s")
             return False
-        self._take(node.name, answer.json(), began)
+        try:
+            self._take(node.name, answer.json(), began)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            log.warning("node %s: GET /inventory is not understood: %r", node.name, error)
+            return False
         return True
 
     async def read_all(self) -> None:
         """Asks all hosts that are not lost."""
         await asyncio.gather(*(self.read(node) for node in self.nodes.living))
 
-    async def follow(self, node: Node, changed: Callable[[], None]) -> None:
-        """Reads a host again and again; oftener while it does not answer. `changed`: it has other sandboxes now."""
+    async def follow(self, node: Node) -> None:
+        """Reads a host again and again; oftener while it does not answer."""
         while True:
             self._wake[node.name].clear()
-            before = self._ids_of(node.name)
-            answered = await self.read(node)
-            if self._ids_of(node.name) != before:
-                changed()
+            try:
+                answered = await self.read(node)
+            except Exception:  # of one round: else nobody would look at that host again
+                log.exception("node %s is read again", node.name)
+                answered = False
             pause_s = self._every_s if answered else min(self._every_s, node.lost_s / 6)
             try:
                 async with asyncio.timeout(pause_s):
@@ -199,7 +210,7 @@ class Index:
                 pass
 
     def _take(self, name: str, told: dict[str, Any], began: int) -> None:
-        before = self.contents[name]
+        before, earlier = self.contents[name], self._ids_of(name)
         if began < before.at:  # two ask at the same time, and the later answer may be the older one
             return
         sandboxes: dict[str, dict[str, Any] | None] = {row["sandboxID"]: row for row in told["sandboxes"]}
@@ -220,6 +231,8 @@ class Index:
             (told["keys"]["version"], told["keys"]["fingerprint"]),
             made,
         )
+        if self._ids_of(name) != earlier:  # whoever has asked: it is not told twice
+            self.changed()
 
     def _ids_of(self, node: str) -> set[str]:
         return {*self.contents[node].sandboxes, *self.contents[node].warm}

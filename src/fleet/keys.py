@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 from fleet.index import Index
 from fleet.nodes import Answer, Node, Nodes, Unreachable
@@ -53,7 +54,8 @@ class Keys:
 
     async def read(self) -> dict[str, Any]:
         """All keys as the keeper has them: the body of a PUT /keys. Raises Unreachable."""
-        found: dict[str, Any] = (await self.keeper().ask("GET", "/keys/digests")).json()
+        keeper = self.keeper()
+        found: dict[str, Any] = (await keeper.while_heard(keeper.ask("GET", "/keys/digests"))).json()
         self._known = {
             one["digest"]: ApiKey(one["id"], one["name"], one["max_sandboxes"], one["created_at"], one["host"])
             for one in found["keys"]
@@ -87,7 +89,8 @@ class Keys:
         them later. Raises Unreachable.
         """
         async with self._one:  # what is being shared replaces the keeper's own keys, too, when their version is raised
-            answer = await ask(self.keeper())
+            keeper = self.keeper()
+            answer = await keeper.while_heard(ask(keeper))
         if answer.status < 300:
             await self._index.read(self.keeper())
             await self.share()
@@ -96,7 +99,7 @@ class Keys:
 
     async def _give(self, node: Node, body: Mapping[str, Any]) -> None:
         try:
-            answer = await node.ask("PUT", "/keys", body)
+            answer = await node.while_heard(node.ask("PUT", "/keys", body))
             if answer.status not in (204, 409):  # 409: another manager was faster
                 log.warning("the keys of node %s are not replaced: %s", node.name, answer.body[:200])
             await self._index.read(node)
@@ -110,21 +113,23 @@ class Limits:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._making: Counter[str] = Counter()
-        self._changed = asyncio.Condition()
+        # One for each name: who is at his limit has all hosts read, which others need not wait for.
+        self._changed: WeakValueDictionary[str, asyncio.Condition] = WeakValueDictionary()
 
     @asynccontextmanager
     async def place(self, key: ApiKey, number: int = 1) -> AsyncIterator[None]:
         """For so many sandboxes more. Raises QuotaReached."""
-        async with self._changed:
+        changed = self._changed.setdefault(key.name, asyncio.Condition())
+        async with changed:
             while not await self._room(key, number):
-                await self._changed.wait()
+                await changed.wait()
             self._making[key.name] += number
         try:
             yield
         finally:
-            async with self._changed:
+            async with changed:
                 self._making[key.name] -= number
-                self._changed.notify_all()
+                changed.notify_all()
 
     async def _room(self, key: ApiKey, number: int) -> bool:
         """False where it cannot be known: one that is being made may be in the index already, or fail."""

@@ -2,7 +2,7 @@
 
 import re
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,9 +12,10 @@ from starlette.routing import Route
 from fleet import lists, moves, wishes
 from fleet.common import Common, application, body_of, every, refused
 from fleet.forward import Forwarded, given, onward, target
-from fleet.nodes import KEYS, Node
+from fleet.nodes import KEYS, Answer, Node
 from fleet.services import Services
 from sandboxd.e2b.tags import template_name
+from sandboxd.errors import HostFull
 from sandboxd.records import ApiKey
 
 MOVED = 1000  # builds that are remembered
@@ -75,6 +76,10 @@ class KeysApi(Common):
             return await self.anywhere(request)
         return await self.sandbox(request)
 
+    async def node_of(self, request: Request) -> Node:
+        """By the whole id, as on a single host."""
+        return await self.services.node_of(request.path_params["sandbox_id"], whole=True)
+
     async def look_again(self, request: Request) -> None:
         """For a stranger nobody is asked anything."""
         if await self.key_of(request) is not None:
@@ -108,11 +113,14 @@ class KeysApi(Common):
         body, values = await body_of(request)
         if key is None:
             return given(await self.ask(self.nodes.any, request, body))
-        node = await self.services.node_of(request.path_params["sandbox_id"])
+        node = await self.node_of(request)
         number = (values or {}).get("count", 1)
         async with self.services.limits.place(key, number if type(number) is int and number > 0 else 1):
             answer = await self.ask(node, request, body)
             await self.index.read(node)
+        if answer.status < 300:  # the copies are reached by their names
+            await self.services.gateway.sync()
+            await self.services.placing.tell(node)
         return given(answer)
 
     async def snapshot(self, request: Request) -> Response:
@@ -120,26 +128,26 @@ class KeysApi(Common):
         body, values = await body_of(request)
         if key is None:
             return given(await self.ask(self.nodes.any, request, body))
-        node = await self.services.node_of(request.path_params["sandbox_id"])
+        node = await self.node_of(request)
         self.services.check_name(node, (values or {}).get("name"))
         answer = await self.ask(node, request, body)
         await self.index.read(node)
         return given(answer)
 
     async def page(self, request: Request) -> Response:
-        answers = await lists.gathered(self.nodes.values(), lambda node: self.ask(node, request))
-        if (refusal := refused(answers)) is not None:
-            return refusal
-        key = await self.key_of(request)
-        if not answers or key is None:  # no host answers
+        if (key := await self.key_of(request)) is None:
             return await self.anywhere(request)
+        answers = await lists.gathered(self.nodes.values(), lambda node: self.ask(node, request))
+        if (refusal := refused(answers)) is not None or not answers:  # no host answers
+            return refusal or await self.anywhere(request)
         rows, headers = lists.page(self.index, answers, request.query_params, key.name)
         return JSONResponse(rows, headers=headers)
 
     async def running(self, request: Request) -> Response:
+        if (key := await self.key_of(request)) is None:
+            return await self.anywhere(request)
         answers = await lists.gathered(self.nodes.values(), lambda node: self.ask(node, request))
-        key = await self.key_of(request)
-        if (refusal := refused(answers)) is not None or not answers or key is None:
+        if (refusal := refused(answers)) is not None or not answers:
             return refusal or await self.anywhere(request)
         lost = [row for row in lists.lost_rows(self.index, answers) if row["owner"] == key.name]
         lost = [row for row in lost if lists.was_running(self.index, row)]
@@ -148,6 +156,8 @@ class KeysApi(Common):
 
     async def metrics(self, request: Request) -> Response:
         """Each host tells of those that it has."""
+        if await self.key_of(request) is None:
+            return await self.anywhere(request)
         answers = await lists.gathered(self.nodes.living, lambda node: self.ask(node, request))
         if (refusal := refused(answers)) is not None or not answers:
             return refusal or await self.anywhere(request)
@@ -155,12 +165,16 @@ class KeysApi(Common):
         return JSONResponse({"sandboxes": merged})
 
     async def joined(self, request: Request) -> Response:
+        if await self.key_of(request) is None:
+            return await self.anywhere(request)
         answers = await lists.gathered(self.nodes.living, lambda node: self.ask(node, request))
         if (refusal := refused(answers)) is not None or not answers:
             return refusal or await self.anywhere(request)
         return JSONResponse(lists.joined(answers))
 
     async def templates(self, request: Request) -> Response:
+        if await self.key_of(request) is None:
+            return await self.anywhere(request)
         answers = await lists.gathered(self.nodes.living, lambda node: self.ask(node, request))
         if (refusal := refused(answers)) is not None or not answers:
             return refusal or await self.anywhere(request)
@@ -176,12 +190,37 @@ class KeysApi(Common):
         name = (values or {}).get("name") or (values or {}).get("alias") or ""
         return given(await self.ask(self.builder(name) if isinstance(name, str) else self.nodes.any, request, body))
 
+    def place_of(self, name: str, build_id: str) -> Node:
+        """Where a build went, or else where it is, unless another host has become the home of its name since."""
+        try:
+            return self._moved.get(build_id) or self.builder(name)
+        except HostFull:  # no host takes anything new, which this build is not
+            return self.nodes.any
+
     async def start_build(self, request: Request) -> Response:
+        answer = await self.begin(request)
+        if answer.status == 404 and await self.key_of(request) is not None and await self.look_for_build(request):
+            answer = await self.begin(request)
+        return given(answer)
+
+    async def look_for_build(self, request: Request) -> bool:
+        """Whether it is on another host than it should be: a host has come or gone since it was asked for."""
+        name, build_id = request.path_params["name"], request.path_params["build_id"]
+        headers = [one for one in onward(request.headers.raw) if not one[0].startswith(b"content-")]
+        path = f"/templates/{quote(name)}/builds/{quote(build_id)}/status"
+        others = [node for node in self.nodes.living if node is not self.place_of(name, build_id)]
+        found = await lists.gathered(others, lambda node: node.ask("GET", path, api=KEYS, headers=headers))
+        where = next((other for other, answer in found.items() if answer.status == 200), "")
+        if where:
+            self.went(build_id, self.nodes[where])
+        return bool(where)
+
+    async def begin(self, request: Request) -> Answer:
         """A build is known where its name has its home, before it says what it is built on: it goes where that is."""
         body, values = await body_of(request)
         key = await self.key_of(request)
         name, build_id = request.path_params["name"], request.path_params["build_id"]
-        node = self._moved.get(build_id) or self.builder(name)
+        node = self.place_of(name, build_id)
         if key is not None and values is not None and (base := base_of(values)):
             if self.maker(base) is None and template_name(base) not in self.services.config.templates:
                 await self.look_again(request)
@@ -191,15 +230,15 @@ class KeysApi(Common):
                 parent.check()
                 refusal = await moves.move(moves.Build(build_id, name, key.name, moves.files_of(values)), node, parent)
                 if refusal is not None:
-                    return given(refusal)
+                    return refusal
                 self.went(build_id, parent)
                 node = parent
-        return given(await self.ask(node, request, body))
+        return await self.ask(node, request, body)
 
     async def built(self, request: Request) -> Response:
         """Where the name has its home; or where the build went, which another manager may have seen to."""
         build_id, name = request.path_params["build_id"], request.path_params["name"]
-        node, body = self._moved.get(build_id) or self.builder(name), await request.body()
+        node, body = self.place_of(name, build_id), await request.body()
         answer = await self.ask(node, request, body)
         if answer.status == 404:
             others = [one for one in self.nodes.living if one is not node]
@@ -231,7 +270,11 @@ class KeysApi(Common):
     async def tags(self, request: Request) -> Response:
         body, values = await body_of(request)
         name = (values or {}).get("target" if request.method == "POST" else "name")
-        node = (self.maker(name) if isinstance(name, str) else None) or self.nodes.any
+        node = None
+        if isinstance(name, str) and (node := self.maker(name)) is None:  # it may have been built a moment ago
+            await self.look_again(request)
+            node = self.maker(name)
+        node = node or self.nodes.any
         node.check()
         answer = await self.ask(node, request, body)
         await self.index.read(node)

@@ -23,12 +23,12 @@ SHOWN = (
 
 
 async def gathered(nodes: Iterable[Node], ask: Callable[[Node], Awaitable[Answer]]) -> dict[str, Answer]:
-    """The answers by host, without those of hosts that do not answer."""
+    """The answers by host, without those of hosts that do not answer, be it that they are lost while they are asked."""
 
     async def one(node: Node) -> Answer | None:
         try:
             node.check()
-            return await ask(node)
+            return await node.while_heard(ask(node))
         except Unreachable:
             return None
 

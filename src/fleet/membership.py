@@ -50,6 +50,8 @@ class Membership:
         self._nodes, self._index, self._leases = nodes, index, leases
         self._members: dict[str, Member] = {}
         self._draining: set[str] = set()
+        self._turned_on: set[str] = set()  # whose pools are to be on again, and have not heard so yet
+        self._current = False  # whether `_members` is what the scheduler said when it was asked last
         self._threads = CapacityLimiter(4)
 
     async def read(self) -> None:
@@ -58,7 +60,9 @@ class Membership:
             found = await to_thread.run_sync(self._leases.members, limiter=self._threads)
         except FleetError as error:
             log.warning("%s", error)
+            self._current = False
             return
+        self._current = True
         self._members = {one.name: one for one in sorted(found, key=lambda one: one.state == "ready")}
 
     def availability(self, node: str) -> str:
@@ -75,10 +79,16 @@ class Membership:
         return used / (self._members[node].memory_mb or 1) if node in self._members else float(used)
 
     async def tick(self) -> None:
-        """Turns off the pools of hosts that take nothing, and ends the emptying of those that are empty."""
-        for node in self._nodes.living:
+        """Turns off the pools of hosts that take nothing, and ends the emptying of those that are empty. By what the
+        scheduler said earlier it does nothing: another manager may have let them take new sandboxes again.
+        """
+        for node in self._nodes.living if self._current else ():
             contents = self._index.contents[node.name]
-            if self.availability(node.name) != ACTIVE and contents.pools:
+            if self.availability(node.name) == ACTIVE:
+                self._draining.discard(node.name)  # another manager has taken it back
+                if node.name in self._turned_on and await self._turn(node, True):
+                    self._turned_on.discard(node.name)
+            elif contents.pools:
                 await self._turn(node, False)
             if node.name in self._draining and contents.known and not contents.sandboxes:
                 try:
@@ -92,6 +102,7 @@ class Membership:
         """No new sandboxes, and no pool; what is there stays. Raises NotFound and FleetError."""
         node = self.named(name)
         self._draining.discard(name)
+        self._turned_on.discard(name)
         await self._make(name, CORDONED)
         await self._turn(node, False)
 
@@ -121,7 +132,8 @@ class Membership:
         node = self.named(name)
         self._draining.discard(name)
         await self._make(name, ACTIVE)
-        await self._turn(node, True)
+        if not await self._turn(node, True):
+            self._turned_on.add(name)
 
     def named(self, name: str) -> Node:
         """Raises NotFound."""
@@ -137,7 +149,7 @@ class Membership:
         member, engine = self._members.get(node.name), None
         try:
             node.check()
-            engine = (await node.ask("GET", "/overview")).json().get("engine") or None
+            engine = (await node.while_heard(node.ask("GET", "/overview"))).json().get("engine") or None
         except Unreachable:
             pass
         held = self._index.of(node.name)
@@ -167,11 +179,16 @@ class Membership:
         await to_thread.run_sync(self._leases.make_available, name, availability, limiter=self._threads)
         await self.read()
 
-    async def _turn(self, node: Node, on: bool) -> None:
-        """The pools of a host. One that does not answer is asked again by `tick`, to turn them off."""
+    async def _turn(self, node: Node, on: bool) -> bool:
+        """The pools of a host; false when it is to be asked again, which `tick` does."""
+        what = f"the pools of node {node.name} are not turned {'on' if on else 'off'} yet"
         try:
             node.check()
-            await node.ask("POST", "/pool", {"enabled": on, "template": ""})
+            answer = await node.while_heard(node.ask("POST", "/pool", {"enabled": on, "template": ""}))
             await self._index.read(node)
         except Unreachable as error:
-            log.warning("the pools of node %s are not turned %s: %s", node.name, "on" if on else "off", error)
+            log.warning("%s: %s", what, error)
+            return False
+        if answer.status != 200:
+            log.warning("%s: %s", what, answer.body[:200])
+        return answer.status == 200

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from fleet.nodes import TRUSTED, Answer, Node
+from fleet.nodes import TRUSTED, Answer, Node, Unreachable
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -33,17 +33,26 @@ def files_of(values: dict[str, Any]) -> tuple[str, ...]:
 async def move(build: Build, source: Node, target: Node) -> Answer | None:
     """None when it is there; else the answer of the host that refuses. Raises Unreachable.
 
-    The files go first: what breaks off in the middle can be done again.
+    The files go first: what breaks off in the middle can be done again. A build that the target does not take is given
+    back.
     """
     for digest in build.files:
         if (refusal := await _carry(digest, source, target)) is not None:
             return refusal
     query = urlencode({"template": build.template, "owner": build.owner})
-    given = await source.ask("DELETE", f"/builds/{build.id}?{query}")
+    path = f"/builds/{build.id}"
+    given = await source.ask("DELETE", f"{path}?{query}")
     if given.status != 200:
         return given
-    taken = await target.ask("PUT", f"/builds/{build.id}", given.json())
-    return None if taken.status == 204 else taken
+    try:
+        taken = await target.ask("PUT", path, given.json())
+    except Unreachable:
+        await source.ask("PUT", path, given.json())
+        raise
+    if taken.status == 204:
+        return None
+    await source.ask("PUT", path, given.json())
+    return taken
 
 
 async def _carry(digest: str, source: Node, target: Node) -> Answer | None:

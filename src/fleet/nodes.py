@@ -4,12 +4,13 @@ The socket leads to the gateway of that host, which tells its two APIs apart by 
 are kept; each host has its own. This module knows nothing of what is asked.
 """
 
+import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -20,6 +21,7 @@ from sandboxd.errors import SandboxdError
 from sandboxd.times import rfc3339
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 TRUSTED, KEYS = "node", "api"  # the first label of the names of a host's two APIs
 LOST_S = 3.0
@@ -132,6 +134,19 @@ class Node:
         finally:
             await response.aclose()
 
+    async def while_heard(self, work: Awaitable[T]) -> T:
+        """What comes of questions to it, for whom a late answer is none: the host may be lost after it was asked, or
+        hang. Raises Unreachable.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait((task,), timeout=self.lost_s / 6))[0]:
+                if self.lost_since is not None:
+                    raise Unreachable(self.obituary, True)
+            return task.result()
+        finally:
+            task.cancel()
+
     def check(self) -> None:
         """Raises Unreachable for a host that is lost: then nobody need wait to hear it."""
         if self.lost_since is not None:
@@ -146,6 +161,11 @@ class Node:
         if self.lost_since is not None:
             return Unreachable(self.obituary, reached)
         return Unreachable(f"node {self.name} does not answer: {why}. Try again in some seconds.", reached)
+
+    @property
+    def unheard_s(self) -> float:
+        """For how long it has not answered, whatever was done to the clock since."""
+        return time.monotonic() - self._answered
 
     @property
     def obituary(self) -> str:

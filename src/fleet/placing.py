@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from typing import Any
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 
 LEASES_AT_A_TIME = 32
 REQUESTS = 10_000  # that are remembered
+TOLD_S = 1.0  # for so long another manager may take to look at a host
+# No further host is tried then: each that is full by its leases takes the scheduler two seconds, and clients wait for a
+# minute or so.
+TRIED_S = 20.0
 POOL_EMPTY = 410  # what a host answers that has no warm member; nothing was made then
 # Before the path of a create that a pool is to answer, or nobody: both are paths of the API that trusts managers.
 FROM_POOL = {TRUSTED: "/warm", KEYS: "/warm/e2b"}
@@ -78,7 +83,10 @@ class Placing:
                 return await self._limited(request, wish, key)
             node = self._nodes[before]
             node.check()
-            return await node.ask("POST", request.target, api=request.api, headers=request.headers, body=request.body)
+            answer = await node.ask("POST", request.target, api=request.api, headers=request.headers, body=request.body)
+            if answer.status == 201:  # the first time it may have come to nothing, and be made only now
+                await self._enter(node, answer, wish)
+            return answer
 
     async def _limited(self, request: Request, wish: Wish, key: ApiKey | None) -> Answer:
         if key is None:
@@ -160,7 +168,11 @@ class Placing:
         size = self._size(wish.template)
         booked = labels(self._config.project, wish)
         said = {name: _message(answer) for name, answer in refusals.items()}
-        for pin in tried:
+        until_s = time.monotonic() + TRIED_S
+        for number, pin in enumerate(tried):
+            if number and time.monotonic() > until_s:
+                said[""] = f"no other host was asked within {TRIED_S:g} s"
+                break
             if pin and pin in said and pin not in refusals:
                 continue  # it has refused after a booking already
             try:
@@ -213,12 +225,7 @@ class Placing:
             if lease is not None:
                 self._later(self._remove(lease))
             return answer
-        sandbox_id = answer.json()["sandboxID"]
-        known = sandbox_id in self._index.contents[node.name].warm
-        size = self._size(wish.template)
-        self._index.entered(node.name, sandbox_id, wish.template, wish.owner, size.memory_mb, size.cpus)
-        if node.name != self._nodes.own and not known:  # a member of a pool has its entry already
-            await self._gateway.update(sandbox_id)
+        sandbox_id = await self._enter(node, answer, wish)
         if answer.header(ORIGIN) == "pool":
             self._later(self._label_claimed(sandbox_id, wish))
             if lease is not None:
@@ -226,6 +233,31 @@ class Placing:
         elif lease is not None:
             self._later(self._label(lease, sandbox_id, wish))
         return answer
+
+    async def _enter(self, node: Node, answer: Answer, wish: Wish) -> str:
+        """What it has made is known, and reached by its name; returns its id."""
+        sandbox_id = str(answer.json()["sandboxID"])
+        new = sandbox_id not in self._index.contents[node.name].warm  # members of pools all managers know
+        size = self._size(wish.template)
+        self._index.entered(node.name, sandbox_id, wish.template, wish.owner, size.memory_mb, size.cpus)
+        if node.name != self._nodes.own and not self._gateway.has(sandbox_id, node.name):  # as a member of a pool may
+            await self._gateway.update(sandbox_id)
+        if new:
+            await self.tell(node)
+        return sandbox_id
+
+    async def tell(self, node: Node) -> None:
+        """The other managers look at that host now: whoever has just got a sandbox there may come in by any of them."""
+
+        async def told(manager: Node) -> None:
+            try:
+                async with asyncio.timeout(TOLD_S):
+                    await manager.ask("GET", f"/fleet/look/{node.name}")
+            except (Unreachable, TimeoutError) as error:  # it looks by itself a little later
+                log.info("manager %s is not told of node %s: %r", manager.name, node.name, error)
+
+        managers = [one for one in self._nodes.living if one.role == "manager"]
+        await asyncio.gather(*(told(one) for one in managers if one.name not in (self._nodes.own, node.name)))
 
     def _size(self, template: str) -> Size:
         if (made := self._index.size(template)) is not None:

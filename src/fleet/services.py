@@ -48,12 +48,13 @@ class Services:
         self.streams = Streams()
         self._changed = asyncio.Event()
         self._changed.set()
+        self.index.changed = self._changed.set
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Reads all hosts once, so that the first request finds what there is, and goes on reading them."""
         await asyncio.gather(self.index.read_all(), self.members.read())
-        followed = [self.index.follow(node, self._changed.set) for node in self.nodes.values()]
+        followed = [self.index.follow(node) for node in self.nodes.values()]
         beside = [self._again(self._tend), self._again(self._route), self._again(self._booked)]
         beside.append(self._again(self.fencing.tick))
         self._tasks = [asyncio.create_task(work) for work in (*followed, *beside)]
@@ -66,12 +67,17 @@ class Services:
         for node in self.nodes.values():
             await node.close()
 
-    async def node_of(self, sandbox_id: str) -> Node:
-        """The host that has the sandbox, or else one that can tell of its end. Raises Conflict and Unreachable."""
-        node = self.index.find(sandbox_id)
+    async def node_of(self, sandbox_id: str, whole: bool = False) -> Node:
+        """The host that has the sandbox, or else one that can tell of its end. Raises Conflict and Unreachable.
+
+        `whole`: the beginning of an id is none. Of whoever has a key only this is asked: a beginning that several
+        sandboxes share would tell the ids of other keys', and those are all that it takes to visit them.
+        """
+        find = self.index.having if whole else self.index.find
+        node = find(sandbox_id)
         if node is None:
             await self.index.read_all()
-            node = self.index.find(sandbox_id)
+            node = find(sandbox_id)
         if node is None:
             if unknown := self.index.missing():
                 told = "; ".join(one.obituary for one in unknown)

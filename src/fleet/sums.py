@@ -12,8 +12,7 @@ def pools(states: Values) -> dict[str, Any]:
     """GET /pool: sums, and what each host says in `nodes`. A latency is that of the slowest host."""
     names = list(dict.fromkeys(pool["template"] for state in states.values() for pool in state["pools"]))
     merged = [_pool(name, states) for name in names]
-    counts = {key: sum(state[key] for state in states.values()) for key in ("size", "warm", "starting")}
-    counts |= {key: sum(state[key] for state in states.values()) for key in ("hits", "misses")}
+    counts = {key: sum(pool[key] for pool in merged) for key in ("size", "warm", "starting", "hits", "misses")}
     enabled = any(state["enabled"] for state in states.values())
     return {"enabled": enabled, **counts, "pools": merged, "nodes": dict(states)}
 
@@ -21,11 +20,14 @@ def pools(states: Values) -> dict[str, Any]:
 def _pool(template: str, states: Values) -> dict[str, Any]:
     found = {name: one for name, state in states.items() for one in state["pools"] if one["template"] == template}
     pools = list(found.values())
-    limits = [pool["limit"] for pool in pools]
+    # Of a host that is cordoned it is off: who waits for the others to be full waits for no member there.
+    on = [pool for pool in pools if pool["enabled"]] or pools
+    limits = [pool["limit"] for pool in on]
     return {
         "template": template,
         "enabled": any(pool["enabled"] for pool in pools),
-        **{key: sum(pool[key] for pool in pools) for key in ("size", "configured", "warm", "starting")},
+        "size": sum(pool["size"] for pool in on),
+        **{key: sum(pool[key] for pool in pools) for key in ("configured", "warm", "starting")},
         **{key: sum(pool[key] for pool in pools) for key in ("hits", "misses")},
         **{key: _most(pool[key] for pool in pools) for key in ("p50_ms", "p95_ms")},
         "trouble": "; ".join(f"node {name}: {pool['trouble']}" for name, pool in found.items() if pool["trouble"]),

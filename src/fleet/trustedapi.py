@@ -3,10 +3,11 @@
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -33,6 +34,7 @@ class TrustedApi(Common):
         return [
             Route("/health", self.health, methods=["GET"]),
             Route("/nodes", self.node_rows, methods=["GET"]),
+            Route("/nodes/{name}/look", self.look, methods=["GET"]),
             Route("/nodes/{name}/{action}", self.node, methods=["POST"]),
             Route("/v2/sandboxes", self.create, methods=["POST"]),
             Route("/v2/sandboxes", self.sandboxes, methods=["GET"]),
@@ -40,6 +42,7 @@ class TrustedApi(Common):
             every("/sandboxes/{sandbox_id}", self.sandbox),
             every("/sandboxes/{sandbox_id}/{rest:path}", self.sandbox),
             every("/logs/{sandbox_id}", self.sandbox),
+            Route("/find", self.find, methods=["GET"]),
             Route("/stats", self.stats, methods=["GET"]),
             Route("/doctor", self.doctor, methods=["POST"]),
             Route("/metrics", self.metrics, methods=["GET"]),
@@ -66,6 +69,12 @@ class TrustedApi(Common):
 
     async def node_rows(self, _: Request) -> Response:
         return JSONResponse(await self.services.members.rows())
+
+    async def look(self, request: Request) -> Response:
+        """Another manager has had something made there: it is reached by way of this one, too, from now on."""
+        await self.index.read(self.services.members.named(request.path_params["name"]))
+        await self.services.gateway.sync()
+        return Response(status_code=204)
 
     async def node(self, request: Request) -> Response:
         """Cordons, drains or activates a host; the answer is its row. Or it is off: what became of its sandboxes."""
@@ -98,6 +107,8 @@ class TrustedApi(Common):
         wish = None if values is None else await self.wish(values, key)
         if wish is None:
             return given(await self.ask(self.nodes.any, request, body))
+        if values and values.get("here") is True:  # whoever asks needs it beside the gateway of this manager
+            wish = replace(wish, bound={**wish.bound, self.nodes.own: "what is asked for here"})
         headers = [one for one in onward(request.headers.raw) if one[0] != b"content-length"]
         asked = wishes.Request(TRUSTED, target(request.scope).decode("latin-1"), headers, body)
         return given(await self.services.placing.create(asked, wish, key))
@@ -117,11 +128,17 @@ class TrustedApi(Common):
 
     async def snapshot(self, request: Request) -> Response:
         body, values = await body_of(request)
-        node = await self.services.node_of(request.path_params["sandbox_id"])
+        node = await self.node_of(request)
         self.services.check_name(node, (values or {}).get("name"))
         answer = await self.ask(node, request, body)
         await self.index.read(node)
         return given(answer)
+
+    async def find(self, request: Request) -> Response:
+        """The id of the sandbox that what a request shows is of: for the gateway of this host, see `gatewayapi`."""
+        answers = await lists.gathered(self.nodes.living, lambda node: self.ask(node, request))
+        found = next((answer for answer in answers.values() if answer.status == 200), None)
+        return Response(status_code=404) if found is None else given(found)
 
     async def stats(self, request: Request) -> Response:
         """`at` and `clock` are ours: the hosts' counters are read within some milliseconds of each other."""
@@ -181,8 +198,9 @@ class TrustedApi(Common):
 
     async def templates(self, request: Request) -> Response:
         answers = await lists.gathered(self.nodes.living, lambda node: self.ask(node, request))
-        united = lists.united(answers, "templateID", lambda row: row["kind"] != "configured", node=True)
-        return refused(answers) or JSONResponse(united)
+        if (refusal := refused(answers)) is not None:
+            return refusal
+        return JSONResponse(lists.united(answers, "templateID", lambda row: row["kind"] != "configured", node=True))
 
     async def build(self, request: Request) -> Response:
         """Where there is a template of that name already, or its base; or else at the home of the name."""
@@ -222,6 +240,8 @@ async def _lines(node: Node, headers: list[tuple[bytes, bytes]], body: bytes) ->
             *whole, rest = (rest + piece).split(b"\n")
             for line in whole:
                 yield json.loads(line)
+    except httpx.TransportError as error:  # it has begun, and is gone
+        raise node.silent(repr(error)) from error
     finally:
         await response.aclose()
 

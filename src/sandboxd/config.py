@@ -120,6 +120,11 @@ class Config:
     def ledger(self) -> Path:
         return self.state_dir / "ledger.sqlite"
 
+    @property
+    def own_socket(self) -> Path:
+        """Where this host is asked, and not the fleet that it manages."""
+        return self.fleet.socket if self.fleet and self.fleet.manages else self.socket
+
     def url(self, sandbox_id: str, port: int | None = None) -> str:
         """Where a port of the sandbox is reached from outside; None is the default port."""
         return f"https://{port or 'qa'}-{sandbox_id}.{self.domain}"

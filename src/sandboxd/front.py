@@ -20,6 +20,7 @@ class Front:
         self.trusted: FastAPI = api.build(services)
         self.trusted.include_router(metricsapi.trusted(metrics))
         self.trusted.include_router(e2b.create.of_pools(services, "/warm/e2b"))
+        self.trusted.include_router(gatewayapi.trusted(services))
         builds = Builds(services.templates, config.state_dir, services.sandboxes.key)
         self.trusted.include_router(e2b.buildmoves.router(services, builds))
         self.gateway: FastAPI = gatewayapi.build(services)

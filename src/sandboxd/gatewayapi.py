@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
-from fastapi import Depends, FastAPI, Header, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from sandboxd import AGENT_PORT
+from sandboxd import AGENT_PORT, fleetservice
+from sandboxd.api.access import TRUSTED
 from sandboxd.api.answers import run, threads_of
 from sandboxd.api.services import Services
 from sandboxd.audit import GATEWAY, brief
@@ -29,6 +30,7 @@ FAILED_MOST = 1000
 MOST_FIELDS = 20  # of the URL of a file
 UNTOLD = "the log of sandboxd says why."
 LEAST_S = 60.0  # for which a sandbox runs that a request has resumed: its own timeout may be a second
+SHOWN = ("x-method", "x-target", "x-access-token")
 OPERATIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 
 
@@ -126,16 +128,42 @@ def build(services: Services) -> FastAPI:
         return Response(status_code=204)
 
     @app.get("/find")
-    async def find(shown: Annotated[Shown, Depends(shown)]) -> Response:
-        """The id of the sandbox whose token, or whose signature of a file's URL, the request has. 404 for none."""
-
-        def look() -> str | None:
-            return next((route.id for route in ledger.routes() if shown.opens(agent_token(key, route.id))), None)
-
-        found = await run(look)
-        return PlainTextResponse(found) if found else Response(status_code=404)
+    async def find(request: Request, shown: Annotated[Shown, Depends(shown)]) -> Response:
+        """The id of the sandbox whose token, or whose signature of a file's URL, the request has. 404 for none. On a
+        manager it may be on any host of the fleet.
+        """
+        config = services.sandboxes.config
+        if (found := await run(lambda: holder(services, shown))) is not None:
+            return PlainTextResponse(found)
+        if config.fleet is not None and config.fleet.manages:
+            headers = {name: value for name in SHOWN if (value := request.headers.get(name))}
+            try:
+                status, said = await fleetservice.ask(config, "/find", headers)
+            except SandboxdError as error:
+                log.warning("whose a request is cannot be looked for on other hosts: %s", error)
+            else:
+                return PlainTextResponse(said, status)
+        return Response(status_code=404)
 
     return app
+
+
+def trusted(services: Services) -> APIRouter:
+    """The last of these, for the managers of a fleet: of the sandboxes of this host."""
+    made = APIRouter(dependencies=TRUSTED)
+
+    @made.get("/find")
+    async def find(shown: Annotated[Shown, Depends(shown)]) -> Response:
+        found = await run(lambda: holder(services, shown))
+        return PlainTextResponse(found) if found else Response(status_code=404)
+
+    return made
+
+
+def holder(services: Services, shown: "Shown") -> str | None:
+    """The id of the sandbox here that it opens."""
+    routes, key = services.sandboxes.ledger.routes(), services.sandboxes.key
+    return next((route.id for route in routes if shown.opens(agent_token(key, route.id))), None)
 
 
 @dataclass(frozen=True)

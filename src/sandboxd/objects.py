@@ -25,7 +25,7 @@ from sandboxd.ledger import Ledger
 from sandboxd.policy import Policy
 from sandboxd.records import USED, Claim, Sandbox
 from sandboxd.sharedstate import Moved
-from sandboxd.sharedstore import SharedStore
+from sandboxd.sharedstore import SEEN, SharedStore
 from sandboxd.sharedvolumes import SharedVolumes
 from sandboxd.slotdir import WORKDIR, SlotDirs, agent_text, let_pass
 from sandboxd.tokens import TokenKey
@@ -64,7 +64,8 @@ class Objects:
         key.brought |= ledger.brought()
         self.engine, self.gateway, self.host = engine, gateway, host
         self.dirs = SlotDirs(config.state_dir)
-        store = SharedStore(config.shared.directory, config.shared.node) if config.shared else None
+        seen = config.state_dir / SEEN
+        store = SharedStore(config.shared.directory, config.shared.node, known=seen) if config.shared else None
         self.shared = SharedVolumes(store, ledger, self.key, lambda file: self.disks.wait_detached(file))
         self.disks = Disks(config.state_dir, host.disks_run, host.root, self.shared.file)
         self.guard = Guard(

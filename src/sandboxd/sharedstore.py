@@ -10,29 +10,28 @@ all work is done in a thread that is left behind after WAIT_S, and whoever asked
 """
 
 import errno
-import fcntl
 import json
 import os
 import re
-import secrets
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from sandboxd import nfsfiles
 from sandboxd.disks import MIB, VOLUME_NAME
 from sandboxd.errors import Conflict, HostError
+from sandboxd.nfsfiles import ask_anew, is_still, read, replace, size
+from sandboxd.patience import Patience
 
 T = TypeVar("T")
 MARKER = "sandbox-volumes.id"  # the deploy writes it where a file system is mounted
+SEEN = "shared-storage.id"  # below state_dir: that of the storage which this host has had
 IMAGE, OWNER, STATE, LOCK = "disk.img", "owner.json", "sandbox.json", "lock"
 WAIT_S = 15.0
+TRIES = 20
 LOCK_S = 10.0  # a host that died with the lock keeps it until its lease ends: then others are told to try again
-POLL_S = 0.02
 
 
 class TakenOver(Conflict):
@@ -52,14 +51,19 @@ FREE = Owner("", "", 0)
 
 
 class SharedStore:
-    """The volumes below `directory`, as the host `node` sees them. Every method may raise HostError."""
+    """The volumes below `directory`, as the host `node` sees them. Every method may raise HostError.
 
-    def __init__(self, directory: Path, node: str, wait_s: float = WAIT_S) -> None:
-        self.directory, self.node, self._wait_s = directory, node, wait_s
+    `known` is a file of this host, which keeps the mark of the storage that it has. Other storage has none of its
+    volumes: it would look as if they had been taken from it.
+    """
+
+    def __init__(self, directory: Path, node: str, wait_s: float = WAIT_S, known: Path | None = None) -> None:
+        self.directory, self.node, self._known = directory, node, known
+        self._patience = Patience(wait_s, f"{directory} does not answer. Is its server there? Look with: findmnt")
 
     def identity(self) -> str:
         """The same on all hosts that have mounted the same."""
-        return self._bounded(lambda: self._marker())
+        return self._told(lambda: self._marker())
 
     def image(self, volume: str) -> Path:
         """The file of the disk; nothing is read."""
@@ -69,22 +73,23 @@ class SharedStore:
         return self._work(lambda: sorted(self._names()))
 
     def has(self, volume: str) -> bool:
-        return self._work(lambda: (self.directory / volume / OWNER).exists())
+        return self._work(lambda: (self.directory / volume / OWNER).exists(), volume)
 
     def size_mb(self, volume: str) -> int | None:
         """None while there is no disk."""
-        return self._work(lambda: _size_mb(self.image(volume)))
+        found = self._work(lambda: size(self.image(volume)), volume)
+        return None if found is None else found // MIB
 
     def made_at(self, volume: str) -> float:
         """Unix seconds. The lock is the first file of a volume, and nobody writes to it."""
-        return self._work(lambda: (self.directory / volume / LOCK).stat().st_mtime)
+        return self._work(lambda: (self.directory / volume / LOCK).stat().st_mtime, volume)
 
     def owner(self, volume: str) -> Owner:
-        return self._work(lambda: self._owner(volume))
+        return self._work(lambda: self._owner(volume), volume)
 
     def state(self, volume: str) -> str:
         """What the sandbox of a volume is made anew from; empty for nothing."""
-        return self._work(lambda: _read(self.directory / volume / STATE))
+        return self._work(lambda: read(self.directory / volume / STATE), volume)
 
     def take(self, volume: str, slot: str) -> int:
         """The volume, made if there is none, is this host's from now on. Returns the record's number.
@@ -101,7 +106,7 @@ class SharedStore:
                         f"volume {volume!r} is in use on node {before.node}. Kill the sandbox that has it first; if"
                         f" that host is off for good: docker-sandbox node fenced {before.node} --yes"
                     )
-                waiting = _slot_of(_read(self.directory / volume / STATE))
+                waiting = _slot_of(read(self.directory / volume / STATE))
                 if waiting and waiting != before.slot:
                     raise Conflict(
                         f"volume {volume!r} waits for its sandbox, whose host was lost, to be made anew on another one."
@@ -110,7 +115,7 @@ class SharedStore:
                 (self.directory / volume / STATE).unlink(missing_ok=True)
                 return self._write(volume, Owner(self.node, slot, before.generation + 1))
 
-        return self._work(work)
+        return self._work(work, volume)
 
     def take_over(self, volume: str, slot: str, dead: str) -> int:
         """As `take`, from the host `dead`, which must be off for certain, or from nobody. Raises Conflict when it is a
@@ -123,7 +128,7 @@ class SharedStore:
                     raise Conflict(f"volume {volume!r} is not node {dead}'s, but node {before.node}'s.")
                 return self._write(volume, Owner(self.node, slot, before.generation + 1))
 
-        return self._work(work)
+        return self._work(work, volume)
 
     def free_from(self, volume: str, dead: str) -> bool:
         """The volume is nobody's any more, if it was that host's, which must be off for certain."""
@@ -136,7 +141,7 @@ class SharedStore:
                 self._write(volume, Owner("", "", before.generation + 1))
                 return True
 
-        return self._work(work)
+        return self._work(work, volume)
 
     def check(self, volume: str, slot: str, generation: int) -> None:
         """Raises TakenOver unless the record is still that of this host."""
@@ -154,11 +159,11 @@ class SharedStore:
                 if self._owner(volume) != Owner(self.node, slot, generation):
                     return
                 state = self.directory / volume / STATE
-                if _slot_of(_read(state)) == slot:
+                if _slot_of(read(state)) == slot:
                     state.unlink()
                 self._write(volume, Owner("", "", generation))
 
-        self._work(work)
+        self._work(work, volume)
 
     def keep_state(self, volume: str, slot: str, generation: int, text: str) -> None:
         """Writes what the sandbox is made anew from, or removes it for an empty text. Nothing is done, and TakenOver
@@ -170,11 +175,11 @@ class SharedStore:
                     raise TakenOver(f"volume {volume!r} is not this host's any more")
                 file = self.directory / volume / STATE
                 if text:
-                    _replace(file, text)
-                elif _slot_of(_read(file)) == slot:
+                    replace(file, text)
+                elif _slot_of(read(file)) == slot:
                     file.unlink()
 
-        self._work(work)
+        self._work(work, volume)
 
     def remove(self, volume: str) -> None:
         """With all that is in it. One that is not there is fine. Raises Conflict while another host has it."""
@@ -183,17 +188,21 @@ class SharedStore:
             directory = self.directory / volume
             if not directory.exists():
                 return
-            with self._locked(volume, make=False):
+            with suppress(FileNotFoundError), self._locked(volume, make=False):
                 if (before := self._owner(volume)).node not in ("", self.node):
                     raise Conflict(f"volume {volume!r} is in use on node {before.node}.")
                 for path in sorted(directory.iterdir(), key=lambda path: path.name == LOCK):  # the lock is the last
                     path.unlink()
-                directory.rmdir()
+                try:
+                    directory.rmdir()
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:  # another host makes it anew already
+                        raise
 
-        self._work(work)
+        self._work(work, volume)
 
     def _owner(self, volume: str) -> Owner:
-        text = _read(self.directory / volume / OWNER)
+        text = read(self.directory / volume / OWNER)
         try:
             return Owner(**json.loads(text)) if text else FREE
         except (ValueError, TypeError) as error:
@@ -203,97 +212,72 @@ class SharedStore:
             ) from error
 
     def _write(self, volume: str, owner: Owner) -> int:
-        _replace(self.directory / volume / OWNER, json.dumps(asdict(owner)))
+        replace(self.directory / volume / OWNER, json.dumps(asdict(owner)))
         return owner.generation
 
     def _names(self) -> Iterator[str]:
         for path in self.directory.iterdir():
-            if re.fullmatch(VOLUME_NAME, path.name) and (path / OWNER).exists():
-                yield path.name
+            if re.fullmatch(VOLUME_NAME, path.name):
+                ask_anew(path)
+                if (path / OWNER).exists():
+                    yield path.name
 
     @contextmanager
     def _locked(self, volume: str, make: bool = True) -> Iterator[None]:
         directory = self.directory / volume
-        if make:
-            directory.mkdir(mode=0o700, exist_ok=True)
-        give_up = time.monotonic() + LOCK_S
-        with os.fdopen(os.open(directory / LOCK, os.O_RDWR | (os.O_CREAT if make else 0), 0o600), "r+") as lock:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > give_up:
-                        raise HostError(
-                            f"{directory / LOCK}: another host holds it for {LOCK_S:.0f} s already."
-                            " Try again in a minute."
-                        ) from None
-                    time.sleep(POLL_S)
-            yield
+        for _ in range(TRIES):
+            if make:
+                directory.mkdir(mode=0o700, exist_ok=True)
+            try:
+                opened = os.open(directory / LOCK, os.O_RDWR | (os.O_CREAT if make else 0), 0o600)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                continue  # it was removed in between
+            with os.fdopen(opened, "r+") as lock:
+                if not nfsfiles.lock(lock, LOCK_S):
+                    raise HostError(
+                        f"{directory / LOCK}: another host holds it for {LOCK_S:.0f} s already. Try again in a minute."
+                    )
+                ask_anew(directory)
+                if is_still(lock, directory / LOCK):
+                    yield
+                    return
+            # Whoever had the lock has removed it with the volume: it keeps nobody out any more.
+        raise HostError(f"{directory} is removed by another host whenever it is there. Try again in a minute.")
 
     def _marker(self) -> str:
-        text = _read(self.directory / MARKER).strip()
+        ask_anew(self.directory)
+        text = read(self.directory / MARKER).strip()
         if not text:
             raise HostError(
                 f"{self.directory}: {MARKER} is not there, so nothing is mounted, or not what the deploy has seen."
                 f" Look with: findmnt {self.directory}; when it is right, deploy again."
             )
+        if self._known and text != (before := read(self._known)):
+            if before:
+                raise HostError(
+                    f"{self.directory}: its mark is {text}, and was {before}: other storage is mounted than"
+                    f" before. Mount that again; or, if this host is to have the new one for good: rm {self._known}"
+                )
+            replace(self._known, text)
         return text
 
-    def _work(self, work: Callable[[], T]) -> T:
+    def _work(self, work: Callable[[], T], volume: str = "") -> T:
         def marked() -> T:
             self._marker()
+            if volume:
+                ask_anew(self.directory / volume)
             return work()
 
-        return self._bounded(marked)
+        return self._told(marked)
 
-    def _bounded(self, work: Callable[[], T]) -> T:
-        done: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                done.set_result(work())
-            except BaseException as error:  # raised where somebody waits for it
-                done.set_exception(error)
-
-        threading.Thread(target=run, name="shared", daemon=True).start()
+    def _told(self, work: Callable[[], T]) -> T:
         try:
-            return done.result(self._wait_s)
-        except TimeoutError as error:
-            raise HostError(f"{self.directory} does not answer. Is its server there? Look with: findmnt") from error
+            return self._patience.run(work)
         except OSError as error:
             raise HostError(f"{error.filename or self.directory}: {error.strerror}") from error
 
 
 def _slot_of(state: str) -> str:
     return str(json.loads(state)["slot"]) if state else ""
-
-
-def _size_mb(file: Path) -> int | None:
-    return file.stat().st_size // MIB if file.exists() else None
-
-
-def _read(file: Path) -> str:
-    """Opened by its name each time: NFS asks its server then, and does not answer from what it has kept."""
-    try:
-        return file.read_text()
-    except FileNotFoundError:
-        return ""
-
-
-def _replace(file: Path, text: str) -> None:
-    """In one step, and on the server's disk before it returns."""
-    temporary = file.with_name(f"{file.name}.{secrets.token_hex(4)}.new")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    os.replace(temporary, file)
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that knows no such thing for a directory
-            raise
-    finally:
-        os.close(directory)

@@ -129,7 +129,9 @@ class Watchdog:
         layer = self._sandboxes.engine.layer_bytes(row.docker)
         disks = self._sandboxes.disks
         volumes = sum(disks.allocated(one.volume, one.volume) for one in row.mounts)
-        return Taken(layer // MIB, (disks.allocated(row.slot, row.volume) + volumes) // MIB)
+        # What is on shared storage takes nothing of this host, and may not answer.
+        own = 0 if row.shared else disks.allocated(row.slot, row.volume)
+        return Taken(layer // MIB, (own + volumes) // MIB)
 
     def _free(self) -> list[int]:
         """The free space, in MiB, of the places where sandboxes write."""

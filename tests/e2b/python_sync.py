@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import ipaddress
 import tempfile
 import time
 import urllib.request
@@ -368,15 +369,19 @@ def feature_network() -> None:
         assert not reaches(sandbox, address)
         sandbox.update_network({})
         assert reaches(sandbox, address)
-        # Another, while the first lives, and with it the address.
-        options: Any = {"deny_out": ["0.0.0.0/0"], "allow_out": [f"{address}/32"]}
-        with create(network=options) as other:
-            assert reaches(other, address)
-            info = other.get_info()
-            assert info.network and info.network["allow_out"] == [f"{address}/32"], info
-            assert info.network["deny_out"] == ["0.0.0.0/0"] and info.allow_internet_access is False, info
-            other.update_network({"allow_internet_access": False})
-            assert not reaches(other, address)
+    # Another one may be on another host, which has other addresses, of the same range.
+    around = str(ipaddress.ip_network(f"{address}/16", strict=False))
+    options: Any = {"deny_out": ["0.0.0.0/0"], "allow_out": [around]}
+    with create(network=options) as other:
+        address = somewhere(other)
+        assert reaches(other, address)
+        info = other.get_info()
+        assert info.network and info.network["allow_out"] == [around], info
+        assert info.network["deny_out"] == ["0.0.0.0/0"] and info.allow_internet_access is False, info
+        other.update_network({"deny_out": ["0.0.0.0/0"], "allow_out": ["192.0.2.0/24"]})
+        assert not reaches(other, address)
+        other.update_network({"allow_internet_access": False})
+        assert not reaches(other, address)
     refused = raises(Exception, create, network={"allow_out": ["example.com"]})
     assert "'example.com' is a name, which does nothing unless" in str(refused), refused
 

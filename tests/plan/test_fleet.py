@@ -109,6 +109,21 @@ def test_roles_follow_the_inventory(make_plan: MakePlan) -> None:
     ]
 
 
+def test_a_worker_becomes_the_first_manager(make_plan: MakePlan) -> None:
+    """It cannot do that itself: it does not know the others."""
+    summary = joined("worker", "manager", "manager", "manager")
+    nodes = [seen("a", "worker"), *(seen(name, "manager") for name in "bcd")]
+    for name in "bcd":
+        summary[name]["nodes"] = json.dumps(nodes)
+    roles = ("manager", "manager", "manager", "worker")
+    made = {
+        shown: commands(make_plan(fleet(*roles, summary=summary, shown=shown))).get("Give the hosts their roles")
+        for shown in "abcd"
+    }
+    assert [command.split()[-2:] for command in made["b"] or []] == [["promote", "id-a"], ["demote", "id-d"]]
+    assert (made["a"], made["c"], made["d"]) == ([], [], None)
+
+
 @pytest.mark.parametrize("state", ["pending", "error", "locked"], ids=lambda state: f"an engine whose Swarm is {state}")
 def test_an_engine_that_cannot_reach_its_swarm_is_left_alone(state: str, make_plan: MakePlan) -> None:
     summary = {**joined("manager"), "b": {"swarm_state": state}}

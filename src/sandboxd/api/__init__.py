@@ -6,7 +6,7 @@ in threads. One module for each kind of request.
 
 from fastapi import FastAPI
 
-from sandboxd.api import doctor, host, inventory, keys, previews, sandboxes, shared, templates, volumes, watch
+from sandboxd.api import doctor, fleet, host, inventory, keys, previews, sandboxes, shared, templates, volumes, watch
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.services import Services
 from sandboxd.bodies import BodyLimit, DrainedBody
@@ -29,4 +29,5 @@ def build(services: Services) -> FastAPI:
     app.include_router(shared.router(services))
     app.include_router(keys.router(services))
     app.include_router(inventory.router(services))
+    app.include_router(fleet.router(services))
     return app

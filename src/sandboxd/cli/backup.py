@@ -82,7 +82,7 @@ def restore(options: Namespace, places: Places, config: str) -> int:
         restoring.load_images(work)  # the last that may well fail, and nobody misses anything then
         services.start_daemon()
         check_free(places, options.force)  # again: reading takes its time
-        end_sandboxes(places, config)
+        end_sandboxes(places)
         before = restoring.mark(places, services.stop())
         try:
             aside = restoring.put(places, work, content)
@@ -111,9 +111,9 @@ def check_free(places: Places, force: bool) -> None:
         )
 
 
-def end_sandboxes(places: Places, config: str) -> None:
-    """All that are in use, and the members of pools. Raises CliError."""
-    control = ControlPlane(place.read(config).socket)
+def end_sandboxes(places: Places) -> None:
+    """All that are in use, and the members of pools; in a fleet those of this host. Raises CliError."""
+    control = ControlPlane(str(places.config.own_socket))
     for sandbox_id in occupants(places.config.ledger)["sandboxes"]:
         try:
             control.call("DELETE", sandbox_path(sandbox_id))

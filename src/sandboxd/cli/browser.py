@@ -87,6 +87,7 @@ def throwaway(
         "timeout": timeout_s + SPARE_S,
         "name": NAME,
         "metadata": {"tests": target["sandboxID"]},
+        "here": True,  # to the browser the domain is its own host, and in a fleet only a manager knows all sandboxes
         "network": {"mode": "public"},  # it visits the host's own address, whatever other sandboxes may
     }
     made: dict[str, Any] = control.post("/v2/sandboxes", wanted)

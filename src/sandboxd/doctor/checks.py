@@ -1,6 +1,6 @@
 """The list of all checks, in the order of what needs what."""
 
-from sandboxd.doctor import acme, edge, engine, firewall, hardening, host, names
+from sandboxd.doctor import acme, edge, engine, firewall, hardening, host, names, shared
 from sandboxd.doctor.findings import Check
 from sandboxd.doctor.probe import Probe
 
@@ -34,6 +34,7 @@ LOOKS = (
     Check("dns", names.dns),
     Check("disk-engine", host.disk_of_engine, ("engine",)),
     Check("disk-state", host.disk_of_state),
+    Check("shared-storage", shared.storage),
     Check("memory", host.memory),
     Check("clock", host.clock),
     Check("limits", host.limits),

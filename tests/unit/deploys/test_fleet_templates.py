@@ -72,6 +72,15 @@ def test_a_manager_knows_each_host_by_its_certificate() -> None:
         assert f"{server} sni str({node_id})" in backend(f"apis_{name}", "fleet-manager")
 
 
+@pytest.mark.parametrize("name", ["to_a", "to_b", "apis_a", "apis_b"])
+def test_a_host_that_dies_with_a_question_is_not_waited_for(name: str) -> None:
+    """tcp-ut is for what was sent and not acknowledged. Of what was, without probes, nothing ever comes."""
+    lines = backend(name, "fleet-manager")
+    assert "option srvtcpka" in lines
+    times = {word: int(value.removesuffix("s")) for word, value in (line.split() for line in lines if "tcpka-" in line)}
+    assert times.keys() == {"srvtcpka-idle", "srvtcpka-intvl"} and sum(times.values()) < 10
+
+
 def test_a_manager_has_a_socket_for_each_host() -> None:
     bound = [line for line in haproxy("fleet-manager") if line.startswith("bind unix@")]
     assert bound == [f"bind unix@/run/flourisha-nodes/{name}.sock name {name} mode 600" for name in ("a", "b")]
@@ -194,6 +203,7 @@ def test_where_volumes_are_shared_and_who_fences(tmp_path: Path) -> None:
     assert config.load(tmp_path / "config.toml").shared == config.Shared(Path("/srv/volumes"), "a")
     assert load_fleet(tmp_path / "fleet.toml").fencing == Fencing("/usr/local/sbin/fence", 90, 120)
     lines = plan.files["/etc/systemd/system/flourisha-sandboxd.service"].splitlines()
-    assert "ReadWritePaths=-/srv/volumes" in lines
+    assert "ReadWritePaths=-/srv/volumes" in lines and "After=remote-fs.target" in lines
     assert any("Mark the storage at /srv/volumes" in step.name for step in plan.steps)
-    assert "/srv/" not in one("etc/systemd/system/project-sandboxd.service", "fleet-manager")
+    without = one("etc/systemd/system/project-sandboxd.service", "fleet-manager")
+    assert "/srv/" not in without and "remote-fs" not in without

@@ -43,5 +43,22 @@ def test_the_mark_is_made_once(path: Path) -> None:
     assert (path / MARKER).read_text() == mark and {one.name for one in path.iterdir()} == {MARKER, "mounted"}
 
 
+def test_hosts_whose_shells_have_the_same_number_write_to_files_of_their_own(path: Path, tmp_path: Path) -> None:
+    """Both are there at the same time, as parts of one shell have its number."""
+    (path / "mounted").touch()
+    written = tmp_path / "written"
+    (tmp_path / "bin/openssl").write_text(
+        f"#!/bin/sh\nexec 3>&1\nreadlink /proc/self/fd/3 >>{written}\n"
+        f"for _ in $(seq 200); do [ $(wc -l <{written}) = 2 ] && break; sleep 0.05; done\n"
+        'echo "mark of $PPID"\n'
+    )
+    (tmp_path / "bin/openssl").chmod(0o755)
+    one = f"({command(str(path))})"
+    assert shell(f"{one} & first=$!; {one} && wait $first").returncode == 0
+    assert len(set(written.read_text().splitlines())) == 2
+    assert (path / MARKER).read_text().startswith("mark of ")
+    assert {file.name for file in path.iterdir()} == {MARKER, "mounted"}
+
+
 def test_sandboxd_reads_the_same() -> None:
     assert MARKER == sharedstore.MARKER

@@ -1,6 +1,7 @@
 """Leases and what the hosts have, brought in step: every difference, both ways. Against the double of Swarm."""
 
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import wait
 from dataclasses import replace
@@ -199,6 +200,26 @@ def test_several_are_placed_at_once_and_not_too_many(
     booking.tick()
     assert names(leases) == [(f"sb-{one}", "c") for one in wanted] and most == AT_A_TIME
     assert sorted(begun[:AT_A_TIME]) == [f"sb-{one}" for one in wanted[:AT_A_TIME]], "in their order"
+
+
+def test_a_pass_has_an_end_and_the_next_one_does_what_is_left(
+    leases: Swarm, hosts: Hosts, booking: Booking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(booking_module, "PASS_S", 0.1)
+    place, number = leases.place, 5 * AT_A_TIME
+
+    def slow(*given: Any, **named: Any) -> Lease:
+        time.sleep(0.05)
+        return place(*given, **named)
+
+    monkeypatch.setattr(leases, "place", slow)
+    hosts.have["c"] = [replace(WARM, id=f"{one:012x}", memory_mb=4, cpus=0.001) for one in range(number)]
+    booking.tick()
+    first = len(leases.all())
+    assert 1 <= first < number
+    for _ in range(number):
+        booking.tick()
+    assert len(leases.all()) == number
 
 
 def test_one_that_fails_is_told_and_ends_those_that_have_not_begun(

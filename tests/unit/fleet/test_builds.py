@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from tests.unit.fleet.fleets import Fleet, Node, Seat
 from tests.unit.sandboxd.conftest import until
@@ -45,6 +46,20 @@ def templates(node: Node) -> set[str]:
     return set(node.world.ledger.templates())
 
 
+def test_what_is_built_is_known_at_once(patient: Fleet, headers: dict[str, str]) -> None:
+    """The next request may come before the host is read again."""
+    parent_on(patient, "b")
+    name = at_home_on(patient, "a")
+    path = begun(patient, name, headers, fromTemplate="parent")
+    until(lambda: status(patient, path, headers) == "ready", "it is not built")
+    patient.services.index.contents["b"].templates.clear()
+    answer = patient.tcp.post("/templates/tags", json={"target": name, "tags": ["stable"]}, headers=headers)
+    assert answer.status_code == 201, answer.text
+    patient.services.index.contents["b"].templates.clear()
+    answer = patient.tcp.post("/v2/sandboxes", json={"templateID": f"{name}:stable"}, headers=headers)
+    assert answer.status_code == 201, answer.text
+
+
 @pytest.mark.parametrize("body", [{"fromTemplate": "team/parent:latest"}, {"fromImage": "parent"}])
 def test_it_is_built_where_its_parent_is(patient: Fleet, headers: dict[str, str], body: dict[str, str]) -> None:
     parent_on(patient, "b")
@@ -85,6 +100,49 @@ def test_what_cannot_go_is_refused_and_stays(patient: Fleet, headers: dict[str, 
     )
     assert patient.tcp.post(f"/v2{path}", json={"fromTemplate": "none"}, headers=headers).status_code == 404
     assert status(patient, f"{path}/status", headers) == "waiting"
+
+
+@pytest.mark.parametrize("refusal", [500, 502])
+def test_a_build_that_does_not_arrive_is_where_it_was(patient: Fleet, headers: dict[str, str], refusal: int) -> None:
+    """Else whoever asks again would hear that there is no such build."""
+    parent_on(patient, "b")
+    name, gate = at_home_on(patient, "a"), patient.nodes["b"].gate
+    before = gate.app
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "PUT":
+            await before(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": refusal, "headers": []})
+        await send({"type": "http.response.body", "body": b"it broke off"})
+
+    made = patient.tcp.post("/v3/templates", json={"name": name}, headers=headers).json()
+    path = f"/templates/{name}/builds/{made['buildID']}"
+    gate.app = broken
+    answer = patient.tcp.post(f"/v2{path}", json={"fromTemplate": "parent"}, headers=headers)
+    assert answer.status_code == (503 if refusal == 502 else 500)
+    assert status(patient, f"{path}/status", headers) == "waiting"
+    gate.app = before
+    assert patient.tcp.post(f"/v2{path}", json={"fromTemplate": "parent"}, headers=headers).status_code == 202
+    until(lambda: status(patient, f"{path}/status", headers) == "ready", "it is not built")
+    assert templates(patient.nodes["b"]) == {"parent", name}
+
+
+def test_a_build_goes_on_when_its_name_has_another_home(patient: Fleet, headers: dict[str, str]) -> None:
+    """As when its host is cordoned, or another one comes back: its template is made where it was asked for."""
+    name = at_home_on(patient, "a")
+    made = patient.tcp.post("/v3/templates", json={"name": name}, headers=headers).json()
+    patient.unix.post("/nodes/a/cordon", json={}).raise_for_status()
+    assert patient.services.placing.home(name).name == "b"
+    path = f"/templates/{name}/builds/{made['buildID']}"
+    assert patient.tcp.post(f"/v2{path}", json={"fromTemplate": "none"}, headers=headers).status_code == 404
+    strangers = {"X-API-KEY": "e2b_" + "0" * 40}
+    assert patient.tcp.post(f"/v2{path}", json={"fromTemplate": "base"}, headers=strangers).status_code == 401
+    assert patient.tcp.post(f"/v2{path}", json={"fromTemplate": "base"}, headers=headers).status_code == 202
+    patient.unix.post("/nodes/b/cordon", json={}).raise_for_status()
+    with patient.beside() as other:  # which knows nothing of it, and that nobody takes anything new
+        until(lambda: status(other, f"{path}/status", headers) == "ready", "it is not built")
+    assert templates(patient.nodes["a"]) == {name} and templates(patient.nodes["b"]) == set()
 
 
 def test_a_name_that_another_host_has_does_not_go(patient: Fleet, headers: dict[str, str]) -> None:

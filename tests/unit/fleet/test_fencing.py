@@ -10,6 +10,7 @@ import pytest
 
 from fleet.config import Fencing
 from fleet.fencing import run
+from sandboxd.records import Claim
 from sandboxd.sharedstore import MARKER
 from tests.unit.fleet.fleets import Fleet, running
 from tests.unit.sandboxd.conftest import until
@@ -104,6 +105,20 @@ def test_other_volumes_of_the_host_are_free_and_other_sandboxes_stay_lost(fleet:
     assert fleet.where(again["sandboxID"]).name in ("a", "c")
 
 
+def test_what_a_host_takes_after_it_was_off_is_its_own(fleet: Fleet, export: Path) -> None:
+    """It is on again, and is not heard yet: whoever took its disks then would destroy them."""
+    made = kept(fleet)
+    fleet.lose("b")
+    assert made in fleet.unix.post("/nodes/b/fenced", json={}).json()["moved"]
+    world, index = fleet.nodes["b"].world, fleet.services.index
+    claim = Claim(None, keep=True, volume="late", shared=True)
+    late = world.sandboxes.create(world.sandboxes.template("base"), claim)
+    seen = index.contents["a"].at
+    until(lambda: index.contents["a"].at > seen + 30, "it is not looked at")
+    assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
+    assert not any(late.id in node.ids() for name, node in fleet.nodes.items() if name != "b")
+
+
 def test_one_that_cannot_be_made_waits_and_says_why(fleet: Fleet) -> None:
     made = kept(fleet)
     fleet.lose("b")
@@ -139,10 +154,12 @@ def test_the_command_decides(export: Path, tmp_path: Path, ends: int, state: str
         assert (tmp_path / "asked").read_text() == "b\n"
 
 
-@pytest.mark.parametrize("why", ["the Swarm hears it", "no leader", "most are not heard"])
+@pytest.mark.parametrize("why", ["the Swarm hears it", "no leader", "most are not heard", "the clock was set"])
 def test_it_is_not_run_by_one_that_may_itself_be_cut_off(export: Path, tmp_path: Path, why: str) -> None:
     command = program(tmp_path, f"touch {tmp_path}/asked")
     with running("abc", export=export, fencing=Fencing(command, after_s=0)) as fleet:
+        if why == "the clock was set":
+            fleet.services.fencing._settings = Fencing()
         if why != "the Swarm hears it":
             fleet.leases.lose("b")
             fleet.leases.lose("c")
@@ -153,6 +170,9 @@ def test_it_is_not_run_by_one_that_may_itself_be_cut_off(export: Path, tmp_path:
             fleet.lose("c")
         fleet.lose("b")
         fleet.services.fencing._settings = Fencing(command, after_s=0)
+        if why == "the clock was set":
+            fleet.services.fencing._settings = Fencing(command, after_s=3600)
+            fleet.services.nodes["b"].lost_since = 1.0
         asked = asyncio.run_coroutine_threadsafe(
             fleet.services.fencing._due(fleet.services.nodes["b"]), fleet._served.server._loop
         )

@@ -1,5 +1,7 @@
 """Where things are: what a reading changes, and what came to pass while it was under way."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,37 @@ def test_a_member_that_is_claimed_is_warm_no_more(index: Index) -> None:
     assert index.contents["b"].warm == {} and index.elsewhere() == {"new1": "b"}
 
 
+def test_of_two_hosts_the_map_has_the_one_that_is_asked(index: Index) -> None:
+    def both(generations: tuple[int, int]) -> tuple[dict[str, str], str]:
+        for name, generation in zip("ab", generations, strict=True):
+            row = {**told("kept")["sandboxes"][0], "generation": generation}
+            index._take(name, told(sandboxes=[row]), now(index))
+        return index.elsewhere(), where(index, "kept")
+
+    assert both((1, 2)) == ({"kept": "b"}, "b") and both((2, 1)) == ({}, "a")
+    index.nodes["a"].lost_since = 1.0
+    assert both((2, 2)) == ({"kept": "b"}, "b") and both((3, 2)) == ({}, "a")
+
+
+def test_the_map_is_made_of_one_look_at_each_sandbox() -> None:
+    """Each create needs it: with a thousand hosts nobody can look for each sandbox on each of them."""
+    names, looks = [f"n{number}" for number in range(50)], 0
+
+    class Counted(dict[str, Any]):
+        def __contains__(self, key: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().__contains__(key)
+
+    hosts = {name: Host(name, "worker", "10.0.0.1", Path("/none")) for name in names}
+    index = Index(Nodes({name: Node(host, "example.com") for name, host in hosts.items()}, "n0"), WHOLE)
+    for name in names:
+        index._take(name, told(f"{name}x", f"{name}y"), now(index))
+        index.contents[name].sandboxes = Counted(index.contents[name].sandboxes)
+    assert index.elsewhere() == {f"{name}{one}": name for name in names[1:] for one in "xy"}
+    assert looks <= 4 * len(names)
+
+
 def test_volumes_and_templates(index: Index) -> None:
     volumes = [{"name": "vol-1", "owner": "ada", "title": "data"}, {"name": "work", "owner": "", "title": ""}]
     templates = [{"name": "saved", "memoryMB": 512, "cpus": 0.5}]
@@ -101,3 +134,23 @@ def test_the_reconcile_hears_nothing_of_a_lost_host(index: Index) -> None:
     ]
     index.nodes["a"].lost_since = 1.0
     assert index.held()["a"] is None
+
+
+def test_a_round_that_fails_is_not_the_last(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[str] = []
+
+    async def read(node: Node) -> bool:
+        rounds.append(node.name)
+        if len(rounds) < 3:
+            raise RuntimeError("nobody thought of that")
+        raise asyncio.CancelledError
+
+    async def follow() -> None:
+        node = index.nodes["b"]
+        node.lost_s = 0.0
+        with suppress(asyncio.CancelledError):
+            await index.follow(node)
+
+    monkeypatch.setattr(index, "read", read)
+    asyncio.run(follow())
+    assert rounds == ["b", "b", "b"]

@@ -2,6 +2,11 @@
 
 import asyncio
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from starlette.types import Receive, Scope, Send
 
 from fleet.index import Index
 from fleet.nodes import Node, Nodes
@@ -102,6 +107,82 @@ def test_a_host_that_was_never_heard_may_have_it(fleet: Fleet) -> None:
     answer = fleet.unix.get("/sandboxes/ffffffffffff")
     assert answer.status_code == 503 and "is on no host that answers" in answer.json()["message"]
     assert TEXT.search(answer.json()["message"])
+
+
+def test_a_host_that_is_lost_while_it_is_asked_is_waited_for_by_nobody(fleet: Fleet) -> None:
+    """It has taken the question, and nothing comes any more, nor does the connection end."""
+    here, there = on_both(fleet)
+    headers, gate, over = fleet.key("ada"), fleet.nodes["b"].gate, threading.Event()
+    before = gate.app
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        while not over.is_set():
+            await asyncio.sleep(0.01)
+        await before(scope, receive, send)
+
+    gate.app = silent
+    try:
+        with ThreadPoolExecutor(5) as several:
+            whole = several.submit(fleet.unix.get, "/v2/sandboxes")
+            own = several.submit(fleet.tcp.get, "/v2/sandboxes", headers=headers)
+            pools = several.submit(fleet.unix.get, "/pool")
+            rows = several.submit(fleet.unix.get, "/nodes")
+            made = several.submit(fleet.unix.post, "/keys", json={"name": "bob"})
+        assert {row["sandboxID"]: row["state"] for row in whole.result().json()} == {here: "running", there: "lost"}
+        assert own.result().json() == [] and pools.result().json()["nodes"].keys() == {"a"}
+        assert [row["state"] for row in rows.result().json()] == ["ready", "lost"]
+        assert made.result().status_code == 201
+    finally:
+        over.set()
+
+
+def test_a_list_of_which_a_host_refuses_its_part_is_refused(patient: Fleet) -> None:
+    gate = patient.nodes["b"].gate
+    before = gate.app
+
+    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/inventory":
+            await before(scope, receive, send)
+            return
+        headers = [(b"content-type", b"application/json"), (b"retry-after", b"5")]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"code": 503, "message": "Docker does not answer"}'})
+
+    headers = patient.key("ada")
+    gate.app = refusing
+    lists = ("/v2/sandboxes", "/templates", "/volumes", "/stats", "/pool", "/overview", "/routes")
+    answers = {path: patient.unix.get(path) for path in lists}
+    public = ("/v2/sandboxes", "/sandboxes", "/templates", "/snapshots", "/volumes", "/sandboxes/metrics")
+    answers |= {f"tcp {path}": patient.tcp.get(path, headers=headers) for path in public}
+    assert {path: (one.status_code, one.headers.get("retry-after")) for path, one in answers.items()} == {
+        path: (503, "5") for path in answers
+    }
+
+
+@pytest.mark.parametrize("said", [b"[]", b"{}", b'{"sandboxes": [{}]}', b"no JSON"])
+def test_a_host_that_says_something_else_for_a_while_is_read_again(patient: Fleet, said: bytes) -> None:
+    """As one of another release may, in the middle of a deploy."""
+    gate, asked = patient.nodes["b"].gate, threading.Semaphore(0)
+    before = gate.app
+
+    async def other(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/inventory":
+            await before(scope, receive, send)
+            return
+        asked.release()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": said})
+
+    gate.app = other
+    for _ in range(3):
+        assert asked.acquire(timeout=10), "it is not asked any more"
+    made = [patient.create()["sandboxID"] for _ in range(2)]
+    there = next(one for one in made if patient.where(one).name == "b")
+    assert patient.unix.get("/sandboxes/ffffffffffff").status_code == 404  # for which all are read
+    gate.app = before
+    world = patient.nodes["b"].world
+    world.sandboxes.remove(world.sandboxes.find(there), "its time is over")
+    until(lambda: patient.services.index.find(there) is None, "nobody looks at it any more")
 
 
 def test_another_service_finds_the_same(patient: Fleet) -> None:

@@ -1,8 +1,12 @@
 """Hosts as members: what is said of them, and cordon, drain and activate."""
 
+import asyncio
 from typing import Any
 
-from tests.unit.fleet.fleets import Fleet
+from fleet.index import Index
+from fleet.membership import Membership
+from fleet.nodes import Node, Nodes
+from tests.unit.fleet.fleets import WHOLE, Fleet
 from tests.unit.sandboxd.conftest import member, until
 
 
@@ -92,6 +96,56 @@ def test_drain_is_taken_back(patient: Fleet) -> None:
     patient.unix.delete(f"/sandboxes/{found}").raise_for_status()
     patient.create()
     assert patient.leases.availability("b") == "active"
+
+
+def test_a_drain_that_another_manager_takes_back_is_over(patient: Fleet) -> None:
+    for _ in range(2):
+        patient.create()
+    act(patient, "b", "drain")
+    with patient.beside() as other:
+        other.unix.post("/nodes/b/activate", json={}).raise_for_status()
+    until(lambda: rows(patient)["b"]["state"] == "ready", "it is emptied all the same")
+    (found,) = patient.nodes["b"].ids()
+    patient.unix.delete(f"/sandboxes/{found}").raise_for_status()
+    index = patient.services.index
+    seen = index.contents["b"].at
+    until(lambda: index.contents["b"].at > seen + 20, "it is not read")
+    assert patient.leases.availability("b") == "active"
+
+
+def test_a_host_that_was_away_gets_its_pools_back(fleet: Fleet) -> None:
+    act(fleet, "b", "cordon")
+    fleet.lose("b")
+    assert act(fleet, "b", "activate")["state"] == "lost"
+    assert not fleet.nodes["b"].world.pool.enabled
+    fleet.find_again("b")
+    until(lambda: fleet.nodes["b"].world.pool.enabled, "its pools stay off")
+    act(fleet, "b", "cordon")
+    assert not fleet.nodes["b"].world.pool.enabled
+
+
+def test_a_manager_whose_engine_is_silent_turns_no_pool_off(patient: Fleet) -> None:
+    """Another one may have activated the host since."""
+    pool = patient.nodes["b"].world.pool
+
+    async def look() -> bool:
+        hosts = patient.config.nodes.items()
+        nodes = Nodes({name: Node(host, patient.config.domain, 60.0) for name, host in hosts}, "a")
+        index = Index(nodes, WHOLE)
+        members = Membership(nodes, index, patient.leases)
+        await members.read()
+        assert members.availability("b") == "pause"
+        act(patient, "b", "activate")
+        await index.read_all()
+        patient.leases.leader = False
+        await members.read()
+        await members.tick()
+        for node in nodes.values():
+            await node.close()
+        return pool.enabled
+
+    act(patient, "b", "cordon")
+    assert asyncio.run(look()), "it was turned off"
 
 
 def test_refusals(patient: Fleet) -> None:

@@ -1,12 +1,18 @@
 """Where new sandboxes come to, and what is booked for them."""
 
+import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
 
+from fleet import placing
 from fleet.config import Share
+from fleet.leases import Lease
 from tests.unit.fleet.fleets import Fleet, Seat, running
 from tests.unit.sandboxd.conftest import member, until
 
@@ -126,6 +132,32 @@ def test_an_idempotency_key_is_one_request_for_all_managers(patient: Fleet) -> N
     assert sum(map(len, made)) == 8 and all(made), "they are spread"
 
 
+def test_what_a_repeated_request_makes_is_reached_at_once(patient: Fleet) -> None:
+    """The first time its host broke off, and had made nothing."""
+    home = patient.services.placing.home
+    once = next(name for name in map(str, range(99)) if home(f"team {name}").name == "b")
+    headers = {**patient.key(), "Idempotency-Key": once}
+    gate = patient.nodes["b"].gate
+    before = gate.app
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            await before(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 502, "headers": []})
+        await send({"type": "http.response.body", "body": b"it broke off"})
+
+    with patient.beside() as other:  # which reads no host by itself
+        gate.app = broken
+        assert "does not answer" in message(
+            other.tcp.post("/sandboxes", json={"templateID": "base"}, headers=headers), 503
+        )
+        gate.app = before
+        made = other.tcp.post("/sandboxes", json={"templateID": "base"}, headers=headers)
+        assert made.status_code == 201 and patient.nodes["b"].ids() == {made.json()["sandboxID"]}
+        assert (patient.directory / "other.map").read_text() == f"{made.json()['sandboxID']} b\n"
+
+
 def test_what_asks_for_more_than_a_member_has_is_booked(patient: Fleet) -> None:
     warm(patient, "a", 1)
     for body in ({"cold": True}, {"diskMB": 512}, {"volume": "work"}):
@@ -177,10 +209,43 @@ def test_a_host_that_refuses_is_passed_over(patient: Fleet) -> None:
     until(lambda: len(patient.leases.all()) == 3, "the leases that were refused are left")
 
 
+def test_not_all_hosts_of_a_full_fleet_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler takes its time to say that a host has no room; who asks has not so much."""
+    monkeypatch.setattr(placing, "TRIED_S", 0.3)
+    with running("abcdefg", lost_s=60) as fleet:
+        place = fleet.leases.place
+
+        def slow(*given: Any, **named: Any) -> Lease:
+            time.sleep(0.2)
+            return place(*given, **named)
+
+        monkeypatch.setattr(fleet.leases, "place", slow)
+        for node in fleet.nodes.values():
+            node.world.memory_mb[0] = 1000
+        answer = fleet.unix.post("/v2/sandboxes", json={})
+        text = message(answer, 503)
+        assert "memory_reserve_mb" in text and text.endswith("no other host was asked within 0.3 s")
+        assert int(answer.headers["retry-after"]) > 0 and fleet.leases.placed <= 2
+
+
 def test_a_request_that_is_refused_leaves_no_lease(patient: Fleet) -> None:
     message(patient.unix.post("/v2/sandboxes", json={"timeout": -1}), 400)
     message(patient.unix.post("/v2/sandboxes", json={"templateID": "none"}), 404)
     until(lambda: patient.leases.all() == [], "a lease is left")
+
+
+def test_what_must_be_here_is_made_here(patient: Fleet) -> None:
+    """A browser that tests a sandbox of any host: what it asks goes by the gateway of the host that it is on."""
+    warm(patient, "b", 1)
+    (here,) = warm(patient, "a", 1)
+    for _ in range(3):
+        answer = patient.unix.post("/v2/sandboxes", json={"here": True})
+        assert answer.status_code == 201, answer.text
+    assert len(patient.nodes["a"].ids()) == 3 and here in patient.nodes["a"].ids()
+    until(lambda: set(labelled(patient).values()) <= {"a"}, "a lease is elsewhere")
+    patient.unix.post("/nodes/a/cordon", json={}).raise_for_status()
+    text = message(patient.unix.post("/v2/sandboxes", json={"here": True}), 503)
+    assert "what is asked for here is on node a, which takes no new sandboxes" in text
 
 
 def test_what_is_on_a_host_binds_to_it(patient: Fleet) -> None:
@@ -235,6 +300,35 @@ def test_a_limit_holds_for_parallel_creates(patient: Fleet) -> None:
     with ThreadPoolExecutor(8) as several:
         assert sorted(several.map(create, range(8))) == [201] * 4 + [429] * 4
     assert len(patient.nodes["a"].ids() | patient.nodes["b"].ids()) == 4
+
+
+def test_who_is_at_his_limit_holds_up_nobody_else(patient: Fleet) -> None:
+    """All hosts are read for him, and one of them takes its time."""
+    ada, bob, asked, answer = patient.key("ada", 1), patient.key("bob", 1), threading.Event(), threading.Event()
+    gate = patient.nodes["b"].gate
+    before, body = gate.app, {"templateID": "base"}
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/inventory":
+            asked.set()
+            while not answer.is_set():
+                await asyncio.sleep(0.01)
+        await before(scope, receive, send)
+
+    assert patient.tcp.post("/v2/sandboxes", json=body, headers=ada).status_code == 201
+    gate.app = slow
+    assert asked.wait(10)
+    with ThreadPoolExecutor(1) as beside:
+        try:
+            refused = beside.submit(patient.tcp.post, "/v2/sandboxes", json=body, headers=ada)
+            limits = patient.services.limits
+            until(lambda: any(one.locked() for one in limits._changed.values()), "the limit is not looked at")
+            assert patient.tcp.post("/v2/sandboxes", json=body, headers=bob, timeout=10).status_code == 201
+            assert not refused.done()
+        finally:
+            answer.set()
+        assert "may have 1" in message(refused.result(), 429)
+    until(lambda: not limits._changed, "locks are kept")
 
 
 def test_forks_count_too(patient: Fleet) -> None:

@@ -1,10 +1,18 @@
 """What is said of all hosts together, and the map of the entry gateway."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
+
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from fleet.index import Contents
-from tests.unit.fleet.fleets import Fleet
-from tests.unit.sandboxd.conftest import member, until
+from sandboxd import gatewayapi
+from sandboxd.config import Fleet as OfFleet
+from tests.unit.fleet.fleets import NODE_SOCKET, Fleet, running
+from tests.unit.sandboxd.conftest import OWN_GROUP, member, services_of, until
+from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 
 def test_the_map_has_what_is_on_other_hosts(patient: Fleet) -> None:
@@ -24,6 +32,72 @@ def test_the_map_follows_what_hosts_do_by_themselves(patient: Fleet) -> None:
     until(lambda: dict(patient.haproxy.map) == {found: "b"}, "a member of a pool is not in the map")
     world.sandboxes.remove(world.ledger.rows("warm")[0], "no reason")
     until(lambda: patient.haproxy.map == [], "it is still in the map")
+
+
+def test_the_map_has_what_only_a_request_has_found(patient: Fleet) -> None:
+    """One that another manager has made, and that nobody but who asked for it has looked for here."""
+    with patient.beside() as other:
+        made = [patient.create()["sandboxID"] for _ in range(2)]
+        there = next(one for one in made if patient.where(one).name == "b")
+        assert other.unix.get(f"/sandboxes/{there}").json()["sandboxID"] == there
+        file = patient.directory / "other.map"
+        until(lambda: file.exists() and file.read_text() == f"{there} b\n", "its URL leads nowhere")
+
+
+def test_the_map_has_the_copies_of_a_sandbox(patient: Fleet) -> None:
+    """Before the answer of the fork."""
+    headers = patient.key("ada")
+    with patient.beside() as other:
+        made = [other.tcp.post("/sandboxes", json={"templateID": "base"}, headers=headers).json() for _ in range(2)]
+        there = next(one["sandboxID"] for one in made if patient.where(one["sandboxID"]).name == "b")
+        copies = other.tcp.post(f"/sandboxes/{there}/fork", json={"count": 2}, headers=headers).json()
+        found = sorted([there, *(one["sandbox"]["sandboxID"] for one in copies)])
+        assert (patient.directory / "other.map").read_text() == "".join(f"{one} b\n" for one in found)
+
+
+def test_the_map_has_a_member_that_is_claimed_as_soon_as_it_is_known(patient: Fleet) -> None:
+    """It is known by a reading that the map has not followed yet."""
+    services, world = patient.services, patient.nodes["b"].world
+    world.pool._settings.turn(True)
+    patient.haproxy.stop()
+    found = member(world)
+    until(lambda: found in services.index.contents["b"].warm, "it is not known")
+    haproxy = FakeHaproxy(patient.config.admin, patient.config.map)
+    try:
+        assert patient.create()["sandboxID"] == found
+        assert (found, "b") in haproxy.map
+    finally:
+        haproxy.stop()
+
+
+def test_what_one_manager_has_made_is_in_the_map_of_the_others() -> None:
+    """Before the answer: whoever creates comes in by one of them, and visits by any."""
+    with running("abc", lost_s=60) as fleet, fleet.beside() as other:  # which reads no host by itself
+        fleet.services.nodes["b"].role = "manager"
+        sandboxes, headers = fleet.nodes["b"].world.sandboxes, fleet.key("ada")
+        of_manager = OfFleet(Path(NODE_SOCKET), OWN_GROUP, manages=True)
+        sandboxes.config = replace(sandboxes.config, fleet=of_manager, socket=fleet.directory / "other.sock")
+
+        def mapped() -> set[str]:
+            file = fleet.directory / "other.map"
+            lines = file.read_text().splitlines() if file.exists() else []
+            return {sandbox_id for sandbox_id, node in map(str.split, lines) if node == "c"}
+
+        for _ in range(4):
+            made = fleet.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers=headers).json()["sandboxID"]
+            assert mapped() == fleet.nodes["c"].ids()
+            if fleet.where(made).name == "c":
+                fleet.tcp.post(f"/sandboxes/{made}/fork", headers=headers).raise_for_status()
+                assert len(mapped()) >= 2 and mapped() == fleet.nodes["c"].ids()
+        assert mapped() and other.unix.get("/nodes/x/look").status_code == 404
+
+
+def test_a_manager_that_cannot_be_told_hinders_nothing(patient: Fleet) -> None:
+    patient.services.nodes["b"].role = "manager"  # and none by its own word
+    made = [patient.create()["sandboxID"] for _ in range(2)]
+    assert {row["sandboxID"] for row in patient.unix.get("/v2/sandboxes").json()} == set(made)
+    asked = [one for one in patient.nodes["b"].gate.requests if "/fleet/look/" in one]
+    assert asked == ["node GET /fleet/look/a"]
 
 
 def test_a_lost_host_stays_in_the_map(fleet: Fleet) -> None:
@@ -51,6 +125,17 @@ def test_pools_are_summed(patient: Fleet) -> None:
     assert state["nodes"].keys() == {"a", "b"} and state["nodes"]["b"]["warm"] == 1
     state = patient.unix.post("/pool/resize", json={"size": 3}).json()
     assert state["size"] == 6 and state["nodes"]["a"]["size"] == 3
+
+
+def test_a_pool_that_is_off_at_a_cordoned_host_is_not_waited_for(patient: Fleet) -> None:
+    patient.unix.post("/pool", json={"enabled": True}).raise_for_status()
+    for _ in range(2):
+        member(patient.nodes["a"].world)
+    patient.unix.post("/nodes/b/cordon", json={}).raise_for_status()
+    (pool,) = patient.unix.get("/pool").json()["pools"]
+    assert (pool["enabled"], pool["warm"], pool["size"], pool["configured"]) == (True, 2, 2, 4)
+    state = patient.unix.post("/pool", json={"enabled": False}).json()
+    assert (state["enabled"], state["size"]) == (False, 4), "what they would have"
 
 
 def test_overview_sums_and_names_the_hosts(patient: Fleet) -> None:
@@ -95,6 +180,46 @@ def test_doctor_examines_each_host(fleet: Fleet) -> None:
     assert findings[-1]["level"] == "fail" and findings[-1]["seen"].startswith("lost: node b")
     refused = fleet.unix.post("/doctor", json={"probe": "yes"})
     assert json.loads(refused.text.splitlines()[0])["code"] == 400
+
+
+def test_doctor_goes_on_when_a_host_goes_away_in_the_middle(patient: Fleet) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/doctor":
+            await before(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        line = b'{"name": "disk", "level": "ok"}\n'
+        await send({"type": "http.response.body", "body": line, "more_body": True})
+        raise ConnectionError("in the middle")
+
+    gate = patient.nodes["a"].gate
+    before, gate.app = gate.app, broken
+    found = [json.loads(line) for line in patient.unix.post("/doctor", json={"probe": False}).text.splitlines()]
+    of_a = [one for one in found if one["node"] == "a"]
+    assert [(one["name"], one["level"]) for one in of_a] == [("a: disk", "ok"), ("a: node", "fail")]
+    assert "node a does not answer" in of_a[1]["seen"] and any(one["node"] == "b" for one in found)
+
+
+def test_whose_a_request_is_that_names_no_sandbox_is_known_of_all_hosts(patient: Fleet) -> None:
+    """By its token: the gateway of a manager asks sandboxd beside it, which knows its own alone."""
+    made = [patient.create() for _ in range(2)]
+    world = patient.nodes["a"].world
+    of_manager = OfFleet(Path(NODE_SOCKET), OWN_GROUP, manages=True)
+    with TestClient(gatewayapi.build(services_of(world))) as gateway:
+
+        def found(token: str) -> tuple[int, str]:
+            answer = gateway.get("/find", headers={"X-Method": "GET", "X-Target": "/x", "X-Access-Token": token})
+            return answer.status_code, answer.text
+
+        tokens = {one["sandboxID"]: one["envdAccessToken"] for one in made}
+        assert sorted(found(token)[0] for token in tokens.values()) == [200, 404], "alone it knows its own"
+        world.sandboxes.config = replace(world.sandboxes.config, fleet=of_manager, socket=patient.config.socket)
+        assert {one: found(token) for one, token in tokens.items()} == {one: (200, one) for one in tokens}
+        assert found("none")[0] == 404
+        world.sandboxes.config = replace(world.sandboxes.config, socket=patient.directory / "none.sock")
+        assert sorted(found(token)[0] for token in tokens.values()) == [200, 404]
+    answer = patient.tcp.get("/find", headers={"X-Access-Token": next(iter(tokens.values()))})
+    assert answer.status_code == 404, "who is no manager may not ask"
 
 
 def test_stats_are_asked_of_the_hosts_that_have_them(patient: Fleet) -> None:
@@ -164,8 +289,24 @@ def test_the_parts_of_a_stranger_reach_one_host_only(patient: Fleet) -> None:
     seen = [len(node.gate.requests) for node in patient.nodes.values()]
     for one in (*found, "ffffffffffff"):
         assert patient.tcp.get(f"/sandboxes/{one}", headers={"X-API-KEY": "e2b_" + "0" * 40}).status_code == 401
+    for path in ("sandboxes", "v2/sandboxes", "sandboxes/metrics", "snapshots", "templates", "v2/templates", "volumes"):
+        assert patient.tcp.get(f"/{path}", headers={"X-API-KEY": "e2b_" + "0" * 40}).status_code == 401
     later = [len(node.gate.requests) for node in patient.nodes.values()]
     assert later[0] > seen[0] and later[1] == seen[1]
+
+
+def test_the_beginning_of_an_id_tells_a_key_nothing(patient: Fleet) -> None:
+    """Whoever knows the id of a sandbox may visit it."""
+    mine, others = patient.key("ada"), [patient.create()["sandboxID"] for _ in range(4)]
+    shared = {one[:length] for one in others for length in (1, 8, 11)}
+    for beginning in shared:
+        for what in ("GET ", "DELETE ", "POST /fork", "POST /snapshots", "POST /pause"):
+            method, _, path = what.partition(" ")
+            answer = patient.tcp.request(method, f"/sandboxes/{beginning}{path}", headers=mine)
+            assert answer.status_code == 404, answer.text
+            assert not any(one in answer.text for one in others)
+    made = patient.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers=mine).json()["sandboxID"]
+    assert patient.tcp.get(f"/sandboxes/{made}-local", headers=mine).json()["sandboxID"] == made
 
 
 def test_what_another_manager_has_made_is_found(patient: Fleet) -> None:

@@ -1,10 +1,13 @@
 """What the service of a fleet asks a host: what there is, a member of a pool or nothing, keys to be replaced."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sandboxd.catalog import KEY_CHANGES
+from sandboxd.config import Fleet
 from sandboxd.keys import Keys, digest, fingerprint
 from tests.unit.sandboxd.conftest import World, member
 from tests.unit.sandboxd.test_api import Direct
@@ -30,8 +33,19 @@ def test_the_inventory(client: Direct) -> None:
 
 
 def test_it_is_not_for_strangers(client: Direct) -> None:
-    for path in ("/inventory", "/keys/digests", "/nodes"):
+    for path in ("/inventory", "/keys/digests", "/nodes", "/fleet/look/b", "/find"):
         assert client.tcp.get(path).status_code == 404
+
+
+def test_only_a_manager_looks_at_other_hosts(client: Direct, tmp_path: Path) -> None:
+    assert "manages no fleet" in client.unix.get("/fleet/look/b").json()["message"]
+    sandboxes = client.world.sandboxes
+    for manages, status, message in ((False, 404, "manages no fleet"), (True, 503, "fleet service of this host")):
+        fleet = Fleet(tmp_path / "node.sock", "haproxy", manages)
+        sandboxes.config = replace(sandboxes.config, fleet=fleet, socket=tmp_path / "none.sock")
+        answer = client.unix.get("/fleet/look/b")
+        assert (answer.status_code, message in answer.json()["message"]) == (status, True)
+    assert client.unix.get("/fleet/look/b%20HTTP").status_code == 400
 
 
 def of_pool(client: Direct, path: str, key: str) -> Any:

@@ -1,13 +1,18 @@
 """Volumes on shared storage, as several hosts see them: here several stores of one directory."""
 
+import fcntl
 import json
+import shutil
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from sandboxd.errors import Conflict, HostError
-from sandboxd.sharedstore import IMAGE, MARKER, OWNER, STATE, Owner, SharedStore, TakenOver
+from sandboxd.sharedstore import IMAGE, LOCK, MARKER, OWNER, STATE, Owner, SharedStore, TakenOver
 
 MARK = "0123456789abcdef"
 
@@ -154,3 +159,76 @@ def test_storage_that_hangs_does_not_hang_us(export: Path, monkeypatch: pytest.M
     with pytest.raises(HostError, match="does not answer"):
         store.take("data", "1")
     released.set()
+
+
+def test_a_lock_that_was_removed_with_its_volume_keeps_nobody_out(
+    here: SharedStore, there: SharedStore, export: Path
+) -> None:
+    """Whoever waits for it makes the volume anew, or finds it made anew by a third host."""
+    for third in (None, SharedStore(export, "c")):
+        volume = f"of-{third.node if third else 'nobody'}"
+        here.take(volume, "1")
+        here.give_back(volume, "1", 1)
+        with (export / volume / LOCK).open("r+") as held, ThreadPoolExecutor() as other:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            waits = other.submit(there.take, volume, "2")
+            wait_for_another(export / volume / LOCK)
+            shutil.rmtree(export / volume)
+            if third:
+                assert third.take(volume, "3") == 1
+            fcntl.flock(held, fcntl.LOCK_UN)
+            if third:
+                with pytest.raises(Conflict, match="in use on node c"):
+                    waits.result()
+            else:
+                assert waits.result() == 1
+        assert here.owner(volume).node == ("c" if third else "b")
+
+
+def wait_for_another(file: Path) -> None:
+    """Until two have it open: this test and who waits."""
+    give_up = time.monotonic() + 10
+    while opened().count(str(file)) < 2:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def opened() -> list[str]:
+    """The files that this process has open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since
+            found.append(str(link.readlink()))
+    return found
+
+
+def test_removed_by_two_at_once(here: SharedStore, there: SharedStore, export: Path) -> None:
+    for _ in range(20):
+        here.take("data", "1")
+        here.give_back("data", "1", 1)
+        with ThreadPoolExecutor() as both:
+            for one in [both.submit(store.remove, "data") for store in (here, there)]:
+                one.result()
+        assert not (export / "data").exists()
+
+
+def test_other_storage_than_before_is_not_asked(export: Path, tmp_path: Path) -> None:
+    """It has none of the volumes, and this host would give up its own."""
+    seen = tmp_path / "of-the-host"
+    host = SharedStore(export, "a", known=seen)
+    assert host.take("data", "1") == 1 and seen.read_text() == MARK
+    host.check("data", "1", 1)
+    other = "fedcba9876543210"
+    (export / MARKER).write_text(f"{other}\n")
+    for ask in (host.identity, host.names, lambda: host.check("data", "1", 1), lambda: host.take("more", "2")):
+        with pytest.raises(HostError, match=f"its mark is {other}, and was {MARK}.*rm {seen}"):
+            ask()
+    seen.unlink()
+    assert host.identity() == other == seen.read_text()
+
+
+def test_what_else_lies_there_is_no_volume(here: SharedStore, export: Path) -> None:
+    (export / "notes").write_text("of an administrator")
+    (export / "lost+found").mkdir()
+    (export / "empty").mkdir()
+    assert here.take("data", "1") == 1 and here.names() == ["data"]

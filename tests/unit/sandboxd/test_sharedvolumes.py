@@ -14,6 +14,7 @@ from sandboxd.records import BASIC, USED, Claim, Sandbox
 from sandboxd.sharedstate import parse, text_of
 from sandboxd.sharedstore import IMAGE, MARKER, STATE, Owner, SharedStore, TakenOver
 from sandboxd.tokens import agent_token, brought_along, traffic_token
+from sandboxd.watchdog import CRITICAL_MB, MIB
 from tests.unit.sandboxd.conftest import World, config_in, make_world, services_of
 from tests.unit.sandboxd.fake_engine import FakeEngine, refusal
 from tests.unit.sandboxd.test_api import Direct
@@ -158,6 +159,17 @@ def test_what_it_is_made_anew_from_follows_its_row(worlds: list[World]) -> None:
 def test_one_that_is_not_kept_leaves_nothing_to_be_made_anew(worlds: list[World], export: Path) -> None:
     create(worlds[0], replace(KEPT, keep=False))
     assert not (export / "data" / STATE).exists()
+
+
+def test_what_is_written_to_shared_storage_takes_nothing_of_the_host(worlds: list[World], export: Path) -> None:
+    here = worlds[0]
+    made = create(here, KEPT)
+    here.watchdog.look()
+    (export / "data" / IMAGE).write_bytes(b"\1" * 3 * MIB)
+    here.disk_mb["docker"] = CRITICAL_MB - 1
+    here.watchdog.look()
+    row = here.ledger.get(made.slot)
+    assert row is not None and row.state == "running"
 
 
 def test_what_could_not_be_written_is_written_later(worlds: list[World], export: Path) -> None:

@@ -158,6 +158,27 @@ def test_a_host_in_use_is_left_alone_unless_that_is_meant(
     assert {path.name for path in aside.iterdir()} >= {"ledger.sqlite", "volumes", "snapshots", "secrets", "ca", "acme"}
 
 
+@pytest.mark.parametrize(("manages", "asked"), [("true", "node.sock"), ("false", "sandboxd.sock")])
+def test_a_restore_of_a_host_of_a_fleet_leaves_the_other_hosts_alone(
+    host: Host, other: Host, backup: Path, traefik: Path, manages: str, asked: str
+) -> None:
+    """At the usual socket of a manager its fleet service answers, for which `pool` means all pools."""
+    fleet = f'socket = "{other.folder}/node.sock"\ngroup = "haproxy"\nmanages = {manages}\nmanagers = ["a (10.0.0.1)"]'
+    other.config.write_text(f"{other.config.read_text()}\n[fleet]\n{fleet}\n")
+    other.fill()
+    planes = {name: ControlPlane(other.folder / name) for name in ("node.sock", "sandboxd.sock")}
+    try:
+        for plane in planes.values():
+            plane.answer("DELETE /sandboxes/ida", 204)
+            plane.answer("POST /pool", 200, {})
+        run(other, "restore", "--force", str(backup))
+    finally:
+        for plane in planes.values():
+            plane.stop()
+    told = {name: [(one.method, one.target) for one in plane.requests] for name, plane in planes.items()}
+    assert told.pop(asked) == [("DELETE", "/sandboxes/ida"), ("POST", "/pool")] and list(told.values()) == [[]]
+
+
 def test_a_sandbox_that_ends_by_itself_meanwhile_is_no_trouble(
     host: Host, other: Host, backup: Path, control: ControlPlane, traefik: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_page_that_is_fine(configured: Apart, here: Path, control: ControlPlan
         "timeout": 240,
         "name": "browser-test",
         "metadata": {"tests": TARGET},
+        "here": True,
         "network": {"mode": "public"},
     }
     report = json.loads((here / "out/report.json").read_text())

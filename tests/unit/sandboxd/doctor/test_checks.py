@@ -35,7 +35,7 @@ def test_a_healthy_host(readers: Readers) -> None:
     findings = listed(readers)
     assert len(findings) == len(LOOKS)
     assert levels(findings, "fail", "blocked") == set()
-    assert levels(findings, "skip") == {"acme"}, "its certificate is from its own authority"
+    assert levels(findings, "skip") == {"acme", "shared-storage"}, "its own authority, and no fleet"
     assert levels(findings, "warn") == {"limits"}, "the double of the host has a small limit of open files"
 
 

@@ -1,0 +1,50 @@
+"""Work that may hang, as NFS does while its server is away: whoever asked is told so, and the work is left behind.
+
+Nothing can end a thread that waits for the kernel. So few are left behind: while that many wait, whoever asks is told
+at once, and one more is tried now and then, which may find that there are answers again.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from sandboxd.errors import HostError
+
+T = TypeVar("T")
+LEFT_MOST = 16
+TRY_S = 60.0
+
+
+class Patience:
+    """For `wait_s` seconds. `complaint` is what the HostError says then."""
+
+    def __init__(self, wait_s: float, complaint: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._wait_s, self._complaint, self._clock = wait_s, complaint, clock
+        self._left: list[Future[Any]] = []
+        self._tried_at = 0.0
+        self._guard = threading.Lock()
+
+    def run(self, work: Callable[[], T]) -> T:
+        """What the work returns or raises. Raises HostError when that takes too long: it may still be done later."""
+        with self._guard:
+            self._left = [one for one in self._left if not one.done()]
+            if len(self._left) >= LEFT_MOST and self._clock() < self._tried_at + TRY_S:
+                raise HostError(self._complaint)
+            self._tried_at = self._clock()
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:  # raised where somebody waits for it
+                done.set_exception(error)
+
+        threading.Thread(target=run, name="patience", daemon=True).start()
+        try:
+            return done.result(self._wait_s)
+        except TimeoutError as error:
+            with self._guard:
+                self._left.append(done)
+            raise HostError(self._complaint) from error
