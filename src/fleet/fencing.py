@@ -61,8 +61,10 @@ class Fencing:
                 self._not_before.pop(node.name, None)
             elif node.name not in self._off and await self._due(node):
                 await self._fence(node)
-            if node.name in self._off - self._emptied:
-                await self.make_anew(node)
+            if node.name in self._off:
+                async with self._moving:
+                    if node.name not in self._emptied:
+                        await self._make_anew(node)
 
     async def fenced(self, node: Node) -> Outcome:
         """Somebody says that it is off. Raises Conflict for a host that answers."""
@@ -70,28 +72,28 @@ class Fencing:
             raise Conflict(f"node {node.name} answers, so it is not off. Only a lost host is fenced.")
         log.warning("node %s is off, as somebody says who made sure", node.name)
         self._off.add(node.name)
-        return await self.make_anew(node)
+        async with self._moving:
+            return await self._make_anew(node)
 
-    async def make_anew(self, dead: Node) -> Outcome:
+    async def _make_anew(self, dead: Node) -> Outcome:
         """All of its kept sandboxes on shared storage that are nowhere yet."""
         outcome = Outcome()
-        async with self._moving:
-            if (asked := await self._storage()) is None:
-                return outcome
-            asker, identity = asked
-            answer = await asker.ask("POST", "/shared/left", {"node": dead.name})
-            if answer.status != 200:
-                raise FleetError(f"what node {dead.name} has left is not known: {_message(answer)}")
-            for row in answer.json():
-                if dead.lost_since is None:  # it has come back: it was not off, or is not any more
-                    break
-                where, why = await self._place(dead, row, identity)
-                if where:
-                    outcome.moved[row["sandboxID"]] = where
-                else:
-                    outcome.waiting[row["sandboxID"]] = why
-            if not outcome.waiting:
-                self._emptied.add(dead.name)
+        if (asked := await self._storage()) is None:
+            return outcome
+        asker, identity = asked
+        answer = await asker.ask("POST", "/shared/left", {"node": dead.name})
+        if answer.status != 200:
+            raise FleetError(f"what node {dead.name} has left is not known: {_message(answer)}")
+        for row in answer.json():
+            if dead.lost_since is None:  # it has come back: it was not off, or is not any more
+                break
+            where, why = await self._place(dead, row, identity)
+            if where:
+                outcome.moved[row["sandboxID"]] = where
+            else:
+                outcome.waiting[row["sandboxID"]] = why
+        if not outcome.waiting:
+            self._emptied.add(dead.name)
         self._index.notes = {**self._index.notes, **outcome.waiting}
         return outcome
 

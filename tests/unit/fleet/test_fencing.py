@@ -3,16 +3,19 @@
 import asyncio
 import json
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet.config import Fencing
 from fleet.fencing import run
 from sandboxd.records import Claim
 from sandboxd.sharedstore import MARKER
-from tests.unit.fleet.fleets import Fleet, running
+from tests.unit.fleet.fleets import Fleet, Node, running
 from tests.unit.sandboxd.conftest import until
 from tests.unit.sandboxd.fake_engine import refusal
 
@@ -47,6 +50,19 @@ def kept(fleet: Fleet, name: str = "b", **body: object) -> str:
 
 def listed(fleet: Fleet) -> dict[str, tuple[str, str]]:
     return {row["sandboxID"]: (row["state"], row["node"]) for row in fleet.unix.get("/v2/sandboxes").json()}
+
+
+def take(host: Node) -> str:
+    """A kept sandbox that the host itself makes, with a disk on shared storage."""
+    claim = Claim(None, keep=True, volume="late", shared=True)
+    return str(host.world.sandboxes.create(host.world.sandboxes.template("base"), claim).id)
+
+
+def looked_at_again(fleet: Fleet) -> None:
+    """Everything that the service does regularly has been done."""
+    contents = fleet.services.index.contents
+    seen = contents["a"].at
+    until(lambda: contents["a"].at > seen + 30, "nothing is looked at")
 
 
 def test_a_host_that_is_only_lost_keeps_its_sandboxes(fleet: Fleet) -> None:
@@ -110,13 +126,36 @@ def test_what_a_host_takes_after_it_was_off_is_its_own(fleet: Fleet, export: Pat
     made = kept(fleet)
     fleet.lose("b")
     assert made in fleet.unix.post("/nodes/b/fenced", json={}).json()["moved"]
-    world, index = fleet.nodes["b"].world, fleet.services.index
-    claim = Claim(None, keep=True, volume="late", shared=True)
-    late = world.sandboxes.create(world.sandboxes.template("base"), claim)
-    seen = index.contents["a"].at
-    until(lambda: index.contents["a"].at > seen + 30, "it is not looked at")
+    late = take(fleet.nodes["b"])
+    looked_at_again(fleet)
     assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
-    assert not any(late.id in node.ids() for name, node in fleet.nodes.items() if name != "b")
+    assert not any(late in node.ids() for name, node in fleet.nodes.items() if name != "b")
+
+
+def test_what_a_host_takes_while_it_is_emptied_is_its_own(fleet: Fleet, export: Path) -> None:
+    """The regular look comes in the middle of what an operator's word began, and finds nothing to do after it."""
+    made = kept(fleet)
+    fleet.lose("b")
+    reached, go = threading.Event(), threading.Event()
+    for name in "ac":
+        gate = fleet.nodes[name].gate
+
+        async def held(scope: Scope, receive: Receive, send: Send, app: ASGIApp = gate.app) -> None:
+            if scope.get("path") == "/shared/data/sandbox":
+                reached.set()
+                await asyncio.to_thread(go.wait, 30)
+            await app(scope, receive, send)
+
+        gate.app = held
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(fleet.unix.post, "/nodes/b/fenced", json={})
+        assert reached.wait(15)
+        looked_at_again(fleet)
+        take(fleet.nodes["b"])
+        go.set()
+        assert made in said.result(30).json()["moved"]
+    looked_at_again(fleet)
+    assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
 
 
 def test_one_that_cannot_be_made_waits_and_says_why(fleet: Fleet) -> None:
