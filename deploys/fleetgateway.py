@@ -26,7 +26,7 @@ class Peer:
 @dataclass(frozen=True)
 class FleetGateway:
     """What `haproxy.cfg` needs on a host of a fleet. `peers` asks the hosts, and is empty on a worker: nobody enters
-    there.
+    there. `managers` asks them, too: the ids of those that may ask for the APIs.
     """
 
     certificate: str
@@ -35,6 +35,7 @@ class FleetGateway:
     keys: str
     nodes_map: str
     peers: Callable[[], list[Peer]]
+    managers: Callable[[], list[str]]
 
 
 def directory(wanted: Settings) -> str:
@@ -76,6 +77,10 @@ def gateway(wanted: Settings) -> FleetGateway | None:
             for node in wanted.fleet_nodes.values()
         ]
 
+    def managers() -> list[str]:
+        ids = swarm.node_ids(wanted)
+        return [ids[node.name] for node in wanted.fleet_managers]
+
     return FleetGateway(
         certificate=f"{directory(wanted)}/node.pem",
         authority=f"{directory(wanted)}/ca.pem",
@@ -83,4 +88,5 @@ def gateway(wanted: Settings) -> FleetGateway | None:
         keys=keys_address(wanted),
         nodes_map=nodes_map(wanted),
         peers=peers,
+        managers=managers,
     )

@@ -65,6 +65,12 @@ def test_who_is_no_manager_is_refused_before_anything_else(case: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("case", ["fleet-manager", "fleet-worker"])
+def test_managers_are_known_by_their_ids(case: str) -> None:
+    """The role in a certificate is that of the day when it was made."""
+    assert [line for line in haproxy(case) if "ssl_c_s_dn" in line] == ["acl of_manager ssl_c_s_dn(CN) -m str id-a"]
+
+
 def test_a_manager_knows_each_host_by_its_certificate() -> None:
     for name, node_id, address in (("a", "id-a", "192.0.2.11"), ("b", "id-b", "192.0.2.12")):
         server = f"server {name} {address}:8443 tcp-ut 10s {TLS} verifyhost {node_id}"
