@@ -26,7 +26,8 @@ class Peer:
 @dataclass(frozen=True)
 class FleetGateway:
     """What `haproxy.cfg` needs on a host of a fleet. `peers` asks the hosts, and is empty on a worker: nobody enters
-    there. `managers` asks them, too: the ids of those that may ask for the APIs.
+    there. `managers` asks them, too: the ids of those that may ask for the APIs. At
+    `ports` the hosts are there for each other.
     """
 
     certificate: str
@@ -36,6 +37,7 @@ class FleetGateway:
     nodes_map: str
     peers: Callable[[], list[Peer]]
     managers: Callable[[], list[str]]
+    ports: tuple[int, ...]
 
 
 def directory(wanted: Settings) -> str:
@@ -89,4 +91,5 @@ def gateway(wanted: Settings) -> FleetGateway | None:
         nodes_map=nodes_map(wanted),
         peers=peers,
         managers=managers,
+        ports=(swarm.PORT, swarm.GOSSIP_PORT, swarm.REGISTRY_PORT, wanted.fleet_port),
     )

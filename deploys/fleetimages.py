@@ -23,7 +23,7 @@ from deploys.settings import Settings
 
 # The certificates of managers have this name beside that of the host. /etc/hosts says whose it is.
 NAME = "swarm-manager"
-REGISTRY = f"{NAME}:5000"
+REGISTRY = f"{NAME}:{swarm.REGISTRY_PORT}"
 UNIT = "docker-registry.service"
 STORE = "/var/lib/docker-registry"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"

@@ -22,7 +22,8 @@ from deploys.fleetengine import NODE_LABEL, socket
 from deploys.operations import Commands
 from deploys.settings import FleetNode, Settings
 
-PORT = 2377
+PORT, GOSSIP_PORT = 2377, 7946
+REGISTRY_PORT = 5000  # of the images, on the first manager
 # A host that is lost is known as such after some 5 s; a failed lease stays to be looked at; a new leader is there 14 s
 # after the old one was killed, and not 23 s.
 HEARTBEAT_NS = 2_000_000_000

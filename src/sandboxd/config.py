@@ -190,6 +190,13 @@ class Table:
         except (ValueError, TypeError):
             raise self.wrong(key, rule) from None
 
+    def ports(self, key: str) -> tuple[int, ...]:
+        rule = "must be a list of ports, from 1 to 65535"
+        values = self._take(key, lambda v: isinstance(v, list), rule)
+        if not all(type(value) is int and 1 <= value <= 65535 for value in values):
+            raise self.wrong(key, rule)
+        return tuple(values)
+
     def table(self, key: str) -> "Table":
         return Table(self._file, self._take(key, lambda v: True, "must be a table"), f"{self._prefix}{key}.")
 
@@ -282,6 +289,8 @@ def load(file: Path) -> Config:
             sources=network.networks("sources"),
             address=network.ipv4("egress_address"),
             user=network.text("egress_user"),
+            fleet=fleet.networks("addresses") if fleet else (),
+            fleet_ports=fleet.ports("ports") if fleet else (),
         ),
         fleet=Fleet(fleet.path("socket"), fleet.text("group"), fleet.switch("manages")) if fleet else None,
         shared=Shared(shared.path("directory"), shared.text("node")) if shared else None,

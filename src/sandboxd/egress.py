@@ -35,6 +35,7 @@ class Egress:
     """The settings. `sources` are the networks that sandboxes and builds have addresses of.
 
     `address` is that to which sandboxes with names in their allow list are led; `user` is whom the proxy there runs as.
+    `fleet` are the addresses of the hosts of a fleet, `fleet_ports` those ports at which they are there for each other.
     """
 
     mode: str = PUBLIC
@@ -44,6 +45,8 @@ class Egress:
     sources: tuple[str, ...] = ("10.200.0.0/16", "10.199.0.0/24")
     address: str = "198.18.0.1"
     user: str = "acme-egress"
+    fleet: tuple[str, ...] = ()
+    fleet_ports: tuple[int, ...] = ()
 
     def walled(self) -> list[IPv4Network]:
         """What nobody reaches in the mode `public`, but for what is exempt; without overlaps."""

@@ -80,6 +80,8 @@ def chains(egress: Egress, resolvers: Sequence[str], door: Door) -> dict[str, li
             f"iifname {SANDBOXES} oifname {SANDBOXES} goto refuse",
             f"iifname {SANDBOXES} oifname {BUILDS} goto refuse",
             f"iifname {BUILDS} oifname {SANDBOXES} goto refuse",
+            # In every mode: what a sandbox sends there would come from this host, which the others let in.
+            *(f"iifname {name} jump fleet" for name in (SANDBOXES, BUILDS) if egress.fleet),
             "iifname vmap @from",
             f"iifname {SANDBOXES} drop",  # nobody has said yet what it may: no reset, it will be told soon
             f"iifname {BUILDS} goto build",
@@ -88,6 +90,8 @@ def chains(egress: Egress, resolvers: Sequence[str], door: Door) -> dict[str, li
             f"oifname {SANDBOXES} meta l4proto icmp ct state related accept",
             "oifname vmap @to",
         ],
+        "fleet": [f"{kind} dport {port} goto hosts" for port in egress.fleet_ports for kind in ("tcp", "udp")],
+        "hosts": each("ip daddr {}", egress.fleet, "goto refuse"),
         **_behind(egress, door),
         "input": [
             f"ip daddr {door.address} goto door",

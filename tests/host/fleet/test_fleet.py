@@ -21,7 +21,7 @@ import pytest
 from deploys.fleetengine import socket
 from deploys.swarm import BRIDGE, BRIDGE_NETWORK
 from tests.host.api import Api, with_key
-from tests.host.fleet.labs import Fleet
+from tests.host.fleet.labs import LABS, Fleet
 from tests.host.machine import Sandbox, eventually
 from tests.host.test_hardening import too_open
 
@@ -129,6 +129,17 @@ def test_the_api_makes_uses_and_ends_one(fleet: Fleet, api: Api) -> None:
     assert made["sandboxID"] in {row["sandboxID"] for row in api.ask("GET", "/v2/sandboxes", 200)}
     api.ask("DELETE", f"/sandboxes/{made['sandboxID']}", 204)
     api.ask("GET", f"/sandboxes/{made['sandboxID']}", 404)
+
+
+@pytest.mark.parametrize("port", [8443, 7946, 2377, 5000])
+def test_hosts_are_there_for_each_other_and_for_no_sandbox(fleet: Fleet, port: int) -> None:
+    """Nor for one that may reach what its host reaches: what it sends would come from there."""
+    first = LABS[fleet.managers[0]]
+    dial = f"timeout 5 bash -c '</dev/tcp/{first}/{{}}' 2>&1 || true"
+    with fleet.members[fleet.workers[0]].sandbox("--network open") as sandbox:
+        assert sandbox.out(dial.format(22)) == "", "the way there"
+        assert "Connection refused" in sandbox.out(dial.format(port))
+    assert fleet.members[fleet.workers[0]].out(dial.format(port)) == "", "somebody listens there"
 
 
 def test_units_are_closed(fleet: Fleet) -> None:

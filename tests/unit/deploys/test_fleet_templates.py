@@ -117,6 +117,8 @@ def test_the_gateway_finds_both_apis_of_sandboxd(case: str, keys: str, tmp_path:
     file.write_text(one("etc/project-sandbox/config.toml", case))
     loaded = config.load(file)
     assert loaded.fleet is not None
+    assert loaded.egress.fleet == ("192.0.2.11/32", "192.0.2.12/32")
+    assert loaded.egress.fleet_ports == (2377, 7946, 5000, 8443)
     assert f"server sandboxd unix@{loaded.fleet.socket}" in backend("node", case)
     assert f"server sandboxd {loaded.listen[0]}:{loaded.listen[1]}" in backend("node_keys", case)
     assert (str(loaded.fleet.socket), loaded.fleet.group) == (NODE_SOCKET, "haproxy")

@@ -122,6 +122,20 @@ def test_builds_are_behind_the_same_wall() -> None:
     assert CHAINS["build"][-1] == "goto public"
 
 
+def test_the_hosts_of_a_fleet_are_there_for_each_other_and_for_no_sandbox_in_any_mode() -> None:
+    found = wall.chains(Egress(fleet=("192.0.2.11/32", "192.0.2.12/32"), fleet_ports=(2377, 7946)), [], DOOR)
+    jumps = [found["forward"].index(f"iifname {name} jump fleet") for name in ('"sb-*"', '"docker0"')]
+    assert max(jumps) < found["forward"].index("iifname vmap @from"), "before what single sandboxes may"
+    assert found["fleet"] == [
+        "tcp dport 2377 goto hosts",
+        "udp dport 2377 goto hosts",
+        "tcp dport 7946 goto hosts",
+        "udp dport 7946 goto hosts",
+    ]
+    assert found["hosts"] == ["ip daddr 192.0.2.11/32 goto refuse", "ip daddr 192.0.2.12/32 goto refuse"]
+    assert CHAINS["fleet"] == CHAINS["hosts"] == [] and not any("jump fleet" in rule for rule in CHAINS["forward"])
+
+
 def test_without_name_servers_and_exemptions_there_are_no_rules_for_them() -> None:
     found = wall.chains(Egress(deny=EGRESS.deny), [], DOOR)
     assert len(found["public"]) == len(CHAINS["public"]) - 2 and len(found["back"]) == len(CHAINS["back"]) - 2
@@ -136,6 +150,8 @@ def test_the_text_makes_all_of_it_and_may_be_repeated() -> None:
     assert made.counts == {chain: len(rules) for chain, rules in CHAINS.items()}
     for chain, rules in CHAINS.items():
         flushed = lines.index(f"flush chain inet acme-policies {chain}")
+        if not rules:
+            continue
         first = lines.index(f'add rule inet acme-policies {chain} {rules[0]} comment "{made.mark}"')
         assert flushed < first
         assert lines[first : first + len(rules)] == [
