@@ -21,7 +21,7 @@ class Patience:
     """For `wait_s` seconds. `complaint` is what the HostError says then."""
 
     def __init__(self, wait_s: float, complaint: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._wait_s, self._complaint, self._clock = wait_s, complaint, clock
+        self.wait_s, self._complaint, self._clock = wait_s, complaint, clock
         self._left: list[Future[Any]] = []
         self._tried_at = 0.0
         self._guard = threading.Lock()
@@ -43,7 +43,7 @@ class Patience:
 
         threading.Thread(target=run, name="patience", daemon=True).start()
         try:
-            return done.result(self._wait_s)
+            return done.result(self.wait_s)
         except TimeoutError as error:
             with self._guard:
                 self._left.append(done)

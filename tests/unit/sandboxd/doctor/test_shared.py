@@ -17,7 +17,7 @@ def export(tmp_path: Path, world: World) -> Path:
     made = tmp_path / "export"
     made.mkdir()
     (made / MARKER).write_text("0123\n")
-    world.sandboxes.shared.store = SharedStore(made, "a", wait_s=0.05, known=tmp_path / "seen")
+    world.sandboxes.shared.store = SharedStore(made, "a", known=tmp_path / "seen")
     return made
 
 
@@ -43,6 +43,7 @@ def test_another_one_than_before(readers: Readers, export: Path) -> None:
 
 def test_one_that_is_silent(readers: Readers, export: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
+    world.sandboxes.shared.store = SharedStore(export, "a", wait_s=0.05)
     monkeypatch.setattr(world.sandboxes.shared.store, "_marker", lambda: released.wait(15))
     check(shared.storage(readers), "fail", f"{export} does not answer", f"findmnt {export}")
     released.set()
