@@ -36,6 +36,9 @@ GVISOR_SUITE = "trixie"  # Debian 12 has none that works
 # The cleanup runs every minute, so that a test can see cron run it; and sshd takes keys alone, as on a host in earnest.
 LAB_SETTINGS = {"cleanup_schedule": "* * * * *", "ssh_hardening": "true"}
 LAST = ("test_redeploy", "test_reboot", "test_destroy")
+# Those that take longest come first, so that the others can fill up the time of who is done with one.
+OWN, FLEET = "hosts of their own", "fleet"
+GROUPS = (*SUITES, OWN, FLEET)
 # There the reboot comes first: all tests see both a host that was never rebooted and one that was, and none runs twice.
 AFTER_REBOOT = "bookworm"
 DEPLOYED = pytest.StashKey[dict[str, Report]]()
@@ -74,20 +77,25 @@ def host_of(item: pytest.Item) -> str:
     return str(suite.params.get("machine", "")) if suite else ""
 
 
+def group_of(item: pytest.Item) -> str:
+    return host_of(item) or (FLEET if item.path.parent.name == "fleet" else OWN)
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """With `-n 2 --dist loadgroup` the hosts are tested side by side, each by one process."""
-    item.add_marker(pytest.mark.xdist_group(host_of(item) or "hosts of their own"))
+    """With `-n 2 --dist loadgroup` the groups are tested side by side, each by one process in its order."""
+    item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One host after the other; on each, what only looks comes first, and the end of the host last."""
+    """One group after the other; on each host, what only looks comes first, and the end of the host last."""
 
     def rank(item: pytest.Item) -> tuple[int, int]:
-        module, name = item.path.stem, host_of(item)
-        if module == "test_reboot" and name == AFTER_REBOOT:
-            return SUITES.index(name), -1
-        return SUITES.index(name) if name in SUITES else -1, LAST.index(module) + 1 if module in LAST else 0
+        module, group = item.path.stem, group_of(item)
+        first = GROUPS.index(group) if group in GROUPS else len(GROUPS)
+        if module == "test_reboot" and group == AFTER_REBOOT:
+            return first, -1
+        return first, LAST.index(module) + 1 if module in LAST else 0
 
     items.sort(key=rank)
 

@@ -162,7 +162,8 @@ def test_a_file_that_is_no_toml_or_not_there(file: Path) -> None:
 def test_a_host_of_a_fleet(file: Path) -> None:
     file.write_text(GOOD)
     assert load(file).fleet is None
-    table = '\n[fleet]\nsocket = "/run/acme/node.sock"\ngroup = "haproxy"\nmanages = true\nmanagers = ["a (10.0.0.1)"]\naddresses = ["10.0.0.1"]\nports = [8443]\n'
+    table = '\n[fleet]\nsocket = "/run/acme/node.sock"\ngroup = "haproxy"\nmanages = true\n'
+    table += 'managers = ["a (10.0.0.1)"]\naddresses = ["10.0.0.1"]\nports = [8443]\n'
     file.write_text(GOOD + table)
     assert load(file).fleet == Fleet(Path("/run/acme/node.sock"), "haproxy", True)
     assert (load(file).egress.fleet, load(file).egress.fleet_ports) == (("10.0.0.1/32",), (8443,))

@@ -164,6 +164,7 @@ def test_a_restore_of_a_host_of_a_fleet_leaves_the_other_hosts_alone(
 ) -> None:
     """At the usual socket of a manager its fleet service answers, for which `pool` means all pools."""
     fleet = f'socket = "{other.folder}/node.sock"\ngroup = "haproxy"\nmanages = {manages}\nmanagers = ["a (10.0.0.1)"]'
+    fleet += '\naddresses = ["10.0.0.1"]\nports = [8443]'
     other.config.write_text(f"{other.config.read_text()}\n[fleet]\n{fleet}\n")
     other.fill()
     planes = {name: ControlPlane(other.folder / name) for name in ("node.sock", "sandboxd.sock")}
