@@ -121,7 +121,7 @@ class Services:
 
     async def _remembering(self, sandbox_id: str) -> Node:
         """Of the hosts that do not have it the one that says most about that."""
-        if not sandbox_id.isalnum():
+        if not (sandbox_id.isascii() and sandbox_id.isalnum()):
             raise NotFound(f"sandbox '{sandbox_id}' not found")
         said = await gathered(self.nodes.living, lambda node: node.ask("GET", f"/sandboxes/{sandbox_id}"))
         best = max(said, key=lambda name: len(said[name].body), default="")
