@@ -228,6 +228,13 @@ def test_an_image_from_a_registry_is_pulled_by_every_host(make_plan: MakePlan) -
     assert [name for name in steps if "flourisha-traefik" in name] == []
 
 
+def test_a_former_first_manager_has_no_registry() -> None:
+    steps = {step.name: step for step in planned("fleet-worker").steps}
+    step = steps["Registry | Remove the registry of a former first manager"]
+    assert step.condition == "ls -d /etc/systemd/system/docker-registry.service.d" and step.commands == []
+    assert not [name for name in steps_of(planned("fleet-manager"), "Registry") if name.startswith("Remove")]
+
+
 def test_the_registry_is_closed_before_it_starts() -> None:
     names = list(steps_of(planned("fleet-manager"), "Registry"))
     assert names.index("Write /etc/docker/registry/config.yml") < names.index("Install the registry")
