@@ -26,6 +26,7 @@ NAME = "swarm-manager"
 REGISTRY = f"{NAME}:{swarm.REGISTRY_PORT}"
 UNIT = "docker-registry.service"
 STORE = "/var/lib/docker-registry"
+DROP_IN = f"/etc/systemd/system/{UNIT}.d"  # which makes Debian's registry one of ours
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -45,14 +46,24 @@ def named(line: str = "") -> str:
     return f"{{ grep -v ' {NAME}$' /etc/hosts{added}; }} >{file} && cat {file} >/etc/hosts && rm {file}"
 
 
+def offered(wanted: Settings) -> str:
+    """Where the first manager keeps the digests of what it has offered."""
+    return f"{wanted.state}/offered"
+
+
 def noted(wanted: Settings, tag: str) -> str:
-    """Where the first manager keeps the digest of what it has offered."""
-    return f"{wanted.state}/offered/{tag.replace('/', '-').replace(':', '-')}"
+    """Where it keeps that of one image."""
+    return f"{offered(wanted)}/{tag.replace('/', '-').replace(':', '-')}"
+
+
+def removed() -> list[str]:
+    """The commands that take the registry away."""
+    return ["DEBIAN_FRONTEND=noninteractive apt-get purge -y docker-registry", f"rm -rf {DROP_IN} {STORE}"]
 
 
 @deploy("Registry")
 def registry() -> None:
-    """The registry on the first manager, and the way there from all hosts."""
+    """The registry on the first manager, and nowhere else, and the way there from all hosts."""
     wanted = settings()
     if not wanted.fleet_role:
         return
@@ -73,6 +84,9 @@ def registry() -> None:
         place("etc/systemd/system/docker-registry.service.d/60-project-sandbox.conf", wanted, directory=directory)
         packages("the registry", ["docker-registry"])
         unit(name="Run the registry", unit=UNIT, files=["/etc/docker/registry/config.yml", f"{directory}/node.pem"])
+    else:
+        name = "Remove the registry of a former first manager"
+        when(name=name, condition=f"ls -d {DROP_IN}", commands=[*removed(), f"rm -rf {offered(wanted)}"])
 
 
 @deploy("Images of the fleet")
@@ -82,15 +96,15 @@ def share() -> None:
     if not wanted.fleet_role:
         return
     if is_first(wanted):
-        offered = f"{wanted.state}/offered"
-        files.directory(name=f"Make {offered}", path=offered, user="root", group="root", mode="700")
+        notes = offered(wanted)
+        files.directory(name=f"Make {notes}", path=notes, user="root", group="root", mode="700")
         files_of = [noted(wanted, tag) for tag in shared(wanted)]
         keep = " ".join(f"! -path {file}" for file in files_of)
         when(
             name="Forget former images",
-            condition=f"find {offered} -type f {keep}",
+            condition=f"find {notes} -type f {keep}",
             # A registry takes nothing back. What is still wanted is offered anew, which takes seconds.
-            commands=[f"systemctl stop {UNIT}", f"rm -rf {STORE}/docker {offered}/*", f"systemctl start {UNIT}"],
+            commands=[f"systemctl stop {UNIT}", f"rm -rf {STORE}/docker {notes}/*", f"systemctl start {UNIT}"],
         )
         for tag in shared(wanted):
             when(name=f"Offer {tag}", condition=not_offered(wanted, tag), commands=[offering(wanted, tag)])

@@ -177,11 +177,8 @@ def _fleet(wanted: Settings, with_data: bool) -> None:
     _remove(trusted)
     when(
         name="Remove the registry",
-        condition="ls -d /etc/systemd/system/docker-registry.service.d",
-        commands=[
-            "DEBIAN_FRONTEND=noninteractive apt-get purge -y docker-registry",
-            f"rm -rf /etc/systemd/system/docker-registry.service.d {fleetimages.STORE}",
-        ],
+        condition=f"ls -d {fleetimages.DROP_IN}",
+        commands=fleetimages.removed(),
     )
     found = f"grep -E ' {fleetimages.NAME}$' /etc/hosts"
     when(name="Forget where the registry is", condition=found, commands=[fleetimages.named()])

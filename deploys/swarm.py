@@ -89,8 +89,8 @@ def node_ids(wanted: Settings) -> dict[str, str]:
 
 
 def manager_at_work(wanted: Settings) -> FleetNode | None:
-    """The first manager that is one in the Swarm already."""
-    for node in wanted.fleet_managers:
+    """The first manager that is one in the Swarm already; or else a host that is to be a worker, and is one still."""
+    for node in sorted(wanted.fleet_nodes.values(), key=lambda node: not node.manages):
         state = state_of(node, wanted)
         if is_in(state) and state.get("ControlAvailable"):
             return node
@@ -98,9 +98,12 @@ def manager_at_work(wanted: Settings) -> FleetNode | None:
 
 
 def strangers(wanted: Settings) -> list[str]:
-    """Hosts that are in the Swarm and not in the inventory, one line each, with what to do. For the host at hand."""
-    found = host.get_fact(Nodes, socket=socket(wanted))
-    known = set(node_ids(wanted).values()) if found else set()
+    """Hosts that are in the Swarm and not in the inventory, one line each, with what to do."""
+    at_work = manager_at_work(wanted)
+    if at_work is None:
+        return []
+    found = member(at_work).get_fact(Nodes, socket=socket(wanted))
+    known = set(node_ids(wanted).values())
     return [_stranger(node) for node in found if node["ID"] not in known]
 
 
@@ -143,7 +146,10 @@ def begin(wanted: Settings) -> Commands:
     """Begin a Swarm on this host, unless a manager of the fleet is in one. Raises OperationError."""
     if manager_at_work(wanted):
         return
-    _refuse_broken(host.get_fact(State, socket=socket(wanted)))
+    state = host.get_fact(State, socket=socket(wanted))
+    if state:  # its engine runs, and would know of a Swarm that it has been in
+        _refuse_second(wanted)
+    _refuse_broken(state, wanted)
     address = wanted.fleet_address
     words = ["docker", "--host", f"unix://{socket(wanted)}", "swarm", "init"]
     words += ["--advertise-addr", address, "--listen-addr", f"{address}:{PORT}", "--data-path-addr", address]
@@ -156,7 +162,7 @@ def join(wanted: Settings) -> Commands:
     """Join the Swarm of the fleet, in this host's role. Raises OperationError."""
     state = host.get_fact(State, socket=socket(wanted))
     if not is_in(state):
-        _refuse_broken(state)
+        _refuse_broken(state, wanted)
         yield Join(wanted)
 
 
@@ -248,10 +254,23 @@ def _asked(wanted: Settings, path: str, *options: str) -> str:
     return shlex.join([*words, *options, f"http://localhost{path}"])
 
 
-def _refuse_broken(state: dict[str, Any]) -> None:
+def _refuse_broken(state: dict[str, Any], wanted: Settings) -> None:
     where, error = state.get("LocalNodeState", ""), state.get("Error", "")
     if where not in ("", "inactive"):
         raise OperationError(
             f"the fleet engine is in a Swarm that it cannot reach ({where}: {error}). If that is none of this fleet: "
-            f"`docker --host unix://... swarm leave --force` on this host, then deploy again"
+            f"`{_left(wanted)}` on this host, then deploy again"
         )
+
+
+def _refuse_second(wanted: Settings) -> None:
+    """Who is in a Swarm already would stay there, and the fleet be two."""
+    if there := [name for name, node in wanted.fleet_nodes.items() if is_in(state_of(node, wanted))]:
+        raise OperationError(
+            f"{', '.join(there)}: in a Swarm, whose managers the inventory does not name. Name them; or, if there are "
+            f"none any more: `{_left(wanted)}` on each of these hosts, then deploy again"
+        )
+
+
+def _left(wanted: Settings) -> str:
+    return f"docker --host unix://{socket(wanted)} swarm leave --force"

@@ -98,7 +98,7 @@ async def body_of(request: Request) -> tuple[bytes, dict[str, Any] | None]:
     content = await request.body()
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return content, None
     return content, value if isinstance(value, dict) else None
 

@@ -84,7 +84,7 @@ class Forwarded(Response):
             with scope:
                 if not whole:
                     self._streams.open.add(scope)
-                async for piece in response.stream:  # type: ignore[union-attr]
+                async for piece in response.aiter_raw():
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             if scope.cancelled_caught:
                 if response.headers.get("content-type") != LINES:

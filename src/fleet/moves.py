@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -40,7 +40,7 @@ async def move(build: Build, source: Node, target: Node) -> Answer | None:
         if (refusal := await _carry(digest, source, target)) is not None:
             return refusal
     query = urlencode({"template": build.template, "owner": build.owner})
-    path = f"/builds/{build.id}"
+    path = f"/builds/{quote(build.id, safe='')}"
     given = await source.ask("DELETE", f"{path}?{query}")
     if given.status != 200:
         return given
@@ -63,7 +63,7 @@ async def _carry(digest: str, source: Node, target: Node) -> Answer | None:
         if found.status_code != 200:
             return None
         sent = [(b"content-length", found.headers["content-length"].encode())]
-        kept = await target.open(TRUSTED, "PUT", path.encode(), sent, _pieces(found))
+        kept = await target.open(TRUSTED, "PUT", path.encode(), sent, _pieces(found, source))
         try:
             body = await kept.aread()
         finally:
@@ -73,6 +73,10 @@ async def _carry(digest: str, source: Node, target: Node) -> Answer | None:
     return None if kept.status_code == 204 else Answer(kept.status_code, list(kept.headers.raw), body)
 
 
-async def _pieces(answer: httpx.Response) -> AsyncIterator[bytes]:
-    async for piece in answer.stream:  # type: ignore[union-attr]
-        yield piece
+async def _pieces(answer: httpx.Response, source: Node) -> AsyncIterator[bytes]:
+    """Raises Unreachable for the source, as the host that takes them is not the one that is silent."""
+    try:
+        async for piece in answer.aiter_raw():
+            yield piece
+    except httpx.TransportError as error:
+        raise source.silent(repr(error)) from error

@@ -79,7 +79,6 @@ class Node:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEPT_S)
         self._transport = httpx.AsyncHTTPTransport(uds=str(host.socket), limits=limits)
         self.lost_since: float | None = None
-        self._why = "it has not been asked yet"
         self._answered, self._answered_at = time.monotonic(), time.time()
 
     async def open(
@@ -154,7 +153,6 @@ class Node:
 
     def silent(self, why: str, reached: bool = True) -> Unreachable:
         """It has not answered just now. Returns what there is to say about it."""
-        self._why = why
         if self.lost_since is None and time.monotonic() - self._answered > self.lost_s:
             self.lost_since = self._answered_at
             log.warning("%s: %s", self.obituary, why)

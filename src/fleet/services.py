@@ -55,8 +55,9 @@ class Services:
         """Reads all hosts once, so that the first request finds what there is, and goes on reading them."""
         await asyncio.gather(self.index.read_all(), self.members.read())
         followed = [self.index.follow(node) for node in self.nodes.values()]
-        beside = [self._again(self._tend), self._again(self._route), self._again(self._booked)]
-        beside.append(self._again(self.fencing.tick))
+        often = [self._tend, self._booked, self.keys.share, self.fencing.tick]
+        beside = [self._again(work, self._every_s) for work in often]
+        beside.append(self._again(self._route, self._every_s / 10))
         self._tasks = [asyncio.create_task(work) for work in (*followed, *beside)]
 
     async def stop(self) -> None:
@@ -120,7 +121,7 @@ class Services:
 
     async def _remembering(self, sandbox_id: str) -> Node:
         """Of the hosts that do not have it the one that says most about that."""
-        if not sandbox_id.isalnum():
+        if not (sandbox_id.isascii() and sandbox_id.isalnum()):
             raise NotFound(f"sandbox '{sandbox_id}' not found")
         said = await gathered(self.nodes.living, lambda node: node.ask("GET", f"/sandboxes/{sandbox_id}"))
         best = max(said, key=lambda name: len(said[name].body), default="")
@@ -129,10 +130,6 @@ class Services:
     async def _tend(self) -> None:
         await self.members.read()
         await self.members.tick()
-        try:
-            await self.keys.share()
-        except Unreachable as error:
-            log.warning("%s", error)
 
     async def _route(self) -> None:
         """At once when a host has other sandboxes, and else now and then, for what went astray."""
@@ -148,12 +145,12 @@ class Services:
         if self._book is not None:
             await asyncio.to_thread(self._book)
 
-    async def _again(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _again(self, work: Callable[[], Awaitable[None]], pause_s: float) -> None:
         while True:
             try:
                 await work()
-            except FleetError as error:
+            except (FleetError, Unreachable) as error:
                 log.warning("%s", error)
             except Exception:  # of one round: the next one may go well
                 log.exception("this is tried again")
-            await asyncio.sleep(self._every_s / 10 if work == self._route else self._every_s)
+            await asyncio.sleep(pause_s)

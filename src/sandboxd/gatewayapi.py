@@ -198,8 +198,8 @@ class Signature:
     @classmethod
     def of(cls, method: str, target: str) -> "Signature | None":
         """None for what is no signed URL. A stranger may have written it."""
-        parts = urlsplit(target)
         try:
+            parts = urlsplit(target)
             fields = parse_qs(parts.query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
         except ValueError:
             return None

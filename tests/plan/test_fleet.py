@@ -96,6 +96,24 @@ def test_a_new_first_manager_joins_what_is_there(make_plan: MakePlan) -> None:
     assert (made["Begin the Swarm"], len(made["Join the Swarm"])) == ([], 1)
 
 
+def test_a_manager_that_is_to_be_a_worker_still_lets_others_in(make_plan: MakePlan) -> None:
+    """Else its successor would begin a second Swarm."""
+    summary = {"b": {"swarm": "manager", "node_id": "id-b"}}
+    plan = make_plan(fleet("manager", "worker", summary=summary))
+    made = commands(plan)
+    assert (made["Begin the Swarm"], len(made["Join the Swarm"])) == ([], 1)
+    assert not any(" swarm init " in command for command in plan.executed)
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_no_second_swarm_is_begun_beside_one(name: str, make_plan: MakePlan) -> None:
+    plan = make_plan(fleet("manager", "worker", summary={name: {"swarm": "worker", "node_id": f"id-{name}"}}))
+    assert plan.status != 0 and not any(" swarm init " in command for command in plan.executed)
+    said = " ".join(plan.output.split())
+    assert f"{name}: in a Swarm, whose managers the inventory does not name" in said
+    assert "`docker --host unix:///run/flourisha-swarmd.sock swarm leave --force`" in said
+
+
 def test_roles_follow_the_inventory(make_plan: MakePlan) -> None:
     summary = joined("manager", "worker", "worker", "manager")
     summary["a"]["nodes"] = json.dumps(
@@ -133,9 +151,12 @@ def test_an_engine_that_cannot_reach_its_swarm_is_left_alone(state: str, make_pl
     assert [command for command in plan.executed if command.endswith("/swarm/join")] == []
 
 
-def test_a_host_that_nobody_names_stops_the_deploy(make_plan: MakePlan) -> None:
-    summary = joined("manager", "worker")
-    summary["a"]["nodes"] = json.dumps([seen("a", "manager"), seen("b", "worker"), seen("gone", "worker", "down")])
+@pytest.mark.parametrize("roles", [("manager", "worker"), ("", "manager")], ids=["the first manager", "another one"])
+def test_a_host_that_nobody_names_stops_the_deploy(roles: tuple[str, str], make_plan: MakePlan) -> None:
+    """Whichever manager knows of it: the first one of the inventory may be new."""
+    summary = joined(*roles)
+    nodes = [seen(name, role) for name, role in zip("ab", roles, strict=True) if role]
+    summary["ab"[roles.index("manager")]]["nodes"] = json.dumps([*nodes, seen("gone", "worker", "down")])
     plan = make_plan(fleet("manager", "worker", summary=summary))
     assert (plan.status != 0, plan.executed) == (True, []), "before the first change, on all hosts"
     for words in (
@@ -205,6 +226,13 @@ def test_an_image_from_a_registry_is_pulled_by_every_host(make_plan: MakePlan) -
     steps = steps_of(make_plan(scenario), "Images of the fleet")
     assert steps["Pull traefik:v3.7"][0] == "docker pull --quiet traefik:v3.7"
     assert [name for name in steps if "flourisha-traefik" in name] == []
+
+
+def test_a_former_first_manager_has_no_registry() -> None:
+    steps = {step.name: step for step in planned("fleet-worker").steps}
+    step = steps["Registry | Remove the registry of a former first manager"]
+    assert step.condition == "ls -d /etc/systemd/system/docker-registry.service.d" and step.commands == []
+    assert not [name for name in steps_of(planned("fleet-manager"), "Registry") if name.startswith("Remove")]
 
 
 def test_the_registry_is_closed_before_it_starts() -> None:

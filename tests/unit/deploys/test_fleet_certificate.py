@@ -17,7 +17,8 @@ pytestmark = pytest.mark.xdist_group("plan")
 
 
 class Host:
-    """The directories of a host below one of ours, and a systemctl that only writes down what it was asked."""
+    """The directories of a host below one of ours, and a systemctl that only writes down what it was asked, and reloads
+    nothing while there is a file `broken`."""
 
     def __init__(self, root: Path) -> None:
         text = rendered("usr/local/lib/project-sandbox/fleet-certificate", "fleet-worker")
@@ -29,7 +30,8 @@ class Host:
         for folder in (self.made, self.used, root / "bin"):
             folder.mkdir()
         systemctl = root / "bin/systemctl"
-        systemctl.write_text(f'#!/bin/sh\necho "$*" >>{self.asked}\n')
+        self.broken = root / "broken"
+        systemctl.write_text(f'#!/bin/sh\necho "$*" >>{self.asked}\n[ "$1" != reload ] || [ ! -e {self.broken} ]\n')
         systemctl.chmod(0o755)
         self.environment = {**os.environ, "PATH": f"{root}/bin:{os.environ['PATH']}"}
 
@@ -103,6 +105,21 @@ def test_a_renewed_certificate_is_taken_over(host: Host) -> None:
     host.run()
     assert (host.used / "node.pem").read_text() != before
     assert (host.run("--check"), host.reloads()) == ("", 2)
+
+
+def test_a_reload_that_fails_is_said_and_tried_again(host: Host) -> None:
+    """Else the gateway would go on with the former certificate until that is too old."""
+    host.run()
+    host.renew()
+    host.broken.touch()
+    for _ in range(2):
+        assert "haproxy.service goes on with its former certificate" in host.run(code=1)
+        assert host.run("--check") == "a certificate that is not in use yet\n"
+    host.broken.unlink()
+    host.run()
+    assert (host.run("--check"), host.reloads()) == ("", 4)
+    host.run()
+    assert host.reloads() == 4
 
 
 def test_a_new_authority_is_taken_over(host: Host) -> None:

@@ -1,6 +1,7 @@
 """Templates that are built on one that another host has."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -100,6 +101,40 @@ def test_what_cannot_go_is_refused_and_stays(patient: Fleet, headers: dict[str, 
     )
     assert patient.tcp.post(f"/v2{path}", json={"fromTemplate": "none"}, headers=headers).status_code == 404
     assert status(patient, f"{path}/status", headers) == "waiting"
+
+
+def test_an_id_is_no_part_of_a_path(patient: Fleet, headers: dict[str, str]) -> None:
+    """Nor of a query, which says whose build it is; nor is a host silent that cannot be asked with it."""
+    parent_on(patient, "b")
+    name = at_home_on(patient, "a")
+    made = patient.tcp.post("/v3/templates", json={"name": name}, headers=headers).json()["buildID"]
+    others = patient.key("bob")
+    for one in (f"{made}?template={name}&owner=ada#", "line\nline"):
+        path = f"/v2/templates/{name}/builds/{quote(one, safe='')}"
+        answer = patient.tcp.post(path, json={"fromTemplate": "parent"}, headers=others)
+        assert answer.status_code == 404, answer.text
+    assert f"node DELETE /builds/{made}" not in patient.nodes["a"].gate.requests
+    assert status(patient, f"/templates/{name}/builds/{made}/status", headers) == "waiting"
+
+
+def test_the_host_that_breaks_off_in_a_file_is_named(patient: Fleet, headers: dict[str, str]) -> None:
+    parent_on(patient, "b")
+    name, gate = at_home_on(patient, "a"), patient.nodes["a"].gate
+    before = gate.app
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        if (scope["method"], scope["path"]) != ("GET", f"/build-files/{DIGEST}"):
+            await before(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        raise ConnectionError("in the middle")
+
+    made = patient.tcp.post("/v3/templates", json={"name": name}, headers=headers).json()["buildID"]
+    gate.app = broken
+    body = {"fromTemplate": "parent", "steps": [{"type": "COPY", "args": ["a", "b"], "filesHash": DIGEST}]}
+    answer = patient.tcp.post(f"/v2/templates/{name}/builds/{made}", json=body, headers=headers)
+    assert answer.status_code == 503 and answer.json()["message"].startswith("node a does not answer"), answer.text
 
 
 @pytest.mark.parametrize("refusal", [500, 502])

@@ -78,6 +78,12 @@ def test_bad_requests_are_refused_in_the_same_words(seat: Seat) -> None:
     assert "1048576" in problem(seat.unix.post("/v2/sandboxes", content=b"x" * 1_100_000), 413)
 
 
+def test_a_body_that_is_too_deep_is_refused_in_the_same_words(seat: Seat) -> None:
+    headers = {**seat.key(), "Content-Type": "application/json"}
+    for client, path in ((seat.unix, "/v2/sandboxes"), (seat.tcp, "/sandboxes")):
+        assert "parsing the body" in problem(client.post(path, content=b"[" * 100_000, headers=headers), 400)
+
+
 def test_an_unknown_id(seat: Seat) -> None:
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/stop")):
         assert "'ffffffffffff' not found" in problem(seat.unix.request(method, f"/sandboxes/ffffffffffff{path}"), 404)

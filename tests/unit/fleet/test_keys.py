@@ -4,6 +4,8 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from starlette.types import Receive, Scope, Send
+
 from fleet.nodes import Node as Asked
 from sandboxd.keys import Keys, digest, fingerprint
 from tests.unit.fleet.fleets import Fleet, Node, running
@@ -49,6 +51,29 @@ def test_a_key_that_another_manager_made_is_known(patient: Fleet) -> None:
     assert patient.tcp.get("/v2/sandboxes", headers={"X-API-KEY": text}).status_code in (200, 401)  # b may not know it
     until(lambda: knows(patient.nodes["b"], text), "the other host does not get it")
     assert patient.tcp.get("/v2/sandboxes", headers={"X-API-KEY": text}).status_code == 200
+
+
+def test_a_host_whose_pool_hangs_holds_up_no_keys(patient: Fleet) -> None:
+    """It answers all else, and so is not lost."""
+    gate, asked, answer = patient.nodes["b"].gate, threading.Event(), threading.Event()
+    before = gate.app
+
+    async def hanging(scope: Scope, receive: Receive, send: Send) -> None:
+        if (scope["method"], scope["path"]) == ("POST", "/pool"):
+            asked.set()
+            while not answer.is_set():
+                await asyncio.sleep(0.01)
+        await before(scope, receive, send)
+
+    gate.app = hanging
+    patient.nodes["b"].world.pool._settings.turn(True)
+    patient.leases.make_available("b", "pause")
+    try:
+        assert asked.wait(15), "the pool of a cordoned host is not turned off"
+        Keys(patient.nodes["a"].world.ledger).create("ada", 0, 1.0)
+        until(lambda: len(marks(patient)) == 1, "the keys differ")
+    finally:
+        answer.set()
 
 
 def test_hosts_that_had_keys_of_their_own_take_the_managers() -> None:

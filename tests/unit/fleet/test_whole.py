@@ -4,10 +4,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from fleet.index import Contents
+from fleet.nodes import Node as Asked
+from fleet.nodes import Unreachable
 from sandboxd import gatewayapi
 from sandboxd.config import Fleet as OfFleet
 from tests.unit.fleet.fleets import NODE_SOCKET, Fleet, running
@@ -261,6 +264,21 @@ def test_the_log_of_one_that_has_ended_is_where_it_was(patient: Fleet) -> None:
         assert (lines[-1]["kind"], lines[-1]["text"]) == ("ended", "removed by request")
         answer = patient.unix.get(f"/logs/{one}")
         assert answer.status_code == 404 and "ended at" in answer.json()["message"]
+
+
+def test_what_can_be_no_id_is_asked_of_nobody(patient: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that cannot be asked for it is not silent."""
+    said: list[str] = []
+
+    def silent(node: Asked, why: str, reached: bool = True) -> Unreachable:
+        said.append(f"{node.name}: {why}")
+        return Unreachable(why, reached)
+
+    monkeypatch.setattr(Asked, "silent", silent)
+    for one in ("%C2%B2", "%0A"):
+        answer = patient.unix.get(f"/sandboxes/{one}")
+        assert answer.status_code == 404 and "not found" in answer.json()["message"]
+    assert said == []
 
 
 def test_a_volume_is_looked_into_where_it_is(patient: Fleet) -> None:
