@@ -6,6 +6,7 @@ import os
 import re
 import ssl
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ class Host:
             folder.mkdir()
         systemctl = root / "bin/systemctl"
         self.broken = root / "broken"
-        systemctl.write_text(f'#!/bin/sh\necho "$*" >>{self.asked}\n[ "$1" != reload ] || [ ! -e {self.broken} ]\n')
+        systemctl.write_text(
+            f'#!/bin/sh\necho "$*" >>{self.asked}\nsleep 0.1\n[ "$1" != reload ] || [ ! -e {self.broken} ]\n'
+        )
         systemctl.chmod(0o755)
         self.environment = {**os.environ, "PATH": f"{root}/bin:{os.environ['PATH']}"}
 
@@ -120,6 +123,15 @@ def test_a_reload_that_fails_is_said_and_tried_again(host: Host) -> None:
     assert (host.run("--check"), host.reloads()) == ("", 4)
     host.run()
     assert host.reloads() == 4
+
+
+def test_of_several_at_once_one_takes_it_over(host: Host) -> None:
+    """A deploy that gives a host another role, and the unit that sees the certificate of that."""
+    host.run()
+    host.renew()
+    with ThreadPoolExecutor(6) as several:
+        assert list(several.map(lambda _: host.run(), range(6))) == [""] * 6
+    assert (host.run("--check"), host.reloads()) == ("", 2)
 
 
 def test_a_new_authority_is_taken_over(host: Host) -> None:
