@@ -15,6 +15,7 @@ from tests.host.test_network import FIRST, REFUSED, STARTER
 pytestmark = pytest.mark.disruptive
 
 VOLUME = "test-reboot-volume"
+BROUGHT = ("cis", "containers", "disk", "doctor", "edge", "engine", "firewall", "gateway", "hardening", "network")
 FILES = "cat /code/file /home/user/file"
 
 
@@ -114,9 +115,11 @@ def test_the_firewall_stands_before_the_first_packet(machine: Machine) -> None:
 
 @pytest.mark.suite("trixie")
 def test_verify_passes_after_it(machine: Machine) -> None:
-    """On the other release the suite itself looks at a host that was rebooted: see AFTER_REBOOT."""
+    """Of what a release of Debian brings: units, mounts, rules, the engine. On the other release the whole suite looks
+    at a host that was rebooted: see AFTER_REBOOT.
+    """
     done = subprocess.run(
-        ["make", "verify"],
+        ["make", "verify", f"ARGS=-k '{' or '.join(BROUGHT)}'"],
         cwd=ROOT,
         env=machine.environment(),
         capture_output=True,
