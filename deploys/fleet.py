@@ -12,7 +12,7 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.operations import files
 
-from deploys import ROOT, fleetgateway, swarm
+from deploys import ROOT, fleetgateway, swarm, swarmfacts
 from deploys.fleetengine import RECIPE, engine_options, lease_image, socket
 from deploys.operations import packages, place, unit, when
 from deploys.preflight import settings
@@ -26,14 +26,14 @@ def check() -> None:
     single one. Raises DeployError.
     """
     wanted = settings()
-    if not wanted.fleet_role and swarm.has_engine(wanted):
+    if not wanted.fleet_role and swarmfacts.has_engine(wanted):
         raise DeployError(
             f"{host.name} is one of a fleet, and was named as a single host. Name all hosts of the fleet, with "
             "MANAGERS= and WORKERS= or in [managers.*] and [workers.*] of hosts.toml. If it is to be a single host "
             "from now on: `docker-sandbox node drain` and `make fleet-forget` take it out of its fleet, and "
             "`make destroy HOST=...` removes what it has of that; then deploy it (docs/fleet.md)"
         )
-    if is_first(wanted) and (found := swarm.strangers(wanted)):
+    if is_first(wanted) and (found := swarmfacts.strangers(wanted)):
         raise DeployError("hosts are missing in the inventory:\n" + "\n".join(f"  - {line}" for line in found))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deploys import swarm
+from deploys import swarm, swarmfacts
 from deploys.settings import MANAGER, Settings
 from deploys.traefik import API
 
@@ -73,14 +73,14 @@ def gateway(wanted: Settings) -> FleetGateway | None:
     def peers() -> list[Peer]:
         if wanted.fleet_role != MANAGER:
             return []
-        ids = swarm.node_ids(wanted)
+        ids = swarmfacts.node_ids(wanted)
         return [
             Peer(node.name, node.address, ids[node.name], peer_socket(wanted, node.name))
             for node in wanted.fleet_nodes.values()
         ]
 
     def managers() -> list[str]:
-        ids = swarm.node_ids(wanted)
+        ids = swarmfacts.node_ids(wanted)
         return [ids[node.name] for node in wanted.fleet_managers]
 
     return FleetGateway(

@@ -14,7 +14,7 @@ from pyinfra.api.exceptions import OperationError
 from pyinfra.api.state import StateStage
 from pyinfra.operations import files
 
-from deploys import facts, fleetgateway, swarm
+from deploys import facts, fleetgateway, swarm, swarmfacts
 from deploys.fleet import is_first
 from deploys.images import Tags
 from deploys.operations import Commands, image, packages, place, unit, when, without_older
@@ -145,7 +145,7 @@ def fetch(tag: str, wanted: Settings, spared: str) -> Commands:
     if tag in host.get_fact(facts.ImageTags):
         return
     first = wanted.fleet_managers[0]
-    digest = swarm.member(first).get_fact(facts.Output, command_line=f"cat {noted(wanted, tag)}")
+    digest = swarmfacts.member(first).get_fact(facts.Output, command_line=f"cat {noted(wanted, tag)}")
     if not digest and state.current_stage == StateStage.Execute:
         raise OperationError(
             f"{first.name} does not offer {tag}: all hosts of a fleet need the same settings of images, and the same "

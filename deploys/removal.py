@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
-from deploys import ROOT, access, console, egress, facts, fleetimages, hardening, images, swarm, turns
+from deploys import ROOT, access, console, egress, facts, fleetimages, hardening, images, swarm, swarmfacts, turns
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
 from deploys.gateway import PROGRAM
 from deploys.operations import located, when
@@ -63,7 +63,7 @@ def remove(with_data: bool) -> None:
     """Take away what a deploy put there; with `with_data` also what people put into it. Can be run again."""
     wanted = settings()
     turns.take(wanted.name)
-    of_fleet = bool(wanted.fleet_role) or swarm.has_engine(wanted)
+    of_fleet = bool(wanted.fleet_role) or swarmfacts.has_engine(wanted)
     for unit in unit_names(wanted, of_fleet):
         when(
             name=f"Stop {unit}",

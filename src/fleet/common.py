@@ -9,12 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fleet import lists
 from fleet.forward import Forwarded, given, onward, target
-from fleet.nodes import Answer, Node
+from fleet.nodes import KEYS, Answer, Node
 from fleet.services import Services
 from sandboxd.api.answers import answer_errors
 from sandboxd.bodies import BodyLimit, DrainedBody
 from sandboxd.e2b.tags import template_name
+from sandboxd.records import ApiKey
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -86,11 +88,35 @@ class Common:
                 return self.nodes[found]
         return None
 
+    async def all_of(self, request: Request, body: bytes = b"") -> dict[str, Answer] | Response:
+        """What all hosts that answer say to the same request; or the answer to it, if one refuses or none answers."""
+        answers = await lists.gathered(self.nodes.values(), lambda node: self.ask(node, request, body))
+        if not answers:
+            return given(await self.ask(self.nodes.any, request, body))
+        return refused(answers) or answers
+
     async def ask(self, node: Node, request: Request, body: bytes = b"") -> Answer:
         """The same request to that host, its answer read whole."""
         headers = [one for one in onward(request.headers.raw) if one[0] != b"content-length"]
         where = target(request.scope).decode("latin-1")
         return await node.ask(request.method, where, api=self.api, headers=headers, body=body)
+
+
+class ByKey(Common):
+    """Handlers for whoever comes with a key. What a stranger asks goes to one host, which refuses it."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services, KEYS)
+
+    async def key_of(self, request: Request) -> ApiKey | None:
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        given_key = request.headers.get("x-api-key") or (secret.strip() if scheme.lower() == "bearer" else "")
+        return await self.services.keys.find(given_key)
+
+    async def look_again(self, request: Request) -> None:
+        """For a stranger nobody is asked anything."""
+        if await self.key_of(request) is not None:
+            await super().look_again(request)
 
 
 async def body_of(request: Request) -> tuple[bytes, dict[str, Any] | None]:

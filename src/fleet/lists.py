@@ -70,7 +70,7 @@ def page(
     running += sum(was_running(index, row) for row in lost)
     rows += [shown(index, row) for row in lost if wanted(index, row, query)]
     rows.sort(key=position, reverse=query.get("order", "desc") == "desc")
-    limit = int(query.get("limit", MOST))
+    limit = int(query.get("limit", str(MOST)).partition(".")[0])  # for the hosts, 5.0 is a number of rows, too
     headers = {"X-Total-Running": str(running)}
     if len(rows) > limit or any(answer.header(b"x-next-token") for answer in answers.values()):
         last = rows[:limit][-1]

@@ -82,7 +82,9 @@ class Membership:
         """Turns off the pools of hosts that take nothing, and ends the emptying of those that are empty. By what the
         scheduler said earlier it does nothing: another manager may have let them take new sandboxes again.
         """
-        for node in self._nodes.living if self._current else ():
+        for node in self._nodes.living:
+            if not self._current:
+                return
             contents = self._index.contents[node.name]
             if self.availability(node.name) == ACTIVE:
                 self._draining.discard(node.name)  # another manager has taken it back
@@ -90,6 +92,7 @@ class Membership:
                     self._turned_on.discard(node.name)
             elif contents.pools:
                 await self._turn(node, False)
+                await self.read()  # its members go, which takes time: what the next one is to be may be otherwise since
             if node.name in self._draining and contents.known and not contents.sandboxes:
                 try:
                     await self._make(node.name, DRAINED)

@@ -8,30 +8,25 @@ on the host that the lease was given.
 import asyncio
 import hashlib
 import logging
-import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Mapping
-from typing import Any
 from weakref import WeakValueDictionary
 
-from anyio import CapacityLimiter, to_thread
-
 from fleet.config import Config, Size
-from fleet.errors import FleetError, NoLeader, NoRoom, Stale
+from fleet.errors import FleetError, NoRoom
 from fleet.gatewaymap import NodesMap
 from fleet.index import Index
 from fleet.keys import Limits
-from fleet.leases import Lease, Leases
+from fleet.leases import Lease
+from fleet.leasing import Leasing
 from fleet.membership import Membership
 from fleet.nodes import KEYS, TRUSTED, Answer, Node, Nodes, Unreachable
-from fleet.wishes import Request, Wish, labels
+from fleet.wishes import Request, Wish
 from sandboxd.errors import Conflict, HostFull, SandboxdError
 from sandboxd.records import ApiKey
 
 log = logging.getLogger(__name__)
 
-LEASES_AT_A_TIME = 32
 REQUESTS = 10_000  # that are remembered
 TOLD_S = 1.0  # for so long another manager may take to look at a host
 # No further host is tried then: each that is full by its leases takes the scheduler two seconds, and clients wait for a
@@ -57,17 +52,15 @@ class Placing:
         nodes: Nodes,
         index: Index,
         members: Membership,
-        leases: Leases,
+        leasing: Leasing,
         gateway: NodesMap,
         limits: Limits,
     ) -> None:
         self._config, self._nodes, self._index = config, nodes, index
-        self._members, self._leases, self._gateway, self._limits = members, leases, gateway, limits
+        self._members, self._leasing, self._gateway, self._limits = members, leasing, gateway, limits
         self._taken: dict[tuple[str, str], set[str]] = {}  # members of pools that claims are under way for
         self._requests: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._repeating: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._threads = CapacityLimiter(LEASES_AT_A_TIME)
-        self._background: set[asyncio.Task[None]] = set()
 
     async def create(self, request: Request, wish: Wish, key: ApiKey | None = None) -> Answer:
         """The answer of the host that has made it, for a key or for nobody, or that refuses it for what it asks.
@@ -86,7 +79,10 @@ class Placing:
             answer = await node.ask("POST", request.target, api=request.api, headers=request.headers, body=request.body)
             if answer.status == 201:  # the first time it may have come to nothing, and be made only now
                 await self._enter(node, answer, wish)
-            return answer
+            if answer.status != 503:
+                return answer
+            self._requests.pop(named, None)  # it came to nothing there, and there is no room now
+            return await self._limited(request, wish, key)
 
     async def _limited(self, request: Request, wish: Wish, key: ApiKey | None) -> Answer:
         if key is None:
@@ -128,11 +124,11 @@ class Placing:
         takers = self._members.takers()
         if not takers:
             raise HostFull("nodes", "the fleet is full: no host takes new sandboxes. See: docker-sandbox node ls")
-        return max(takers, key=lambda node: hashlib.sha256(f"{node.name} {name}".encode()).digest())
 
-    async def settle(self) -> None:
-        """Waits for what goes on in the background."""
-        await asyncio.gather(*self._background)
+        def place(node: Node) -> bytes:  # half of a surrogate pair is for the host to refuse
+            return hashlib.sha256(f"{node.name} {name}".encode(errors="surrogatepass")).digest()
+
+        return max(takers, key=place)
 
     def _bound_to(self, wish: Wish) -> str:
         if len(wish.bound) > 1:
@@ -166,7 +162,6 @@ class Placing:
     async def _booked(self, request: Request, wish: Wish, tried: list[str], refusals: dict[str, Answer]) -> Answer:
         """By a lease, on one of the hosts `tried`, in this order; "" is where the scheduler wants it."""
         size = self._size(wish.template)
-        booked = labels(self._config.project, wish)
         said = {name: _message(answer) for name, answer in refusals.items()}
         until_s = time.monotonic() + TRIED_S
         for number, pin in enumerate(tried):
@@ -176,7 +171,7 @@ class Placing:
             if pin and pin in said and pin not in refusals:
                 continue  # it has refused after a booking already
             try:
-                lease = await self._place(size, booked, pin)
+                lease = await self._leasing.place(size, wish, pin)
             except NoRoom as error:
                 said[pin] = str(error)
                 if pin:
@@ -186,14 +181,13 @@ class Placing:
                 raise Leaderless(f"{error} Claims from pools go on meanwhile.") from error
             node = self._nodes.get(lease.node)
             if node is None:
-                self._later(self._remove(lease))
+                self._leasing.needless(lease)
                 raise Leaderless(
                     f"{lease.node!r}, which a lease was given, is no host that this manager knows. Deploy."
                 )
             try:
                 answer = await self._ask(node, request, wish, lease)
             except Unreachable as error:
-                self._later(self._remove(lease))
                 if error.reached:
                     raise
                 said[node.name] = str(error)
@@ -219,19 +213,21 @@ class Placing:
         except Unreachable as error:
             if not error.reached:
                 self._requests.pop((wish.owner, request.repeat), None)
+            if lease is not None:  # what was made all the same, the reconcile books
+                self._leasing.needless(lease)
             raise
         if answer.status != 201:
             self._requests.pop((wish.owner, request.repeat), None)
             if lease is not None:
-                self._later(self._remove(lease))
+                self._leasing.needless(lease)
             return answer
         sandbox_id = await self._enter(node, answer, wish)
         if answer.header(ORIGIN) == "pool":
-            self._later(self._label_claimed(sandbox_id, wish))
+            self._leasing.claimed(sandbox_id, wish)
             if lease is not None:
-                self._later(self._remove(lease))
+                self._leasing.needless(lease)
         elif lease is not None:
-            self._later(self._label(lease, sandbox_id, wish))
+            self._leasing.made(lease, sandbox_id, wish)
         return answer
 
     async def _enter(self, node: Node, answer: Answer, wish: Wish) -> str:
@@ -263,39 +259,6 @@ class Placing:
         if (made := self._index.size(template)) is not None:
             return Size(*made)
         return self._config.templates.get(template) or self._config.templates[self._config.default_template]
-
-    async def _place(self, size: Size, booked: Mapping[str, str], node: str) -> Lease:
-        name = f"sb-{secrets.token_hex(6)}"
-        reserved = self._config.lease_share.of(size.memory_mb, size.cpus)
-        return await to_thread.run_sync(
-            lambda: self._leases.place(name, *reserved, booked, node), limiter=self._threads
-        )
-
-    async def _label(self, lease: Lease, sandbox_id: str, wish: Wish) -> None:
-        told = labels(self._config.project, wish, sandbox_id)
-        try:
-            await to_thread.run_sync(self._leases.label, lease, told, limiter=self._threads)
-        except (NoLeader, Stale) as error:  # the reconcile writes it later
-            log.info("%s", error)
-
-    async def _label_claimed(self, sandbox_id: str, wish: Wish) -> None:
-        """The lease of a member of a pool, if it has one already."""
-        try:
-            for lease in await to_thread.run_sync(self._leases.of, sandbox_id, limiter=self._threads):
-                await self._label(lease, sandbox_id, wish)
-        except FleetError as error:
-            log.info("%s", error)
-
-    async def _remove(self, lease: Lease) -> None:
-        try:
-            await to_thread.run_sync(self._leases.remove, lease.id, limiter=self._threads)
-        except FleetError as error:
-            log.info("%s", error)
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
 
 def _message(answer: Answer) -> str:

@@ -13,6 +13,7 @@ from fleet.gatewaymap import NodesMap
 from fleet.index import EVERY_S, Index
 from fleet.keys import Keys, Limits
 from fleet.leases import Leases
+from fleet.leasing import Leasing
 from fleet.lists import gathered
 from fleet.membership import Membership
 from fleet.nodes import LOST_S, Node, Nodes, Unreachable
@@ -42,7 +43,8 @@ class Services:
         self.members = Membership(self.nodes, self.index, leases)
         self.keys, self.limits = Keys(self.nodes, self.index), Limits(self.index)
         self.gateway = NodesMap(config.admin, config.map, self.index.elsewhere)
-        self.placing = Placing(config, self.nodes, self.index, self.members, leases, self.gateway, self.limits)
+        self.leasing = Leasing(leases, config.lease_share, config.project)
+        self.placing = Placing(config, self.nodes, self.index, self.members, self.leasing, self.gateway, self.limits)
         self.fencing = Fencing(config.fencing, self.nodes, self.index, self.members, leases)
         self._book = booking(self.index) if booking else None
         self.streams = Streams()
@@ -64,7 +66,7 @@ class Services:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.placing.settle()
+        await self.leasing.settle()
         for node in self.nodes.values():
             await node.close()
 

@@ -187,9 +187,8 @@ class TrustedApi(Common):
 
         async def handle(request: Request) -> Response:
             body = await request.body()
-            answers = await lists.gathered(self.nodes.living, lambda node: self.ask(node, request, body))
-            if (refusal := refused(answers)) is not None or not answers:
-                return refusal or await self.anywhere(request)
+            if isinstance(answers := await self.all_of(request, body), Response):
+                return answers
             if request.method not in SAFE:
                 await self.index.read_all()
             return JSONResponse(merge({name: answer.json() for name, answer in answers.items()}))
@@ -197,9 +196,8 @@ class TrustedApi(Common):
         return handle
 
     async def templates(self, request: Request) -> Response:
-        answers = await lists.gathered(self.nodes.living, lambda node: self.ask(node, request))
-        if (refusal := refused(answers)) is not None:
-            return refusal
+        if isinstance(answers := await self.all_of(request), Response):
+            return answers
         return JSONResponse(lists.united(answers, "templateID", lambda row: row["kind"] != "configured", node=True))
 
     async def build(self, request: Request) -> Response:
@@ -209,8 +207,9 @@ class TrustedApi(Common):
         return self.changing(node, request)
 
     async def volumes(self, request: Request) -> Response:
-        answers = await lists.gathered(self.nodes.living, lambda node: self.ask(node, request))
-        return refused(answers) or JSONResponse(lists.volumes(answers))
+        if isinstance(answers := await self.all_of(request), Response):
+            return answers
+        return JSONResponse(lists.volumes(answers))
 
     async def keys(self, request: Request) -> Response:
         answer = await self.ask(self.services.keys.keeper(), request)

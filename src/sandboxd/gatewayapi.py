@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import html
 import logging
+import time
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -27,6 +28,7 @@ from sandboxd.tokens import agent_token
 log = logging.getLogger(__name__)
 
 FAILED_MOST = 1000
+FAILED_S = 300.0  # a page in the background asks once a minute: whoever comes later than this begins anew
 MOST_FIELDS = 20  # of the URL of a file
 UNTOLD = "the log of sandboxd says why."
 LEAST_S = 60.0  # for which a sandbox runs that a request has resumed: its own timeout may be a second
@@ -38,7 +40,8 @@ def build(services: Services) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     ledger, key = services.sandboxes.ledger, services.sandboxes.key
     resuming: dict[str, asyncio.Task[Sandbox]] = {}
-    failed: dict[str, str] = {}  # why the last wake failed that nobody waited for, until somebody is told
+    # When, and why, the last wake failed that nobody waited for, until somebody is told.
+    failed: dict[str, tuple[float, str]] = {}
 
     def sleeper(sandbox_id: str) -> Sandbox | None:
         """The one of that id, if a request may resume it."""
@@ -72,7 +75,8 @@ def build(services: Services) -> FastAPI:
             log.warning("sandbox %s cannot be resumed: %s", sandbox_id, error)
             if len(failed) >= FAILED_MOST:  # of pages that nobody looked at again
                 failed.clear()
-            failed[sandbox_id] = brief(str(error)) if isinstance(error, SandboxdError) else UNTOLD
+            why = brief(str(error)) if isinstance(error, SandboxdError) else UNTOLD
+            failed[sandbox_id] = time.monotonic(), why
 
     def stranger(row: Sandbox, shown: Shown, port: int) -> bool:
         """The gateway has closed all ports of a private sandbox but its agent's, which has a token of its own."""
@@ -89,7 +93,8 @@ def build(services: Services) -> FastAPI:
         if stranger(row, shown, x_port):
             return Response(status_code=401)
         if sandbox_id not in resuming:
-            if (why := failed.pop(sandbox_id, None)) is not None:
+            at, why = failed.pop(sandbox_id, (0.0, ""))
+            if why and time.monotonic() - at < FAILED_S:
                 return PlainTextResponse(html.escape(why), 503)
             if row.state == "running":  # since the gateway looked
                 return Response(status_code=202)

@@ -6,13 +6,15 @@ takes the volume: whoever finds another number than its own has lost it for good
 changed under the lock of a file beside it, which NFSv4 keeps between hosts, and in one step: readers need no lock.
 
 A directory without MARKER is one that nothing is mounted at. Storage may hang, as NFS does while its server is away:
-all work is done in a thread that is left behind after WAIT_S, and whoever asked gets HostError.
+all work is done in a thread that is left behind after WAIT_S, and whoever asked gets HostError. Nothing is changed any
+more for somebody who got that: a volume would be taken by nobody, or an old state come over a new one.
 """
 
 import errno
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -22,8 +24,8 @@ from typing import TypeVar
 from sandboxd import nfsfiles
 from sandboxd.disks import MIB, VOLUME_NAME
 from sandboxd.errors import Conflict, HostError
-from sandboxd.nfsfiles import ask_anew, is_still, read, replace, size
-from sandboxd.patience import Patience
+from sandboxd.nfsfiles import ask_anew, is_still, open_own, read, replace, size
+from sandboxd.patience import NoAnswer, Patience, is_awaited
 
 T = TypeVar("T")
 MARKER = "sandbox-volumes.id"  # the deploy writes it where a file system is mounted
@@ -229,7 +231,7 @@ class SharedStore:
             if make:
                 directory.mkdir(mode=0o700, exist_ok=True)
             try:
-                opened = os.open(directory / LOCK, os.O_RDWR | (os.O_CREAT if make else 0), 0o600)
+                opened = open_own(directory / LOCK, os.O_RDWR | (os.O_CREAT if make else 0))
             except FileNotFoundError:
                 if not make:
                     raise
@@ -241,6 +243,8 @@ class SharedStore:
                     )
                 ask_anew(directory)
                 if is_still(lock, directory / LOCK):
+                    if not is_awaited():
+                        raise HostError(f"{directory}: nothing is changed, since it took too long.")  # nobody hears it
                     yield
                     return
             # Whoever had the lock has removed it with the volume: it keeps nobody out any more.
@@ -264,13 +268,24 @@ class SharedStore:
         return text
 
     def _work(self, work: Callable[[], T], volume: str = "") -> T:
+        server_answers = threading.Event()
+
         def marked() -> T:
             self._marker()
+            server_answers.set()
             if volume:
                 ask_anew(self.directory / volume)
             return work()
 
-        return self._told(marked)
+        try:
+            return self._told(marked)
+        except NoAnswer as error:
+            if not (volume and server_answers.is_set()):
+                raise
+            raise NoAnswer(
+                f"{self.directory / volume} does not answer, though its server does: it keeps what a lost host had open"
+                " until that host's lease ends, 90 s by default. Try again in a minute."
+            ) from error
 
     def _told(self, work: Callable[[], T]) -> T:
         try:

@@ -37,6 +37,7 @@ def test_no_build_left_anything_behind(machine: Machine) -> None:
         ("npm --version >/dev/null && npx --version >/dev/null && vite --version | cut -d/ -f1", "vite"),
         ("git --version | cut -d' ' -f1-2; curl --version | head -c4; echo; sqlite3 :memory: 'select 1'", None),
         ("/opt/envd/bin/python -c 'import envd, sys; print(sys.prefix)'", "/opt/envd"),
+        ("grep -rhx force-unsafe-io /etc/dpkg/dpkg.cfg.d", "force-unsafe-io"),
         ("echo $PATH | tr : '\\n' | head -n1", "/home/user/.local/bin"),
     ],
 )

@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 
 from tests.nfs import image
-from tests.nfs.machine import Host, Machine
+from tests.nfs.machine import GuestError, Host, Machine
 
 NUMBERS = itertools.count(1)
+EVIDENCE = """
+for client in /proc/fs/nfsd/clients/*; do echo "$client"; cat "$client/info" "$client/states"; done
+for task in /proc/[0-9]*/task/[0-9]*; do
+    grep -qs '^State:.D' "$task/status" && { echo; cat "$task/comm" "$task/stack"; }
+done
+true
+"""
+EVIDENCE_S = 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,14 +61,22 @@ def volume() -> str:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Add what the machine's kernel said to the report of a test that failed."""
+    """Add to the report of a test that failed what the server has of its clients, what hangs, and the console."""
     outcome: Any = yield
     report = outcome.get_result()
     machine = getattr(item, "funcargs", {}).get("machine") or getattr(item, "funcargs", {}).get("a")
     if report.failed and isinstance(machine, Host):
         machine = machine.machine
     if report.failed and isinstance(machine, Machine):
+        report.sections.append(("clients of the server, and threads that hang", evidence(machine)))
         report.sections.append(("console of the virtual machine", machine.console()))
+
+
+def evidence(machine: Machine) -> str:
+    try:
+        return str(machine.ask("server", "run", EVIDENCE, EVIDENCE_S).result(2 * EVIDENCE_S)["out"])
+    except (GuestError, OSError) as error:
+        return f"the virtual machine does not say: {error!r}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

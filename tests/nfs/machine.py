@@ -22,6 +22,7 @@ from typing import Any
 from lab import engine
 from lab.settings import ROOT
 from sandboxd.errors import Conflict, HostError
+from sandboxd.patience import NoAnswer
 from sandboxd.sharedstore import TakenOver
 from tests.nfs.image import FIRST, Image
 
@@ -31,11 +32,11 @@ PROJECT = ("src/sandboxd", "tests/__init__.py", "tests/nfs")
 KERNEL_S = 10  # until the kernel says its first words; where KVM works it takes half a second
 BOOT_S = 240  # without KVM, on a busy machine; alone it takes about half a minute
 ANSWER_S = 150
-LEASE_S = 15  # of the server's; Debian's is 90
+LEASE_S = 20  # of the server's; Debian's is 90. Longer than LOCK_S of sharedstore, on a busy machine, too
 MEMORY_MB, CPUS = 1024, 2
 EXPORT_MB = 2048  # sparse
 SOON_S = 0.3  # enough for requests to arrive at both hosts
-RAISED: dict[str, type[Exception]] = {error.__name__: error for error in (TakenOver, Conflict, HostError)}
+RAISED: dict[str, type[Exception]] = {error.__name__: error for error in (TakenOver, NoAnswer, Conflict, HostError)}
 
 
 class GuestError(Exception):
@@ -120,10 +121,19 @@ class Machine:
             self._emulator = subprocess.Popen(
                 command(self._image, self._work, accelerator), stdin=subprocess.DEVNULL, stdout=said, stderr=said
             )
-        if self._until((self._work / "agent").exists, KERNEL_S):
-            self._line = socket.socket(socket.AF_UNIX)
-            self._line.connect(str(self._work / "agent"))
+        if self._until(self._connect, KERNEL_S) and self._line is not None:
             threading.Thread(target=self._read, args=(self._line,), daemon=True).start()
+
+    def _connect(self) -> bool:
+        """Whether the emulator has answered: a moment before that its socket is there, and refuses."""
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.connect(str(self._work / "agent"))
+        except OSError:
+            line.close()
+            return False
+        self._line = line
+        return True
 
     def _until(self, known: Callable[[], bool], timeout_s: float) -> bool:
         """Also ends when the emulator does."""

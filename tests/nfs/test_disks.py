@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -12,7 +13,6 @@ from sandboxd.errors import HostError
 from sandboxd.sharedstore import IMAGE, LOCK, TakenOver
 from tests.nfs.machine import ANSWER_S, Host, eventually
 
-SLOTS = {"a": "0000000000aa", "b": "0000000000bb"}
 SIZE_MB, LARGER_MB, CONTENT_MB = 128, 192, 24
 BASE_UID = 100_000
 STOP, START = "rpc.nfsd 0", "rpc.nfsd --no-nfs-version 3 8"
@@ -22,7 +22,7 @@ class Sandbox:
     """What sandboxd does for a sandbox on a volume of shared storage, without the sandbox."""
 
     def __init__(self, host: Host, volume: str) -> None:
-        self.host, self.volume, self.slot = host, volume, SLOTS[host.name]
+        self.host, self.volume, self.slot = host, volume, secrets.token_hex(6)
         self.generation = 0
 
     @property

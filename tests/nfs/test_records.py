@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -139,6 +140,50 @@ def test_of_one_who_removes_it_and_one_who_takes_it_both_are_right(a: Host, b: H
             assert isinstance(removed, Conflict) and taken == generation + 1, (number, removed, taken)
         assert a.store("owner", volume) == owner("b", slot, taken)
         b.store("give_back", volume, slot, taken)
+
+
+def delegated(server: Host, volume: str) -> list[str]:
+    """The files of a volume that the server has delegated to a host."""
+    states = server.run("cat /proc/fs/nfsd/clients/*/states")
+    found = re.findall(r"type: deleg\b.*filename: \"[^\"]*\b" + volume + r"/([^\"]+)", states)
+    return sorted(set(found))
+
+
+def test_none_of_the_records_is_delegated_to_a_host(a: Host, b: Host, server: Host, volume: str) -> None:
+    """Or else the next one would wait for that host, if it is lost, until its lease ends."""
+    a.store("take", volume, "1")
+    a.store("keep_state", volume, "1", 1, state("1"))
+    a.run(f"truncate --size 3M {a.storage}/{volume}/{IMAGE}; echo >{a.storage}/{volume}/other")
+    for host in (a, b):
+        assert host.store("owner", volume) == owner("a", "1", 1)
+        assert host.store("state", volume) == state("1") and host.store("size_mb", volume) == 3
+        assert host.store("identity") and volume in host.store("names")
+    assert delegated(server, volume) == []
+    a.run(f"cat {a.storage}/{volume}/other")
+    assert delegated(server, volume) == ["other"], "this server delegates what is asked for"
+    assert b.store("take_over", volume, "2", "a") == 2
+    assert delegated(server, volume) == ["other"]
+
+
+def test_what_a_lost_host_was_delegated_is_waited_for_until_its_lease_ends(
+    a: Host, b: Host, server: Host, volume: str
+) -> None:
+    """Somebody on that host has read the file of the lock. Who asks meanwhile is told, and gets nothing behind its
+    back."""
+    a.store("take", volume, "1")
+    a.run(f"cat {a.storage}/{volume}/{LOCK}")
+    assert delegated(server, volume) == [LOCK]
+    server.run("ip link set to-a down")
+    try:
+        with pytest.raises(HostError, match=f"{volume} does not answer, though its server does"):
+            b.store("take_over", volume, "2", "a", wait_s=2)
+        assert b.store("owner", volume) == owner("a", "1", 1)
+        assert eventually(lambda: b.store("take_over", volume, "3", "a"), HostError) == 2
+    finally:
+        server.run("ip link set to-a up")
+    with pytest.raises(TakenOver, match="taken over by node b"):
+        eventually(lambda: a.store("check", volume, "1", 1), HostError)
+    assert b.store("owner", volume) == owner("b", "3", 2)
 
 
 def test_a_lock_of_one_host_excludes_the_other(a: Host, b: Host, volume: str) -> None:

@@ -96,7 +96,7 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r"started=.* find /etc/haproxy/haproxy.cfg .*", ["/etc/haproxy/haproxy.cfg"]),
     (r"id -nG \S+ .*", ["no"]),
     (r"\[ -s \S+/(token_key|link_key|metrics_token|console_key) \] \|\| echo missing", ["missing"]),
-    (r"mountpoint -q \S+ && \[ -s \S+/sandbox-volumes.id \] \|\| echo missing", ["missing"]),
+    (r"mountpoint -q \S+ && true <\S+ && \[ -s \S+/sandbox-volumes.id \] \|\| echo missing", ["missing"]),
     (r"\[ \S+/apparmor-loaded -nt .*", ["load"]),
     (r"docker --host unix://\S+ image inspect .*", ["missing"]),
     (r"docker --host unix://\S+ network inspect .*", ["missing"]),
@@ -146,9 +146,9 @@ def answer(
         return _stat("d", "rwxr-xr-x", arguments["path"])
     if fact == "deploys.facts.Summary":
         return _summary(summary)
-    if fact == "deploys.swarm.State":
+    if fact == "deploys.swarmfacts.State":
         return [json.dumps(_swarm(summary))]
-    if fact == "deploys.swarm.Nodes":
+    if fact == "deploys.swarmfacts.Nodes":
         return [summary.get("nodes", "[]")]
     if fact == "deploys.turns.Turn":
         return [summary["turn"]] if "turn" in summary else []

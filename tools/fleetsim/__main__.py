@@ -106,6 +106,8 @@ def parser() -> argparse.ArgumentParser:
 def scene(arguments: argparse.Namespace) -> Scene:
     """Raises BadScene."""
     every_s, size = numbers(arguments.bursts, 2, 2) if arguments.bursts else (0.0, 0.0)
+    if size % 1:  # neither is infinity, nor what is no number, a whole one
+        raise BadScene(f"bursts {arguments.bursts!r}: their size is a whole number, such as 60:50.")
     gaps = [numbers(text, 2, 2) for text in arguments.leaderless]
     return Scene(
         nodes=arguments.nodes,

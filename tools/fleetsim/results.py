@@ -20,7 +20,8 @@ class Result:
     refused, by reason: `full`, no node has room; `busy`, too many wait on the node; `no leader`; `late`, the Swarm
     would have assigned no node in time. failed: the node died meanwhile. waiting: not answered at the end. stale: how
     often a node was asked for a member that it no longer had. lost: sandboxes in use on nodes that failed. `load_...`:
-    sandboxes in use per node that is up. A round is one of a manager: it reads all nodes, and all leases.
+    sandboxes in use per node that is up. Those that are being made for a request are in use. A round is one of a
+    manager: it reads all nodes, and all leases.
     """
 
     policy: str

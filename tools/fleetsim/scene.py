@@ -10,6 +10,7 @@ from tools.fleetsim.errors import BadScene
 from tools.fleetsim.times import CONSENSUS, Times
 
 MOST_NODES = 1000
+EVER = 10**9  # seconds, or shares: infinity would be divided by
 MAKE, NEXT = "make", "next"
 
 
@@ -61,13 +62,13 @@ class Scene:
         _between("cpus", self.cpus, 0.1, 4096)
         _between("rate", self.rate, 0, 100_000)
         _between("burst size", self.burst_size, 0, 100_000)
-        _between("burst interval", self.burst_every_s, 0, math.inf)
+        _between("burst interval", self.burst_every_s, 0, EVER)
         _between("parallel", self.parallel, 1, 1024)
         _between("max-sandboxes", self.max_sandboxes, 1, 10**6)
-        _between("mtbf-h", self.mtbf_s, 0, math.inf)
-        _between("repair-s", self.repair_s, self.times.lost_after, math.inf)
-        _between("warm-up", self.warm_up_s, 0, 10**9)
-        _between("duration", self.duration_s, 1, 10**9)
+        _between("mtbf-h", self.mtbf_s / 3600, 0, 100_000)
+        _between("repair-s", self.repair_s, self.times.lost_after, EVER)
+        _between("warm-up", self.warm_up_s, 0, EVER)
+        _between("duration", self.duration_s, 1, EVER)
         if self.managers not in CONSENSUS or self.managers > self.nodes:
             raise BadScene(f"managers {self.managers}: give 1 or 3, and as many nodes or more.")
         if not 1 <= self.entries <= self.managers:
@@ -83,8 +84,8 @@ class Scene:
         for one in self.templates:
             self._check(one)
         for at, seconds in self.leaderless:
-            _between("leaderless moment", at, 0, math.inf)
-            _between("leaderless seconds", seconds, 0, math.inf)
+            _between("leaderless moment", at, 0, EVER)
+            _between("leaderless seconds", seconds, 0, EVER)
 
     @property
     def end_s(self) -> float:
@@ -103,7 +104,7 @@ class Scene:
         _between(f"template {one.name}: memory", one.memory_mb, 1, self.memory_mb)
         _between(f"template {one.name}: cpus", one.cpus, 0, self.cpus)
         _between(f"template {one.name}: pool", one.pool, 0, self.max_sandboxes)
-        _between(f"template {one.name}: share", one.share, 1e-9, math.inf)
+        _between(f"template {one.name}: share", one.share, 1e-9, EVER)
 
 
 def _between(what: str, value: float, least: float, most: float) -> None:

@@ -42,5 +42,5 @@ class View:
             self.warm[template][node] -= 1
 
     def found_empty(self, node: int, template: int) -> None:
-        """The node had neither a member any more nor room."""
+        """The node was asked for a member, and has none any more."""
         self.warm[template][node] = 0

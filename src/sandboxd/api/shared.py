@@ -16,7 +16,7 @@ from sandboxd.api.sandboxes import listed
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.disks import VOLUME_NAME
-from sandboxd.errors import HostError, NotFound
+from sandboxd.errors import Conflict, HostError, NotFound
 from sandboxd.records import Sandbox
 from sandboxd.sharedstate import Moved, parse
 from sandboxd.sharedstore import SharedStore
@@ -41,20 +41,27 @@ def router(services: Services) -> APIRouter:
             raise NotFound(NO_STORE)
         return sandboxes.shared.store
 
-    def waiting(volume: str, node: str) -> Moved | None:
-        """What is to be made anew of a host that is off; also where that was begun, and failed."""
+    def waiting(volume: str, node: str) -> tuple[Moved, str] | None:
+        """What is to be made anew of a host that is off; also where that was begun. And whose the volume is, if that is
+        another host's: it has begun to make it, and either goes on or gives the volume back."""
         owner, text = store().owner(volume), store().state(volume)
-        if owner.node not in ("", node) or not text:
+        if not text:
             return None
         try:
-            return parse(text, node)
+            moved = parse(text, node)
         except (ValueError, KeyError, TypeError) as error:
+            if owner.node not in ("", node):
+                return None
             raise HostError(f"what the sandbox of volume {volume!r} is made from cannot be read: {error!r}") from error
+        if owner.node in ("", node):
+            return moved, ""
+        return None if owner.slot == moved.slot else (moved, owner.node)
 
     def left(node: str) -> list[dict[str, Any]]:
         found = []
         for volume in store().names():
-            if (moved := waiting(volume, node)) is not None:
+            if (begun := waiting(volume, node)) is not None:
+                moved, _ = begun
                 found.append(
                     {
                         **{"volume": volume, "sandboxID": moved.id, "templateID": moved.template},
@@ -66,9 +73,12 @@ def router(services: Services) -> APIRouter:
         return found
 
     def take(volume: str, node: str) -> Sandbox:
-        moved = waiting(volume, node)
-        if moved is None:
+        begun = waiting(volume, node)
+        if begun is None:
             raise NotFound(f"volume {volume!r} has no sandbox of node {node} that could be made anew")
+        moved, by = begun
+        if by and sandboxes.ledger.of_id(moved.id) is None:
+            raise Conflict(f"volume {volume!r}: node {by} has begun to make its sandbox anew")
         row = sandboxes.move_here(moved)
         if moved.state != "running":
             reason = moved.reason if moved.state == "stopped" else f"its host {node} was lost while it was paused"

@@ -63,8 +63,7 @@ def run(command: str, timeout_s: float) -> dict[str, Any]:
 
 def hold(file: str) -> int:
     """Another process has the lock from now on. Returns its number."""
-    command = ["flock", "--no-fork", file, "sh", "-c", "echo held; exec sleep 600"]
-    HELD.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+    HELD.append(subprocess.Popen([sys.executable, "-m", "tests.nfs.inside.holder", file], stdout=subprocess.PIPE))
     assert HELD[-1].stdout is not None and HELD[-1].stdout.readline() == b"held\n"
     return HELD[-1].pid
 

@@ -17,8 +17,8 @@ from sandboxd.keys import Keys
 from sandboxd.records import ApiKey
 from sandboxd.tokens import agent_token
 from tests.unit.envd.client import Running, running_agent
+from tests.unit.sandboxd.clients import Client as Service
 from tests.unit.sandboxd.conftest import KEY, World, config_in, living, short_directory
-from tests.unit.sandboxd.test_api import Client as Service
 
 ID = "000000000001"  # what the double of the engine calls its first container
 ORIGIN = "https://console.example.com"

@@ -24,10 +24,10 @@ from sandboxd.config import Shared
 from sandboxd.front import Front as Single
 from sandboxd.peers import PeerProtocol
 from tests.unit.fleet.memory_leases import MemoryLeases
+from tests.unit.sandboxd.clients import Server
 from tests.unit.sandboxd.conftest import OWN_GROUP, World, config_in, make_world, services_of, short_directory, until
 from tests.unit.sandboxd.fake_engine import START, FakeEngine
 from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
-from tests.unit.sandboxd.test_api import Server
 
 EVERY_S, LOST_S = 0.05, 2.0  # the latter for a machine that others use, too
 DOMAIN = "example.com"

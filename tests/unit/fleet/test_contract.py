@@ -84,6 +84,16 @@ def test_a_body_that_is_too_deep_is_refused_in_the_same_words(seat: Seat) -> Non
         assert "parsing the body" in problem(client.post(path, content=b"[" * 100_000, headers=headers), 400)
 
 
+def test_a_name_that_is_no_text_is_refused_in_the_same_words(seat: Seat) -> None:
+    headers = {**seat.key(), "Content-Type": "application/json"}
+    for client, path, body in (
+        (seat.unix, "/v2/sandboxes", b'{"volume": "\\ud800"}'),
+        (seat.tcp, "/v3/templates", b'{"name": "\\ud800"}'),
+        (seat.tcp, "/sandboxes", b'{"templateID": "\\ud800"}'),
+    ):
+        problem(client.post(path, content=body, headers=headers), 400)
+
+
 def test_an_unknown_id(seat: Seat) -> None:
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/stop")):
         assert "'ffffffffffff' not found" in problem(seat.unix.request(method, f"/sandboxes/ffffffffffff{path}"), 404)
@@ -173,6 +183,14 @@ def test_pages(seat: Seat) -> None:
     assert [row["sandboxID"] for row in seat.tcp.get("/sandboxes", headers=headers).json()] != []
     assert "limit" in problem(seat.tcp.get(f"/v2/sandboxes?limit={MOST + 1}", headers=headers), 400)
     assert "none of ours" in problem(seat.tcp.get("/v2/sandboxes?nextToken=zzz", headers=headers), 400)
+
+
+def test_a_limit_with_a_point_is_one(seat: Seat) -> None:
+    headers = seat.key()
+    for _ in range(3):
+        seat.tcp.post("/sandboxes", json={"templateID": "base"}, headers=headers).raise_for_status()
+    answer = seat.tcp.get("/v2/sandboxes?limit=2.0", headers=headers)
+    assert answer.status_code == 200 and len(answer.json()) == 2
 
 
 def test_connect_and_refresh(seat: Seat) -> None:

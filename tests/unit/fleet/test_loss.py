@@ -201,3 +201,11 @@ def test_another_service_finds_the_same(patient: Fleet) -> None:
     index = asyncio.run(read())
     found = {one: node.name for one in (here, there) if (node := index.find(one)) is not None}
     assert found == {here: "a", there: "b"} and index.elsewhere() == {here: "a"}
+
+
+@pytest.mark.parametrize("path", ["/templates", "/volumes", "/pool", "/overview"])
+def test_that_no_host_answers_is_no_empty_list(patient: Fleet, path: str) -> None:
+    for node in patient.nodes.values():
+        node.stop()
+    answer = patient.unix.get(path)
+    assert answer.status_code == 503 and "does not answer" in answer.json()["message"]

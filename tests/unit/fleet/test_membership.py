@@ -1,12 +1,15 @@
 """Hosts as members: what is said of them, and cordon, drain and activate."""
 
 import asyncio
+import threading
 from typing import Any
+
+from starlette.types import Receive, Scope, Send
 
 from fleet.index import Index
 from fleet.membership import Membership
 from fleet.nodes import Node, Nodes
-from tests.unit.fleet.fleets import WHOLE, Fleet
+from tests.unit.fleet.fleets import WHOLE, Fleet, running
 from tests.unit.sandboxd.conftest import member, until
 
 
@@ -122,6 +125,34 @@ def test_a_host_that_was_away_gets_its_pools_back(fleet: Fleet) -> None:
     until(lambda: fleet.nodes["b"].world.pool.enabled, "its pools stay off")
     act(fleet, "b", "cordon")
     assert not fleet.nodes["b"].world.pool.enabled
+
+
+def test_a_pool_that_takes_its_time_to_go_off_costs_no_other_one() -> None:
+    """Meanwhile another manager lets the next host take new sandboxes again."""
+    with running("abc", lost_s=60) as fleet:
+        gate, asked, answer = fleet.nodes["b"].gate, threading.Event(), threading.Event()
+        before = gate.app
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            if (scope["method"], scope["path"]) == ("POST", "/pool"):
+                asked.set()
+                while not answer.is_set():
+                    await asyncio.sleep(0.01)
+            await before(scope, receive, send)
+
+        gate.app = slow
+        for name in "bc":
+            fleet.leases.make_available(name, "pause")
+        until(lambda: {fleet.services.members.availability(name) for name in "bc"} == {"pause"}, "it is not heard of")
+        fleet.nodes["b"].world.pool._settings.turn(True)
+        assert asked.wait(15)
+        fleet.nodes["c"].world.pool._settings.turn(True)
+        until(lambda: fleet.services.index.contents["c"].pools, "the pool of c is not seen")
+        fleet.leases.make_available("c", "active")
+        answer.set()
+        until(lambda: not fleet.nodes["b"].world.pool.enabled, "the pool of b stays on")
+        until(lambda: fleet.services.members.availability("c") == "active", "it is not heard of")
+        assert fleet.nodes["c"].world.pool.enabled
 
 
 def test_a_manager_whose_engine_is_silent_turns_no_pool_off(patient: Fleet) -> None:

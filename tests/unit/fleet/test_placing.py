@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from fleet import placing
 from fleet.config import Share
+from fleet.errors import FleetError
 from fleet.leases import Lease
 from tests.unit.fleet.fleets import Fleet, Seat, running
 from tests.unit.sandboxd.conftest import member, until
@@ -74,6 +76,22 @@ def test_a_claimed_member_tells_its_lease(patient: Fleet) -> None:
 
     until(lambda: labels()["sandbox.state"] == "running", "the lease is still that of a member of a pool")
     assert labels()["sandbox.owner"] == "ada" and len(patient.leases.all()) == 1
+
+
+@pytest.mark.parametrize("error", [FleetError("no such thing"), ValueError("no such thing")], ids=["engine", "bug"])
+def test_a_lease_that_cannot_be_labelled_is_told_of(
+    patient: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """The answer is out already; the reconcile does it later."""
+
+    def refuse(lease: Lease, labels: Mapping[str, str]) -> Lease:
+        raise error
+
+    monkeypatch.setattr(patient.leases, "label", refuse)
+    with caplog.at_level("INFO", "fleet.leasing"):
+        patient.create()
+        until(lambda: "no such thing" in caplog.text, "nobody is told")
+    until(lambda: not patient.services.leasing._background, "it is kept")
 
 
 def test_the_least_loaded_host_is_asked_first(patient: Fleet) -> None:
@@ -156,6 +174,19 @@ def test_what_a_repeated_request_makes_is_reached_at_once(patient: Fleet) -> Non
         made = other.tcp.post("/sandboxes", json={"templateID": "base"}, headers=headers)
         assert made.status_code == 201 and patient.nodes["b"].ids() == {made.json()["sandboxID"]}
         assert (patient.directory / "other.map").read_text() == f"{made.json()['sandboxID']} b\n"
+
+
+def test_a_repeated_request_goes_elsewhere_when_its_host_is_full(patient: Fleet) -> None:
+    """Where the first time came to nothing; else it would hear of a full host for ever."""
+    headers = {**patient.key(), "Idempotency-Key": "once"}
+    first = patient.services.placing.home("team once").name
+    other = next(name for name in patient.nodes if name != first)
+    patient.services.placing._requests["team", "once"] = first
+    patient.nodes[first].world.memory_mb[0] = 1000
+    for _ in range(2):
+        made = patient.tcp.post("/sandboxes", json={"templateID": "base"}, headers=headers)
+        assert made.status_code == 201, made.text
+        assert patient.nodes[other].ids() == {made.json()["sandboxID"]}
 
 
 def test_what_asks_for_more_than_a_member_has_is_booked(patient: Fleet) -> None:

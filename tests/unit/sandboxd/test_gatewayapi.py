@@ -212,6 +212,22 @@ def test_a_wake_is_begun_and_not_waited_for(
     assert calls == [row.id] and state(world, row) == "running"
 
 
+def test_a_wake_that_failed_long_ago_is_nobodys_answer(
+    world: World, gateway: TestClient, paused: PAUSED, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its page was closed: the sandbox may have been resumed, and paused again, since."""
+    monkeypatch.setattr(gatewayapi, "FAILED_S", 0.0)
+    row = paused()
+    world.engine.fail["unpause"] = EngineError("Docker refuses.")
+    assert gateway.get(f"/wake/{row.id}").status_code == 202
+
+    def resumed() -> bool:
+        assert gateway.get(f"/wake/{row.id}").status_code == 202
+        return state(world, row) == "running"
+
+    until(resumed, "it is not tried again")
+
+
 def test_a_wake_that_failed_is_told_once_in_html(world: World, gateway: TestClient, paused: PAUSED) -> None:
     row = paused()
     world.engine.fail["unpause"] = EngineError("Docker says <no>.")

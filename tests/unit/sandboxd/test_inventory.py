@@ -9,8 +9,8 @@ import pytest
 from sandboxd.catalog import KEY_CHANGES
 from sandboxd.config import Fleet
 from sandboxd.keys import Keys, digest, fingerprint
+from tests.unit.sandboxd.clients import Direct
 from tests.unit.sandboxd.conftest import World, member
-from tests.unit.sandboxd.test_api import Direct
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from sandboxd.config import Config, Fleet
 from sandboxd.front import Front
 from sandboxd.keys import Keys
 from sandboxd.tokens import volume_token
+from tests.unit.sandboxd.clients import Client
 from tests.unit.sandboxd.conftest import (
     KEY,
     OWN_GROUP,
@@ -33,7 +34,6 @@ from tests.unit.sandboxd.conftest import (
 )
 from tests.unit.sandboxd.e2b.conftest import Public
 from tests.unit.sandboxd.fake_engine import down
-from tests.unit.sandboxd.test_api import Client
 
 ID = "0123456789ab"
 # All that the gateway asks; a wake is recorded as such.

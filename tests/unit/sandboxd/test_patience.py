@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from sandboxd.errors import Conflict, HostError
-from sandboxd.patience import LEFT_MOST, TRY_S, Patience
+from sandboxd.patience import LEFT_MOST, TRY_S, NoAnswer, Patience, is_awaited
 from tests.unit.sandboxd.conftest import until
 
 
@@ -31,6 +31,25 @@ def test_work_that_hangs_is_left_behind_and_done_later() -> None:
         Patience(0.01, "does not answer").run(hang)
     released.set()
     assert done.wait(15)
+
+
+def test_work_that_is_left_behind_knows_that_nobody_waits() -> None:
+    asked, released, found = threading.Event(), threading.Event(), list[bool]()
+    done = threading.Event()
+
+    def hang() -> None:
+        found.append(is_awaited())
+        asked.set()
+        released.wait(15)
+        found.append(is_awaited())
+        done.set()
+
+    with pytest.raises(NoAnswer):
+        Patience(0.01, "does not answer").run(hang)
+    assert asked.wait(15)
+    released.set()
+    assert done.wait(15) and found[-1] is False
+    assert Patience(15, "does not answer").run(is_awaited) and is_awaited(), "what another one was told is its own"
 
 
 def test_while_many_hang_no_more_are_begun_but_one_now_and_then() -> None:

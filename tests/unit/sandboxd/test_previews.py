@@ -10,9 +10,9 @@ import pytest
 
 from sandboxd.previews import LINK_MAX_S
 from sandboxd.tokens import traffic_token
+from tests.unit.sandboxd.clients import Direct
 from tests.unit.sandboxd.conftest import KEY, World
 from tests.unit.sandboxd.fake_engine import START
-from tests.unit.sandboxd.test_api import Direct
 
 LINK_KEY = b"l" * 32
 

@@ -156,9 +156,30 @@ def test_a_record_that_cannot_be_read_is_nobodys_to_take(here: SharedStore, expo
 def test_storage_that_hangs_does_not_hang_us(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, released = SharedStore(export, "a", wait_s=0.05), threading.Event()
     monkeypatch.setattr(store, "_marker", lambda: released.wait(15))
-    with pytest.raises(HostError, match="does not answer"):
+    with pytest.raises(HostError, match="Is its server there"):
         store.take("data", "1")
     released.set()
+
+
+def test_one_who_was_told_that_it_took_too_long_gets_nothing_later(here: SharedStore, export: Path) -> None:
+    """It would be a volume that nobody knows to have, and an old state over a new one."""
+    assert here.take("data", "1") == 1
+    here.keep_state("data", "1", 1, state("1"))
+    late, its_own = SharedStore(export, "b", wait_s=0.5), SharedStore(export, "a", wait_s=0.5)
+    before = set(threading.enumerate())
+    with (export / "data" / LOCK).open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for ask in (
+            lambda: late.take_over("data", "2", "a"),
+            lambda: its_own.keep_state("data", "1", 1, state("1") + " "),
+            lambda: its_own.give_back("data", "1", 1),
+        ):
+            with pytest.raises(HostError, match=r"data does not answer, though its server does.*lease ends"):
+                ask()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(15)
+    assert here.owner("data") == Owner("a", "1", 1) and here.state("data") == state("1")
+    assert late.take_over("data", "2", "a") == 2, "who asks again gets it"
 
 
 def test_a_lock_that_was_removed_with_its_volume_keeps_nobody_out(

@@ -15,12 +15,12 @@ from sandboxd.sharedstate import parse, text_of
 from sandboxd.sharedstore import IMAGE, MARKER, STATE, Owner, SharedStore, TakenOver
 from sandboxd.tokens import agent_token, brought_along, traffic_token
 from sandboxd.watchdog import CRITICAL_MB, MIB
+from tests.unit.sandboxd.clients import Direct
 from tests.unit.sandboxd.conftest import World, config_in, make_world, services_of
 from tests.unit.sandboxd.fake_engine import FakeEngine, refusal
-from tests.unit.sandboxd.test_api import Direct
 from tests.unit.sandboxd.test_reconcile import create
 
-KEYS = {"a": b"a" * 32, "b": b"b" * 32}  # each host has its own
+KEYS = {name: name.encode() * 32 for name in "abc"}  # each host has its own
 KEPT = Claim(volume="data", disk_mb=2048, shared=True, keep=True, name="demo")
 
 
@@ -367,6 +367,38 @@ def test_what_managers_ask(worlds: list[World]) -> None:
     assert client.unix.delete("/volumes/scratch").status_code == 204
     inventory = client.unix.get("/inventory").json()
     assert [row["generation"] for row in inventory["sandboxes"]] == [2, 2] and inventory["volumes"] == []
+
+
+def test_one_that_another_host_has_begun_to_make_is_still_left(
+    worlds: list[World], directory: Path, export: Path
+) -> None:
+    """Whoever was told of none would not ask again when that host gives it back."""
+    here, there = worlds
+    made = create(here, KEPT)
+    third = host(directory, export, "c", 2)
+    worlds.append(third)
+    store_of(there).take_over("data", "0000000000bb", "a")  # and no more: its daemon was killed then
+    client = Direct(third)
+    assert [row["sandboxID"] for row in client.unix.post("/shared/left", json={"node": "a"}).json()] == [made.id]
+    answer = client.unix.post("/shared/data/sandbox", json={"node": "a"})
+    assert answer.status_code == 409 and "node b has begun" in answer.json()["message"]
+    there.reconciler.tick()
+    assert store_of(there).owner("data").node == ""
+    assert client.unix.post("/shared/data/sandbox", json={"node": "a"}).json()["sandboxID"] == made.id
+    assert Direct(there).unix.post("/shared/left", json={"node": "a"}).json() == [], "it is where it belongs"
+
+
+def test_one_whose_host_could_not_write_yet_that_it_has_it_is_found_there(worlds: list[World], export: Path) -> None:
+    here, there = worlds
+    made = create(here, KEPT)
+    text = store_of(here).state("data")
+    moved = move(there)
+    (export / "data" / STATE).write_text(text)
+    client = Direct(there)
+    assert [row["sandboxID"] for row in client.unix.post("/shared/left", json={"node": "a"}).json()] == [made.id]
+    answer = client.unix.post("/shared/data/sandbox", json={"node": "a"})
+    assert answer.status_code == 201 and answer.json()["sandboxID"] == made.id
+    assert store_of(there).owner("data") == Owner("b", moved.slot, 2)
 
 
 def test_a_host_without_shared_storage_has_none(world: World) -> None:

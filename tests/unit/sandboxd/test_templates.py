@@ -8,9 +8,9 @@ import pytest
 from sandboxd.errors import BadRequest, Conflict, EngineError, NotFound
 from sandboxd.records import Claim, Sandbox
 from sandboxd.templates import Templates
+from tests.unit.sandboxd.clients import Direct
 from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.fake_engine import refusal
-from tests.unit.sandboxd.test_api import Direct
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from sandboxd import logs
 from sandboxd.doctor.effects import Effects
 from tests.unit.sandboxd import kernel
+from tests.unit.sandboxd.clients import Client, Direct
 from tests.unit.sandboxd.conftest import World
 from tests.unit.sandboxd.fake_engine import START, FakeLog
-from tests.unit.sandboxd.test_api import Client, Direct
 
 
 @pytest.fixture

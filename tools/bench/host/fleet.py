@@ -5,7 +5,7 @@ It cordons hosts, so that each sandbox is where it is to be, and activates them 
 
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,14 +111,12 @@ def ready_hosts(machine: Machine) -> list[str]:
 @contextmanager
 def only(machine: Machine, host: str) -> Iterator[None]:
     """In the block no other host is given anything."""
-    others = [one for one in ready_hosts(machine) if one != host]
-    try:
-        for one in others:
-            machine.expect(200, "POST", f"/nodes/{one}/cordon", {})
+    with ExitStack() as activated:  # each of them, also when another one fails
+        for one in ready_hosts(machine):
+            if one != host:
+                activated.callback(machine.expect, 200, "POST", f"/nodes/{one}/activate", {})
+                machine.expect(200, "POST", f"/nodes/{one}/cordon", {})
         yield
-    finally:
-        for one in others:
-            machine.expect(200, "POST", f"/nodes/{one}/activate", {})
 
 
 def where(machine: Machine, sandbox: dict[str, Any]) -> str:

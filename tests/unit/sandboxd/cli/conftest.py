@@ -15,8 +15,8 @@ from sandboxd.cli.agent import Agent
 from sandboxd.tokens import agent_token
 from tests.unit.envd.client import Running, running_agent
 from tests.unit.sandboxd.cli.doubles import ID, Apart, Cli, ControlPlane, Relay, Run, write_place
+from tests.unit.sandboxd.clients import Client
 from tests.unit.sandboxd.conftest import KEY, World
-from tests.unit.sandboxd.test_api import Client
 
 TOKEN = agent_token(KEY, ID)
 

@@ -11,8 +11,8 @@ from sandboxd.cli.doctor import summary
 from sandboxd.doctor.effects import Effects, Output
 from tests.unit.sandboxd import kernel
 from tests.unit.sandboxd.cli.doubles import Cli, ControlPlane, write_place
+from tests.unit.sandboxd.clients import Client
 from tests.unit.sandboxd.conftest import World
-from tests.unit.sandboxd.test_api import Client
 
 Run = Callable[..., tuple[int, str, str]]
 

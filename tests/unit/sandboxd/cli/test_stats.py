@@ -25,8 +25,8 @@ from sandboxd.doctor.effects import Effects
 from tests.unit.sandboxd import kernel
 from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Cli, ControlPlane, answer_of, write_place
 from tests.unit.sandboxd.cli.test_statstable import NOW, USAGE, row
+from tests.unit.sandboxd.clients import Client
 from tests.unit.sandboxd.conftest import World, until
-from tests.unit.sandboxd.test_api import Client
 
 
 def look(clock: float, *rows: dict[str, Any]) -> dict[str, Any]:

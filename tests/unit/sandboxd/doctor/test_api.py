@@ -9,8 +9,8 @@ import pytest
 
 from sandboxd.doctor.checks import LOOKS
 from sandboxd.doctor.effects import Effects
+from tests.unit.sandboxd.clients import Direct
 from tests.unit.sandboxd.conftest import World
-from tests.unit.sandboxd.test_api import Direct
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sandboxd.doctor.effects import Effects, Output
+from tests.unit.sandboxd.clients import Client
 from tests.unit.sandboxd.conftest import World
-from tests.unit.sandboxd.test_api import Client
 
 PROC = {
     "meminfo": "MemTotal:        4000 kB\nMemFree:   100 kB\nMemAvailable:    3000 kB\n",

@@ -68,6 +68,21 @@ def test_the_others_are_cordoned_in_the_block_alone() -> None:
     assert set(manager.state.values()) == {"ready"}
 
 
+def test_a_host_that_cannot_be_activated_leaves_no_other_cordoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager("a", "b", "c")
+    expect = manager.expect
+
+    def failing(status: int, method: str, path: str, body: object = None) -> Any:
+        if path == "/nodes/a/activate":
+            raise Unexpected("no leader")
+        return expect(status, method, path, body)
+
+    monkeypatch.setattr(manager, "expect", failing)
+    with pytest.raises(Unexpected, match="no leader"), fleet.only(manager, "b"):
+        assert manager.state == {"a": "cordoned", "b": "ready", "c": "cordoned"}
+    assert manager.state == {"a": "cordoned", "b": "ready", "c": "ready"}
+
+
 def test_what_is_made_on_another_host_is_beside_what_is_made_here() -> None:
     rows = fleet.created(Manager("a", "b"), Scale(rounds=3, cold_rounds=2), ("b", "a"))
     assert [(row["n"], row["peer"]["success"]) for row in rows] == [(3, 1), (2, 1)]

@@ -55,6 +55,13 @@ def test_json_has_the_scene_and_the_results(capsys: pytest.CaptureFixture[str]) 
     [
         (["--nodes", "2000"], "error: nodes 2000: give a number from 1 to 1000."),
         (["--bursts", "60"], "error: '60': give 2 numbers with a colon between, such as 60:50."),
+        (["--bursts", "60:2.5"], "error: bursts '60:2.5': their size is a whole number"),
+        (["--bursts", "60:inf"], "error: bursts '60:inf': their size is a whole number"),
+        (["--bursts", "60:nan"], "error: bursts '60:nan': their size is a whole number"),
+        (["--bursts", "inf:5"], "error: burst interval inf: give a number from 0 to 1e+09."),
+        (["--mtbf-h", "inf"], "error: mtbf-h inf: give a number from 0 to 100000."),
+        (["--mtbf-h", "-1"], "error: mtbf-h -1: give a number from 0 to 100000."),
+        (["--template", "a:1024:1:1:inf"], "error: template a: share inf: give a number"),
         (["--leaderless", "a:b"], "error: 'a:b': give 2 numbers"),
         (["--template", "base"], "error: template 'base': give NAME:MEMORY_MB:CPUS:POOL"),
         (["--template", ":1:1:1"], "error: template ':1:1:1'"),
