@@ -16,8 +16,8 @@ from tests.host.machine import Machine, Sandbox, eventually
 TOKEN = "e2b-traffic-access-token"
 MISSING = "Sandbox is secured with traffic access token. Token header 'e2b-traffic-access-token' is missing"
 INVALID = "Sandbox is secured with traffic access token. Provided token in header 'e2b-traffic-access-token' is invalid"
-# Says which headers came to it. It takes the body first: the kernel resets a connection that is closed with something unread,
-# and HAProxy 2.6 loses the answer to that once in some hundred requests.
+# Says which headers came to it. It takes the body first: the kernel resets a connection that is closed with something
+# unread, and HAProxy 2.6 loses the answer to that once in some hundred requests.
 SHOWS_HEADERS = (
     "from http.server import *\nimport json\n"
     "class H(BaseHTTPRequestHandler):\n"

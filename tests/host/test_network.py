@@ -6,6 +6,7 @@ looked at after one of somebody else has.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import shlex
@@ -105,9 +106,9 @@ while True:
 """
 # As many packets as it can send, so that a hole of a millisecond is seen.
 FLOOD = """
-import contextlib, socket
+import contextlib, os, socket
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-    while True:
+    while os.path.exists("/tmp/flood"):
         with contextlib.suppress(OSError):
             one.sendto(b"ping", ("{address}", {port}))
 """
@@ -167,10 +168,13 @@ def decoy(machine: Machine) -> Iterator[Decoy]:
         machine.run("bash -s", stdin=TEARDOWN.encode(), check=False)
 
 
-def flood(sandbox: Sandbox, address: str, port: int) -> None:
-    """Sends there by UDP for ever."""
+@contextlib.contextmanager
+def flood(sandbox: Sandbox, address: str, port: int) -> Iterator[None]:
+    """It sends there by UDP meanwhile. Not longer: until it ends, the kernel tells others there nothing of a refusal."""
     program = shlex.quote(FLOOD.format(address=address, port=port))
-    sandbox.run(f"exec python3 -c {program}", "--background")
+    sandbox.run(f"touch /tmp/flood; exec python3 -c {program}", "--background")
+    yield
+    sandbox.run("rm /tmp/flood")
 
 
 def slot_of(sandbox: Sandbox) -> str:
@@ -261,8 +265,7 @@ def test_a_change_cuts_what_is_open(machine: Machine, decoy: Decoy) -> None:
 
 def test_what_is_denied_before_and_after_a_change_is_denied_meanwhile(machine: Machine, decoy: Decoy) -> None:
     port = decoy.port()
-    with machine.sandbox("--deny 198.18.1.0/24") as sandbox:
-        flood(sandbox, FIRST, port)
+    with machine.sandbox("--deny 198.18.1.0/24") as sandbox, flood(sandbox, FIRST, port):
         for _ in range(5):
             for more in ("--deny 198.18.2.0/24", ""):
                 machine.run(f"docker-sandbox network {sandbox.id} --network public --deny 198.18.1.0/24 {more}")
