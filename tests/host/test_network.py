@@ -6,7 +6,6 @@ looked at after one of somebody else has.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import re
 import shlex
@@ -53,10 +52,10 @@ rm -rf {HOME}
 """
 PROBE = """
 import socket, sys
-kind, address, port = sys.argv[1:]
+kind, address, port, *patience = sys.argv[1:]
 try:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as one:
-        one.settimeout(10)
+        one.settimeout(float((patience or [10])[0]))
         one.connect((address, int(port)))
         one.send(b"ping")
         print(one.recv(10).decode())
@@ -106,9 +105,9 @@ while True:
 """
 # As many packets as it can send, so that a hole of a millisecond is seen.
 FLOOD = """
-import contextlib, os, socket
+import contextlib, socket
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-    while os.path.exists("/tmp/flood"):
+    while True:
         with contextlib.suppress(OSError):
             one.sendto(b"ping", ("{address}", {port}))
 """
@@ -144,9 +143,9 @@ class Decoy:
         """How many lines of the log have that end."""
         return sum(line.endswith(end) for line in self.machine.out(f"cat {HOME}/log").splitlines())
 
-    def probe(self, sandbox: Sandbox, kind: str, address: str, port: int) -> str:
+    def probe(self, sandbox: Sandbox, kind: str, address: str, port: int, patience_s: float = 10) -> str:
         """`pong`, or the name of the exception."""
-        return sandbox.out(f"python3 -c '{PROBE}' {kind} {address} {port}")
+        return sandbox.out(f"python3 -c '{PROBE}' {kind} {address} {port} {patience_s}")
 
     def none_arrived(self, port: int) -> bool:
         """Looked at after a packet of the host itself has been seen."""
@@ -168,13 +167,10 @@ def decoy(machine: Machine) -> Iterator[Decoy]:
         machine.run("bash -s", stdin=TEARDOWN.encode(), check=False)
 
 
-@contextlib.contextmanager
-def flood(sandbox: Sandbox, address: str, port: int) -> Iterator[None]:
-    """It sends there by UDP meanwhile. Not longer: until it ends, the kernel tells others there nothing of a refusal."""
+def flood(sandbox: Sandbox, address: str, port: int) -> None:
+    """Sends there by UDP for ever."""
     program = shlex.quote(FLOOD.format(address=address, port=port))
-    sandbox.run(f"touch /tmp/flood; exec python3 -c {program}", "--background")
-    yield
-    sandbox.run("rm /tmp/flood")
+    sandbox.run(f"exec python3 -c {program}", "--background")
 
 
 def slot_of(sandbox: Sandbox) -> str:
@@ -265,7 +261,8 @@ def test_a_change_cuts_what_is_open(machine: Machine, decoy: Decoy) -> None:
 
 def test_what_is_denied_before_and_after_a_change_is_denied_meanwhile(machine: Machine, decoy: Decoy) -> None:
     port = decoy.port()
-    with machine.sandbox("--deny 198.18.1.0/24") as sandbox, flood(sandbox, FIRST, port):
+    with machine.sandbox("--deny 198.18.1.0/24") as sandbox:
+        flood(sandbox, FIRST, port)
         for _ in range(5):
             for more in ("--deny 198.18.2.0/24", ""):
                 machine.run(f"docker-sandbox network {sandbox.id} --network public --deny 198.18.1.0/24 {more}")
