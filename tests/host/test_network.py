@@ -53,10 +53,10 @@ rm -rf {HOME}
 """
 PROBE = """
 import socket, sys
-kind, address, port = sys.argv[1:]
+kind, address, port, *patience = sys.argv[1:]
 try:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as one:
-        one.settimeout(10)
+        one.settimeout(float((patience or [10])[0]))
         one.connect((address, int(port)))
         one.send(b"ping")
         print(one.recv(10).decode())
@@ -144,9 +144,9 @@ class Decoy:
         """How many lines of the log have that end."""
         return sum(line.endswith(end) for line in self.machine.out(f"cat {HOME}/log").splitlines())
 
-    def probe(self, sandbox: Sandbox, kind: str, address: str, port: int) -> str:
+    def probe(self, sandbox: Sandbox, kind: str, address: str, port: int, patience_s: float = 10) -> str:
         """`pong`, or the name of the exception."""
-        return sandbox.out(f"python3 -c '{PROBE}' {kind} {address} {port}")
+        return sandbox.out(f"python3 -c '{PROBE}' {kind} {address} {port} {patience_s}")
 
     def none_arrived(self, port: int) -> bool:
         """Looked at after a packet of the host itself has been seen."""
