@@ -311,13 +311,13 @@ def test_what_somebody_flushes_is_back_at_once_and_nothing_gets_through(
         serve(sandbox)
         tries(sandbox, METADATA, ports[0])
         tries(none, FIRST, ports[1])
+        flood(sandbox, METADATA, ports[2])
+        for one in (sandbox, none):
+            goes_on(one)
         try:
-            with flood(sandbox, METADATA, ports[2]):
-                for one in (sandbox, none):
-                    goes_on(one)
-                machine.run(flush.format(table=f"{machine.project}-policies"))
-                eventually(lambda: standing(machine), bool, 60, "firewall")
-                assert "connected" not in goes_on(sandbox) | goes_on(none)
+            machine.run(flush.format(table=f"{machine.project}-policies"))
+            eventually(lambda: standing(machine), bool, 60, "firewall")
+            assert "connected" not in goes_on(sandbox) | goes_on(none)
             assert world.none_arrived(ports[0]) and world.none_arrived(ports[1])
             # One that each processor has between the mark and the walls in the very moment of the flush.
             assert world.arrived(ports[2]) <= int(machine.out("nproc"))

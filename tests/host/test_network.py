@@ -6,7 +6,6 @@ looked at after one of somebody else has.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import re
 import shlex
@@ -106,9 +105,9 @@ while True:
 """
 # As many packets as it can send, so that a hole of a millisecond is seen.
 FLOOD = """
-import contextlib, os, socket
+import contextlib, socket
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-    while os.path.exists("/tmp/flood"):
+    while True:
         with contextlib.suppress(OSError):
             one.sendto(b"ping", ("{address}", {port}))
 """
@@ -168,13 +167,10 @@ def decoy(machine: Machine) -> Iterator[Decoy]:
         machine.run("bash -s", stdin=TEARDOWN.encode(), check=False)
 
 
-@contextlib.contextmanager
-def flood(sandbox: Sandbox, address: str, port: int) -> Iterator[None]:
-    """It sends there by UDP meanwhile. Not longer: until it ends, the kernel tells others there nothing of a refusal."""
+def flood(sandbox: Sandbox, address: str, port: int) -> None:
+    """Sends there by UDP for ever."""
     program = shlex.quote(FLOOD.format(address=address, port=port))
-    sandbox.run(f"touch /tmp/flood; exec python3 -c {program}", "--background")
-    yield
-    sandbox.run("rm /tmp/flood")
+    sandbox.run(f"exec python3 -c {program}", "--background")
 
 
 def slot_of(sandbox: Sandbox) -> str:
@@ -265,7 +261,8 @@ def test_a_change_cuts_what_is_open(machine: Machine, decoy: Decoy) -> None:
 
 def test_what_is_denied_before_and_after_a_change_is_denied_meanwhile(machine: Machine, decoy: Decoy) -> None:
     port = decoy.port()
-    with machine.sandbox("--deny 198.18.1.0/24") as sandbox, flood(sandbox, FIRST, port):
+    with machine.sandbox("--deny 198.18.1.0/24") as sandbox:
+        flood(sandbox, FIRST, port)
         for _ in range(5):
             for more in ("--deny 198.18.2.0/24", ""):
                 machine.run(f"docker-sandbox network {sandbox.id} --network public --deny 198.18.1.0/24 {more}")
