@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fleet import lists
-from fleet.forward import Forwarded, given, onward, target
+from fleet.forward import Forwarded, given, target, without_body
 from fleet.nodes import KEYS, Answer, Node
 from fleet.services import Services
 from sandboxd.api.answers import answer_errors
@@ -97,7 +97,7 @@ class Common:
 
     async def ask(self, node: Node, request: Request, body: bytes = b"") -> Answer:
         """The same request to that host, its answer read whole."""
-        headers = [one for one in onward(request.headers.raw) if one[0] != b"content-length"]
+        headers = without_body(request.headers.raw)
         where = target(request.scope).decode("latin-1")
         return await node.ask(request.method, where, api=self.api, headers=headers, body=body)
 

@@ -115,6 +115,11 @@ def onward(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in lower if name not in HOP and name not in named]
 
 
+def without_body(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What goes onward with another body than came, or with none."""
+    return [one for one in onward(headers) if one[0] != b"content-length"]
+
+
 def with_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0") for name, value in headers

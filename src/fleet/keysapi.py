@@ -11,7 +11,7 @@ from starlette.routing import Route
 from fleet import lists, wishes
 from fleet.buildsapi import BuildsApi
 from fleet.common import ByKey, application, body_of, every
-from fleet.forward import given, onward, target
+from fleet.forward import given, target, without_body
 from fleet.nodes import KEYS, Node
 from fleet.services import Services
 from sandboxd.e2b.tags import template_name
@@ -75,7 +75,7 @@ class KeysApi(ByKey):
         if wish is None:
             return given(await self.ask(self.nodes.any, request, body))
         header = request.headers.get("idempotency-key", "")
-        headers = [one for one in onward(request.headers.raw) if one[0] != b"content-length"]
+        headers = without_body(request.headers.raw)
         repeat = header if REPEAT.fullmatch(header) else ""
         asked = wishes.Request(KEYS, target(request.scope).decode("latin-1"), headers, body, repeat)
         return given(await self.services.placing.create(asked, wish, key))

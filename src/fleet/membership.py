@@ -79,27 +79,31 @@ class Membership:
         return used / (self._members[node].memory_mb or 1) if node in self._members else float(used)
 
     async def tick(self) -> None:
-        """Turns off the pools of hosts that take nothing, and ends the emptying of those that are empty. By what the
-        scheduler said earlier it does nothing: another manager may have let them take new sandboxes again.
+        """Turns off the pools of hosts that take nothing, and ends the emptying of those that are empty: all hosts at
+        the same time, since one that hangs holds up nobody else.
         """
-        for node in self._nodes.living:
-            if not self._current:
-                return
-            contents = self._index.contents[node.name]
-            if self.availability(node.name) == ACTIVE:
-                self._draining.discard(node.name)  # another manager has taken it back
-                if node.name in self._turned_on and await self._turn(node, True):
-                    self._turned_on.discard(node.name)
-            elif contents.pools:
-                await self._turn(node, False)
-                await self.read()  # its members go, which takes time: what the next one is to be may be otherwise since
-            if node.name in self._draining and contents.known and not contents.sandboxes:
-                try:
-                    await self._make(node.name, DRAINED)
-                except FleetError as error:
-                    log.warning("node %s is empty; it is drained later: %s", node.name, error)
-                else:
-                    self._draining.discard(node.name)
+        await asyncio.gather(*(self._follow(node) for node in self._nodes.living))
+
+    async def _follow(self, node: Node) -> None:
+        """By what the scheduler said earlier it does nothing: another manager may have let it take new ones again."""
+        if not self._current:
+            return
+        contents = self._index.contents[node.name]
+        if self.availability(node.name) == ACTIVE:
+            self._draining.discard(node.name)  # another manager has taken it back
+            if node.name in self._turned_on and await self._turn(node, True):
+                self._turned_on.discard(node.name)
+        elif contents.pools:
+            await self._turn(node, False)
+            await self.read()  # its members go, which takes time: what it is to be may be otherwise since
+        if not self._current or node.name not in self._draining or not contents.known or contents.sandboxes:
+            return
+        try:
+            await self._make(node.name, DRAINED)
+        except FleetError as error:
+            log.warning("node %s is empty; it is drained later: %s", node.name, error)
+        else:
+            self._draining.discard(node.name)
 
     async def cordon(self, name: str) -> None:
         """No new sandboxes, and no pool; what is there stays. Raises NotFound and FleetError."""

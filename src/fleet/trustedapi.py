@@ -16,7 +16,7 @@ from starlette.routing import Route
 from fleet import lists, sums, wishes
 from fleet.common import SAFE, Common, application, body_of, every, refused
 from fleet.errors import FleetError
-from fleet.forward import given, onward, target
+from fleet.forward import given, target, without_body
 from fleet.nodes import TRUSTED, Node, Unreachable
 from fleet.placing import Leaderless
 from fleet.services import Services
@@ -109,7 +109,7 @@ class TrustedApi(Common):
             return given(await self.ask(self.nodes.any, request, body))
         if values and values.get("here") is True:  # whoever asks needs it beside the gateway of this manager
             wish = replace(wish, bound={**wish.bound, self.nodes.own: "what is asked for here"})
-        headers = [one for one in onward(request.headers.raw) if one[0] != b"content-length"]
+        headers = without_body(request.headers.raw)
         asked = wishes.Request(TRUSTED, target(request.scope).decode("latin-1"), headers, body)
         return given(await self.services.placing.create(asked, wish, key))
 

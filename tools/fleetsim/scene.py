@@ -65,7 +65,8 @@ class Scene:
         _between("burst interval", self.burst_every_s, 0, EVER)
         _between("parallel", self.parallel, 1, 1024)
         _between("max-sandboxes", self.max_sandboxes, 1, 10**6)
-        _between("mtbf-h", self.mtbf_s / 3600, 0, 100_000)
+        if self.mtbf_s:  # else none fails
+            _between("mtbf-h", self.mtbf_s / 3600, 0.01, 100_000)
         _between("repair-s", self.repair_s, self.times.lost_after, EVER)
         _between("warm-up", self.warm_up_s, 0, EVER)
         _between("duration", self.duration_s, 1, EVER)

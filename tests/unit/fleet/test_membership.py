@@ -127,20 +127,26 @@ def test_a_host_that_was_away_gets_its_pools_back(fleet: Fleet) -> None:
     assert not fleet.nodes["b"].world.pool.enabled
 
 
+def hanging(fleet: Fleet, name: str) -> tuple[threading.Event, threading.Event]:
+    """When that host has been asked to turn its pools on or off; and it does so once this one is set."""
+    gate, asked, answer = fleet.nodes[name].gate, threading.Event(), threading.Event()
+    before = gate.app
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if (scope["method"], scope["path"]) == ("POST", "/pool"):
+            asked.set()
+            while not answer.is_set():
+                await asyncio.sleep(0.01)
+        await before(scope, receive, send)
+
+    gate.app = slow
+    return asked, answer
+
+
 def test_a_pool_that_takes_its_time_to_go_off_costs_no_other_one() -> None:
     """Meanwhile another manager lets the next host take new sandboxes again."""
     with running("abc", lost_s=60) as fleet:
-        gate, asked, answer = fleet.nodes["b"].gate, threading.Event(), threading.Event()
-        before = gate.app
-
-        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-            if (scope["method"], scope["path"]) == ("POST", "/pool"):
-                asked.set()
-                while not answer.is_set():
-                    await asyncio.sleep(0.01)
-            await before(scope, receive, send)
-
-        gate.app = slow
+        asked, answer = hanging(fleet, "b")
         for name in "bc":
             fleet.leases.make_available(name, "pause")
         until(lambda: {fleet.services.members.availability(name) for name in "bc"} == {"pause"}, "it is not heard of")
@@ -155,19 +161,51 @@ def test_a_pool_that_takes_its_time_to_go_off_costs_no_other_one() -> None:
         assert fleet.nodes["c"].world.pool.enabled
 
 
+def test_a_host_that_hangs_holds_up_no_other() -> None:
+    with running("abc", lost_s=60) as fleet:
+        asked, answer = hanging(fleet, "b")
+        pools = {name: fleet.nodes[name].world.pool for name in "bc"}
+        fleet.leases.make_available("b", "pause")
+        pools["b"]._settings.turn(True)
+        assert asked.wait(15)  # by the service, which does not come to c now
+        fleet.leases.make_available("c", "pause")
+        pools["c"]._settings.turn(True)
+
+        async def look() -> None:
+            nodes, members = await beside(fleet)
+            work = asyncio.create_task(members.tick())
+            async with asyncio.timeout(15):
+                while pools["c"].enabled:
+                    await asyncio.sleep(0.01)
+            assert pools["b"].enabled
+            answer.set()
+            await work
+            for node in nodes.values():
+                await node.close()
+
+        asyncio.run(look())
+
+
+async def beside(fleet: Fleet) -> tuple[Nodes, Membership]:
+    """The members as another service would see them, which does nothing by itself."""
+    hosts = fleet.config.nodes.items()
+    nodes = Nodes({name: Node(host, fleet.config.domain, 60.0) for name, host in hosts}, "a")
+    index = Index(nodes, WHOLE)
+    members = Membership(nodes, index, fleet.leases)
+    await index.read_all()
+    await members.read()
+    return nodes, members
+
+
 def test_a_manager_whose_engine_is_silent_turns_no_pool_off(patient: Fleet) -> None:
     """Another one may have activated the host since."""
     pool = patient.nodes["b"].world.pool
 
     async def look() -> bool:
-        hosts = patient.config.nodes.items()
-        nodes = Nodes({name: Node(host, patient.config.domain, 60.0) for name, host in hosts}, "a")
-        index = Index(nodes, WHOLE)
-        members = Membership(nodes, index, patient.leases)
-        await members.read()
+        nodes, members = await beside(patient)
         assert members.availability("b") == "pause"
         act(patient, "b", "activate")
-        await index.read_all()
+        await members._index.read_all()
         patient.leases.leader = False
         await members.read()
         await members.tick()
