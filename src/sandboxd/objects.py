@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxd import AGENT_PORT, agent, capacity, diskcommands, egressproxy, netns, nftables, nftevents, spec
+from sandboxd import AGENT_PORT, agent, capacity, diskcommands, egressproxy, memory, netns, nftables, nftevents, spec
 from sandboxd.audit import Audit
 from sandboxd.auditlog import AuditLog
 from sandboxd.config import RUNSC, Config, Template
@@ -51,6 +51,7 @@ class Host:
     alive: Callable[[str], bool] = agent.alive
     available_memory_mb: Callable[[], int] = capacity.available_memory_mb
     free_disk_mb: Callable[[Path], int] = capacity.free_disk_mb
+    reclaim: Callable[[int], None] = memory.reclaim
     now: Callable[[], float] = time.time
     ready_deadline_s: float = READY_DEADLINE_S
     confined: bool = True  # what looks into volumes gives up all that it may otherwise do, which takes root

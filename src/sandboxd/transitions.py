@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from sandboxd import memory
 from sandboxd.engine import Container
 from sandboxd.errors import Conflict, EngineDown, GatewayError, NotFound, SandboxdError
 from sandboxd.policy import Policy
@@ -188,7 +187,7 @@ class Transitions:
                 self._ledger.set_stopped(row.slot, reason)
         elif row.state == "paused" and not container.paused:
             self._engine.pause(row.docker)
-            memory.reclaim(container.pid)
+            self._sandboxes.host.reclaim(container.pid)
         elif row.state == "stopped" and container.running:
             self._stop(container)
 

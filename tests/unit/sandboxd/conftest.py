@@ -186,6 +186,7 @@ def make_world(
         alive=lambda address: address not in dead,
         available_memory_mb=lambda: memory_mb[0],
         free_disk_mb=lambda path: disk_mb.get(path.name, 100_000),
+        reclaim=lambda pid: None,  # here may be a process of that number, and its memory is not ours
         now=lambda: now[0],
         ready_deadline_s=0.05,
         confined=False,

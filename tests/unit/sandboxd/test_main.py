@@ -37,7 +37,7 @@ mounts, nft = FakeMounts(Path(sys.argv[-1]).parent / "root"), FakeNft()
 daemon.DockerEngine = lambda: FakeEngine(time.time)
 daemon.Host = lambda **given: Host(
     **given, netns_run=lambda _: 0, nft_run=nft.run, nft_changes=nft.changes, disks_run=mounts.run, root=mounts.root,
-    alive=lambda _: True, available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192,
+    alive=lambda _: True, available_memory_mb=lambda: 8192, free_disk_mb=lambda _: 8192, reclaim=lambda _: None,
 )
 sys.exit(daemon.main())
 """

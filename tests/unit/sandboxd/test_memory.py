@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd import memory
+from sandboxd.objects import Host
 
 PID = 4711
 
@@ -41,6 +42,10 @@ def test_one_with_v1_is_asked_to_empty_the_group(cgroups: Path) -> None:
 def test_what_cannot_be_had_is_no_error(cgroups: Path, lines: str) -> None:
     reclaim(cgroups, lines)
     assert written(cgroups) == {}
+
+
+def test_the_hosts_own_kernel_is_asked_unless_it_is_said_otherwise() -> None:
+    assert Host().reclaim is memory.reclaim
 
 
 def test_nor_is_a_process_that_is_gone(cgroups: Path) -> None:

@@ -50,10 +50,14 @@ def test_pause_freezes_takes_the_route_away_and_stops_the_clock(world: World) ->
     assert world.transitions.pause(sandbox).state == "paused", "once more is fine"
 
 
-def test_its_memory_is_asked_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_memory_is_asked_back(world: World) -> None:
     asked: list[tuple[int, bool]] = []
     sandbox = create(world)
-    monkeypatch.setattr("sandboxd.memory.reclaim", lambda pid: asked.append((pid, container(world, sandbox).paused)))
+
+    def reclaim(pid: int) -> None:
+        asked.append((pid, container(world, sandbox).paused))
+
+    world.sandboxes.host = replace(world.sandboxes.host, reclaim=reclaim)
     world.transitions.pause(sandbox)
     assert asked == [(container(world, sandbox).pid, True)]
 
