@@ -75,7 +75,7 @@ class FakeNft:
         self.addresses: list[str] = []  # of the egress proxy, on lo
         self.fail: Exception | None = None
         self.scripts: list[str] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # for those who look, too: a dictionary must not grow under them
 
     def run(self, command: list[str], text: str) -> str:
         with self._lock:
@@ -135,16 +135,19 @@ class FakeNft:
 
     def rules(self, slot: str) -> list[str]:
         """Those of what a sandbox sends, without their marks; none if no packet is led to them."""
-        if self.maps.get("from", {}).get(f'"sb-{slot}"') != f"from-{slot}":
-            return []
-        return [rule.partition(" comment ")[0] for rule in self.chains[f"from-{slot}"]]
+        with self._lock:
+            if self.maps.get("from", {}).get(f'"sb-{slot}"') != f"from-{slot}":
+                return []
+            return [rule.partition(" comment ")[0] for rule in self.chains[f"from-{slot}"]]
 
     def policies(self) -> dict[str, list[str]]:
         """The rules of all slots that are led to any."""
-        return {slot: self.rules(slot) for slot in self.slots() if self.rules(slot)}
+        with self._lock:
+            return {slot: self.rules(slot) for slot in self.slots() if self.rules(slot)}
 
     def slots(self) -> set[str]:
-        return {name.partition("-")[2] for name in self.chains if "-" in name}
+        with self._lock:
+            return {name.partition("-")[2] for name in self.chains if "-" in name}
 
     def _do(self, words: list[str]) -> None:
         match words:
