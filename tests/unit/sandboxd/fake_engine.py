@@ -31,19 +31,23 @@ DESCRIPTION = Description(
 
 @dataclass
 class FakeLog:
-    """What a container wrote: (Unix seconds, text). At the end of each boot, readings that follow it end."""
+    """What a container wrote: (Unix seconds, text). At the end of each boot, readings that follow it end, and those
+    that begin before something is written in the next one end as soon as they have read what there is."""
 
     lines: list[tuple[float, str]] = field(default_factory=list)
     boot: int = 1
+    runs: bool = True
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def write(self, at: float, text: str) -> None:
         with self.changed:
+            self.runs = True
             self.lines.append((at, text))
             self.changed.notify_all()
 
     def end(self) -> None:
         with self.changed:
+            self.runs = False
             self.boot += 1
             self.changed.notify_all()
 
@@ -60,7 +64,8 @@ class FakeFrames:
         while True:
             with self._log.changed:
                 if self._seen == len(self._log.lines):
-                    if not self._follow or self._log.boot != self._boot or self.closed:
+                    ended = self._log.boot != self._boot or not self._log.runs
+                    if not self._follow or ended or self.closed:
                         return
                     self._log.changed.wait(5)
                     continue

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -85,12 +86,12 @@ class Following:
             self.seen.put(error)
 
     def next(self) -> tuple[str, str]:
-        event = self.seen.get(timeout=5)
+        event = self.seen.get(timeout=15)
         assert isinstance(event, Event), event
         return event.kind, event.text
 
     def ended(self) -> bool:
-        return self.seen.get(timeout=5) is None
+        return self.seen.get(timeout=15) is None
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def follow(world: World, row: Sandbox, written: FakeLog) -> Iterator[Follow]:
     yield start
     for one in started:
         one.log.stop()
-        one.thread.join(5)
+        one.thread.join(15)
         assert not one.thread.is_alive()
 
 
@@ -149,12 +150,21 @@ def test_it_ends_with_the_sandbox_and_says_why(world: World, row: Sandbox, writt
     assert following.ended()
 
 
+def test_one_that_ends_before_it_is_followed(world: World, row: Sandbox, written: FakeLog, follow: Follow) -> None:
+    """Whoever follows has read the row while it ran, and comes late: Docker's answer ends at once."""
+    world.sandboxes.remove(row, "timeout reached")
+    written.end()
+    following = follow()
+    assert following.next() == ("ended", "timeout reached")
+    assert following.ended()
+
+
 def test_an_engine_that_restarts_is_waited_for(world: World, row: Sandbox, written: FakeLog, follow: Follow) -> None:
     following = follow()
     world.engine.fail["container"] = down()
     written.end()
     until(lambda: "container" not in world.engine.fail, "a look while Docker was down")
-    written.write(START + 5, "still there")
+    written.write(time.time() + 60, "still there")  # since nothing was written before, all from now on is wanted
     assert following.next() == ("line", "still there")
 
 
@@ -165,11 +175,11 @@ def test_an_engine_that_does_not_come_back(
     monkeypatch.setattr(world.engine, "container", lambda _: (_ for _ in ()).throw(down()))
     following = follow()
     written.end()
-    assert isinstance(following.seen.get(timeout=5), EngineDown)
+    assert isinstance(following.seen.get(timeout=15), EngineDown)
 
 
 def test_a_refusal_while_it_waits(world: World, row: Sandbox, written: FakeLog, follow: Follow) -> None:
     world.engine.fail["container"] = refusal()
     following = follow()
     written.end()
-    assert isinstance(following.seen.get(timeout=5), EngineError)
+    assert isinstance(following.seen.get(timeout=15), EngineError)
