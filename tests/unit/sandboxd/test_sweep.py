@@ -59,6 +59,11 @@ def test_a_known_sandbox_is_never_swept(world: World) -> None:
     assert set(world.engine.containers) == {warm, used.id}
 
 
+def later(world: World) -> None:
+    """Files have the real time, whatever that of the doubles is: an hour after them."""
+    world.now[0] = time.time() + 3600
+
+
 def leave_files(world: World, slot: str) -> list[Path]:
     """What a lost sandbox of that slot would leave on the host."""
     state = world.config.state_dir
@@ -92,6 +97,7 @@ def test_files_mounts_and_directories_that_nobody_knows_are_swept(world: World) 
 def test_what_cannot_be_unmounted_is_tried_again(world: World) -> None:
     world.reconciler.tick()
     leave_files(world, LOST)
+    later(world)
     world.mounts.fail["umount"] = HostError("umount: target is busy")
     world.reconciler.tick()
     assert LOST in world.leftovers()
@@ -108,7 +114,7 @@ def test_no_volume_and_no_file_of_another_name_is_swept(world: World) -> None:
         path.touch()
     (state / "mounts/mine").mkdir()
     world.sandboxes.remove(volume, "test")
-    world.now[0] += 30 * 86400
+    later(world)
     world.reconciler.tick()
     world.reconciler.sweep_unknown()
     assert all(path.exists() for path in [*others, state / "volumes/data.img", state / f"disks/{sandbox.slot}.img"])
@@ -117,6 +123,7 @@ def test_no_volume_and_no_file_of_another_name_is_swept(world: World) -> None:
 
 def test_files_count_when_a_new_ledger_is_met(world: World) -> None:
     leave_files(world, LOST)
+    later(world)
     world.reconciler.tick()
     assert "2 containers, networks, volumes or disks" in world.health.troubles()["sweep"]
     assert world.leftovers() == [LOST]
@@ -136,5 +143,6 @@ def test_a_sandbox_that_is_made_while_the_sweep_begins_keeps_its_disk(
         return slots()
 
     monkeypatch.setattr(world.sandboxes.disks, "slots", creating)
+    later(world)
     world.reconciler.sweep_unknown()
     assert world.leftovers() == [made[0].slot] and world.mounts.mounted() == [made[0].slot]
