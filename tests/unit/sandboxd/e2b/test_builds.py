@@ -165,5 +165,6 @@ def test_names_and_builds_that_are_not_there(public: Public, world: World) -> No
     public.refused("GET", "/templates/tools/builds/none/status", 404)
     public.refused("POST", f"/v2/templates/tools/builds/{made['buildID']}", 404, json={"fromTemplate": "nothing"})
     path = f"/v2/templates/tools/builds/{made['buildID']}"
-    begun(public, made)
+    status = begun(public, made)
     public.refused("POST", path, 409, json={"fromTemplate": "base"})
+    ended(public, status)  # else it would go on in a directory that is being removed
