@@ -88,8 +88,8 @@ def python(program: str) -> str:
 def test_a_quiet_command_is_one_until_it_ends(tree: Tree) -> None:
     pid = tree("sleep 1000 & echo ready; wait; read forever")
     assert runs(pid)
-    sleeping = next(one for one in processes() if "sleep" in _name(one.pid) and _of(pid, one))
-    os.kill(sleeping.pid, signal.SIGKILL)
+    until(lambda: bool(_sleeping(pid)), "it is the shell's copy no more")
+    os.kill(_sleeping(pid)[0], signal.SIGKILL)
     until(lambda: not runs(pid), "it is over")
 
 
@@ -107,6 +107,11 @@ def test_a_server_is_no_command(tree: Tree, wrapped: bool) -> None:
 
 def test_a_command_beside_a_server_is_one(tree: Tree) -> None:
     assert runs(tree(f"sleep 1000 & {python(LISTENS)} & wait"))
+
+
+def _sleeping(first: int) -> list[int]:
+    """Of the process group of the first one, those that are the command and not the shell that has begun it."""
+    return [one.pid for one in processes() if "sleep" in _name(one.pid) and _of(first, one)]
 
 
 def _name(pid: int) -> str:
