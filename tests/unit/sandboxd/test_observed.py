@@ -267,7 +267,8 @@ def test_an_answer_that_goes_on_is_recorded_by_its_end(served: Client, world: Wo
 def test_a_build_in_the_background_is_recorded_when_it_ends(public: Public, world: World) -> None:
     build = public.http.post("/v3/templates", json={"name": "mine"}).json()
     public.http.post(f"/v2/templates/mine/builds/{build['buildID']}", json={"fromTemplate": "base", "steps": []})
-    until(lambda: len([one for one in records(world) if one["action"] == "template-build"]) == 3, "the build ends")
+    status = f"/templates/mine/builds/{build['buildID']}/status"
+    until(lambda: public.http.get(status).json()["status"] == "ready", "the build ends")
     begun = [one for one in records(world) if one["action"] == "template-build"]
     assert [one["actor"]["name"] for one in begun] == ["team"] * 3
     assert {one["template"] for one in begun} == {"mine"}
