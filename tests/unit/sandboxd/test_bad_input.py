@@ -8,13 +8,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from sandboxd.bodies import MAX_BODY_BYTES
 from tests.unit.sandboxd.conftest import short_directory, until
-from tests.unit.sandboxd.test_main import client_of, deployed, running
+from tests.unit.sandboxd.test_main import LIMIT_S, client_of, deployed, running
 
 HEAD = b"POST /v2/sandboxes HTTP/1.1\r\nHost: api.example.com\r\nContent-Type: application/json\r\n"
 CROWD = 200
@@ -39,7 +40,11 @@ class Daemon:
             self.key = {"X-API-KEY": trusted.post("/keys", json={"name": "team"}).json()["key"]}
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=15)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT_S)
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """With the key."""
+        return httpx.request(method, f"{self.url}{path}", headers=self.key, timeout=LIMIT_S, **options)
 
     def answer(self, *sent: bytes) -> tuple[int, bytes]:
         """Status and body of what comes back, be it before all is sent."""
@@ -69,20 +74,20 @@ def own() -> Iterator[Daemon]:
     with short_directory() as directory, deployed(directory) as file, running(file) as process:
         yield Daemon(process.pid, file)
         process.terminate()
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=LIMIT_S)
         assert "Traceback" not in log, log
 
 
 @pytest.fixture
 def daemon(own: Daemon) -> Iterator[Daemon]:
     """With the promise that it is as well afterwards as before, and so is somebody's sandbox."""
-    made = httpx.post(f"{own.url}/v2/sandboxes", json={"templateID": "base"}, headers=own.key)
+    made = own.ask("POST", "/v2/sandboxes", json={"templateID": "base"})
     assert made.status_code == 201, made.text
     before = own.open_files()
     yield own
-    listed = httpx.get(f"{own.url}/v2/sandboxes", headers=own.key).json()
+    listed = own.ask("GET", "/v2/sandboxes").json()
     assert [one["sandboxID"] for one in listed] == [made.json()["sandboxID"]]
-    assert httpx.delete(f"{own.url}/sandboxes/{made.json()['sandboxID']}", headers=own.key).status_code == 204
+    assert own.ask("DELETE", f"/sandboxes/{made.json()['sandboxID']}").status_code == 204
     until(lambda: own.open_files() <= before, "what was opened is closed")
 
 
@@ -122,7 +127,7 @@ def test_a_crowd_that_stops_in_the_middle_holds_nobody_up(daemon: Daemon) -> Non
             raw.sendall(HALVES[number % len(HALVES)])
             if number % 2:
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        assert httpx.get(f"{daemon.url}/v2/sandboxes", headers=daemon.key).status_code == 200
+        assert daemon.ask("GET", "/v2/sandboxes").status_code == 200
     assert daemon.memory_kb() - before_kb < 32_000
 
 

@@ -24,6 +24,7 @@ from tests.unit.sandboxd.conftest import OWN_GROUP, World, services_of, until
 from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
 PROJECT = Path(__file__).parents[3]
+LIMIT_S = 90  # for what takes a second or two: other tests have the processors and the disk meanwhile
 
 # The daemon's own main(), with doubles for Docker and for what is inside the sandboxes.
 PROGRAM = """
@@ -136,8 +137,22 @@ def files(directory: Path) -> Iterator[Path]:
 @contextmanager
 def deployed(directory: Path) -> Iterator[Path]:
     """What the deploy leaves for the daemon: its configuration, the key, a gateway that runs. Returns the first."""
-    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as other:
-        port, metrics_port = free.getsockname()[1], other.getsockname()[1]
+    with kept_port() as port, kept_port() as metrics_port:
+        yield from configured(directory, port, metrics_port)
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A port on which the daemon can listen, and that the kernel gives to nobody else: one that was only looked for
+    may be another test's by the time that the daemon has started."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the daemon does: both may, while one listens
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
+
+
+def configured(directory: Path, port: int, metrics_port: int) -> Iterator[Path]:
+    """The same, on these ports."""
     state = directory / "state"
     state.mkdir()
     (directory / "token_key").write_text("ab" * 32)
@@ -216,7 +231,7 @@ def running(file: Path) -> Iterator["subprocess.Popen[str]"]:
     path = str(file.parent / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(path)
-        receiver.settimeout(15)
+        receiver.settimeout(LIMIT_S)
         process = launch(file, NOTIFY_SOCKET=path)
         try:
             assert receiver.recv(100) == b"READY=1"
@@ -224,12 +239,12 @@ def running(file: Path) -> Iterator["subprocess.Popen[str]"]:
         finally:
             if process.poll() is None:
                 process.kill()
-            process.communicate(timeout=10)
+            process.communicate(timeout=LIMIT_S)
 
 
 def client_of(file: Path, name: str = "s.sock") -> httpx.Client:
     transport = httpx.HTTPTransport(uds=str(file.parent / "run" / name))
-    return httpx.Client(transport=transport, base_url="http://sandboxd", trust_env=False)
+    return httpx.Client(transport=transport, base_url="http://sandboxd", trust_env=False, timeout=LIMIT_S)
 
 
 def test_it_serves_as_soon_as_it_says_so_and_ends_in_order_at_sigterm(files: Path) -> None:
@@ -240,7 +255,7 @@ def test_it_serves_as_soon_as_it_says_so_and_ends_in_order_at_sigterm(files: Pat
         made = client.post("/v2/sandboxes", json={"timeout": 3600})
         assert made.headers["x-sandbox-origin"] == "pool"
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=15)
+        _, log = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0 and "Traceback" not in log, log
     assert f"sandbox {made.json()['sandboxID']} is in use: origin pool, template base" in log
     ledger = Ledger(files.parent / "state" / "ledger.sqlite")
@@ -263,20 +278,20 @@ def test_each_socket_has_its_own(files: Path) -> None:
 def test_it_does_not_wait_for_those_who_follow_a_log(files: Path) -> None:
     with running(files) as process, client_of(files) as client:
         found = client.post("/v2/sandboxes", json={}).json()["sandboxID"]
-        with client.stream("GET", f"/logs/{found}?follow=true&events=true", timeout=15) as followed:
+        with client.stream("GET", f"/logs/{found}?follow=true&events=true") as followed:
             lines = followed.iter_lines()
             assert json.loads(next(lines))["kind"] == "created"
             process.send_signal(signal.SIGTERM)
             last = [json.loads(line) for line in lines][-1]
         assert last["code"] == 503 and "being stopped" in last["message"]
-        _, log = process.communicate(timeout=15)
+        _, log = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0 and "Traceback" not in log, log
 
 
 def test_a_second_daemon_says_so_and_leaves_the_first_ones_socket_alone(files: Path) -> None:
     with running(files), client_of(files) as client:
         second = launch(files)
-        _, said = second.communicate(timeout=15)
+        _, said = second.communicate(timeout=LIMIT_S)
         assert second.returncode == 1 and "Is another sandboxd running?" in said and "Traceback" not in said
         assert client.get("/v2/sandboxes").status_code == 200, "the first is still reached by its path"
 
@@ -285,7 +300,7 @@ def test_a_ledger_that_cannot_be_opened_is_one_line(files: Path) -> None:
     ledger = files.parent / "state" / "ledger.sqlite"
     ledger.mkdir()
     process = launch(files)
-    _, said = process.communicate(timeout=15)
+    _, said = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1 and said.count("\n") == 1
     assert said.startswith(f"sandboxd: {ledger}: unable to open database file.")
 
