@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 
+import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
@@ -53,7 +54,17 @@ def test_whom_only_the_kernel_has_let_in_is_answered() -> None:
     assert [text.splitlines()[0] for text in said] == [b"HTTP/1.1 200 OK"] * 6
 
 
-def test_whoever_has_just_connected_may_ask_and_whoever_says_nothing_is_not_waited_for() -> None:
+def test_whoever_has_just_connected_may_ask_and_whoever_says_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, shutdown = list[PeerProtocol](), PeerProtocol.shutdown
+
+    def telling(connection: PeerProtocol) -> None:
+        shutdown(connection)
+        told.append(connection)
+
+    monkeypatch.setattr(PeerProtocol, "shutdown", telling)
+
     async def run() -> list[bytes]:
         listener = socket.create_server(("127.0.0.1", 0))
         made = server()
@@ -63,7 +74,8 @@ def test_whoever_has_just_connected_may_ask_and_whoever_says_nothing_is_not_wait
         while len(made.server_state.connections) < 3 or made.server_state.total_requests < 1:
             await asyncio.sleep(0.01)
         ending = asyncio.create_task(made.shutdown([listener]))
-        await asyncio.sleep(0.05)
+        while len(told) < 3:
+            await asyncio.sleep(0)  # and no longer: their grace runs
         asker.sendall(REQUEST)
         said = [await ended(one) for one in (asker, silent, kept)]
         await ending
