@@ -13,6 +13,7 @@ from sandboxd import agent
 @contextmanager
 def answering(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> Iterator[list[bytes]]:
     """Something on the agent's port that answers so, once; yields what it was asked."""
+    monkeypatch.setattr(agent, "PROBE_TIMEOUT_S", 60.0)  # it answers when its thread has its turn
     asked: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(agent, "AGENT_PORT", server.getsockname()[1])
@@ -26,7 +27,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> Iterator[list[b
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield asked
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +81,6 @@ def test_one_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.Monke
         assert not agent.alive("127.0.0.1")
 
 
-def test_it_is_asked_until_it_answers() -> None:
-    answers = iter([False, False, True])
-    assert agent.wait_alive(lambda: next(answers), lambda: True, 5)
-
-
 class Clock:
     """A time in which nothing passes but what is slept."""
 
@@ -103,6 +99,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(agent, "time", made)
     return made
+
+
+def test_it_is_asked_until_it_answers(clock: Clock) -> None:
+    answers = iter([False, False, True])
+    assert agent.wait_alive(lambda: next(answers), lambda: True, 5)
 
 
 def test_it_is_given_up_at_the_deadline(clock: Clock) -> None:
