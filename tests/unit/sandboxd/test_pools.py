@@ -136,6 +136,7 @@ def test_a_size_that_leaves_no_room_for_sandboxes_is_refused(config: Config) -> 
 
 def test_one_that_fails_does_not_starve_the_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "RETRY_FIRST_S", 1000.0)
+    monkeypatch.setattr(pool, "RETRY_LAST_S", 1000.0)
     attempts, image_id = itertools.count(), world.engine.image_id
 
     def missing(image: str) -> str:
