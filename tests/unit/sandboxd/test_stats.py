@@ -21,6 +21,7 @@ def row(world: World, tmp_path: Path) -> Sandbox:
 
 def created(world: World, root: Path) -> Sandbox:
     made = world.sandboxes.create(world.config.templates["base"], Claim())
+    world.sandboxes.settle()  # its container has its name by then: a test changes it by hand
     kernel.v2(root, made.id + "0" * 52, world.engine.containers[made.id].pid)
     world.now[0] += 1
     return made
