@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from sandboxd.__main__ import open_tcp, open_unix
 from sandboxd.doctor.effects import Effects
 from sandboxd.front import Front
 from sandboxd.peers import PeerProtocol
-from tests.unit.sandboxd.conftest import World, services_of
+from tests.unit.sandboxd.conftest import World, services_of, until
 
 REAL = Effects()
 
@@ -67,10 +66,7 @@ class Client:
         self.server = Server(options)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(self.sockets)))
         self.thread.start()
-        deadline = time.monotonic() + 5
-        while not self.server.started:
-            assert time.monotonic() < deadline, "the server does not start"
-            time.sleep(0.002)
+        until(lambda: self.server.started, "the server")
         self.unix = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(world.config.socket)),
             base_url="http://sandboxd",
@@ -84,7 +80,7 @@ class Client:
         self.unix.close()
         self.tcp.close()
         self.server.end()
-        self.thread.join(10)
+        self.thread.join(30)
 
     def create(self, **body: Any) -> dict[str, Any]:
         answer = self.unix.post("/v2/sandboxes", json=body)

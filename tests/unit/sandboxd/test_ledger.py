@@ -145,7 +145,7 @@ def test_twenty_claimers_and_ten_members_make_ten_hits(directory: Path) -> None:
     together = threading.Barrier(20)
 
     def claim(ledger: Ledger) -> Sandbox | None:
-        together.wait(5)
+        together.wait(60)
         return ledger.claim("p", "base", IMAGE, Claim(), 100)
 
     with ThreadPoolExecutor(20) as several:

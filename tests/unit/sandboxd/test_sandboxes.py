@@ -213,20 +213,20 @@ def test_a_claim_in_the_middle_of_a_look_keeps_its_variables_and_its_name(
 
     def slow(container: str) -> object:
         looking.set()
-        assert go_on.wait(5)
+        assert go_on.wait(60), "longer than the test looks"
         return inspect(container)
 
     with ThreadPoolExecutor(2) as several:
         with monkeypatch.context() as patch:
             patch.setattr(world.engine, "container", slow)
             mended = several.submit(world.sandboxes.mend, row)
-            assert looking.wait(5)
+            assert looking.wait(30)
         template, claim = world.config.templates["base"], Claim(envs={"A": "1"})
         claimed = several.submit(world.sandboxes.claim, template, claim)
         until(lambda: bool(world.ledger.rows("running")), "the claim")
         go_on.set()
-        assert mended.result(5)
-        sandbox = claimed.result(5)
+        assert mended.result(30)
+        sandbox = claimed.result(30)
     world.sandboxes.settle()
     assert sandbox is not None and json.loads(world.sandboxes.dirs.read(sandbox.slot))["envs"]["A"] == "1"
     assert world.engine.containers[found].name == sandbox.container

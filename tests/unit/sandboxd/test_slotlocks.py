@@ -20,11 +20,11 @@ def test_the_next_one_waits_for_the_one_before() -> None:
     with locks.hold("a"):
         thread = threading.Thread(target=second)
         thread.start()
-        entered.wait(5)
+        entered.wait(30)
         with locks.hold("b"):  # another slot is free
             order.append("first")
         assert locks.held("a") and not locks.held("b")
-    thread.join(5)
+    thread.join(30)
     assert order == ["first", "second"] and not locks.held("a")
 
 

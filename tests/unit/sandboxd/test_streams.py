@@ -35,7 +35,7 @@ class Feed:
 
     def _lines(self) -> Generator[dict[str, Any]]:
         try:
-            while (item := self.items.get(timeout=10)) is not None:
+            while (item := self.items.get(timeout=60)) is not None:
                 if isinstance(item, Exception):
                     raise item
                 yield item
@@ -62,7 +62,8 @@ class Served:
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([self.listening])))
         self.thread.start()
         until(lambda: self.server.started, "a server")
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.listening.getsockname()[1]}", trust_env=False)
+        port = self.listening.getsockname()[1]
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
 
     def get(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.client.get("/").text.splitlines()]
@@ -71,7 +72,7 @@ class Served:
         self.client.close()
         self.feed.items.put(None)
         self.server.should_exit = True
-        self.thread.join(10)
+        self.thread.join(30)
 
 
 @pytest.fixture
@@ -89,21 +90,21 @@ def test_each_line_is_sent_as_soon_as_it_is_known(served: Served) -> None:
             assert json.loads(next(lines)) == {"number": number}
         served.feed.items.put(None)
         assert list(lines) == []
-    assert served.feed.cleaned.wait(5)
+    assert served.feed.cleaned.wait(30)
 
 
 def test_a_client_that_goes_ends_the_work(served: Served) -> None:
     with served.client.stream("GET", "/") as answer:
         served.feed.items.put({"number": 1})
         assert next(answer.iter_lines())
-    assert served.feed.stopped.wait(5) and served.feed.cleaned.wait(5)
+    assert served.feed.stopped.wait(30) and served.feed.cleaned.wait(30)
 
 
 def test_a_failure_in_the_middle_is_the_last_line(served: Served) -> None:
     served.feed.items.put({"number": 1})
     served.feed.items.put(EngineDown("Docker has hung up."))
     assert served.get() == [{"number": 1}, {"code": 503, "message": "Docker has hung up."}]
-    assert served.feed.cleaned.wait(5)
+    assert served.feed.cleaned.wait(30)
 
 
 def test_a_mistake_of_ours_tells_no_details(served: Served) -> None:

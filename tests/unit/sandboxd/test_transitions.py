@@ -246,7 +246,7 @@ def test_one_at_a_time_works_on_a_sandbox(world: World) -> None:
     together = threading.Barrier(len(acts))
 
     def act(one: Callable[[], object]) -> None:
-        together.wait(5)
+        together.wait(60)
         one()
 
     with ThreadPoolExecutor(len(acts)) as several:
@@ -280,16 +280,16 @@ def test_a_removal_waits_for_a_resume_and_takes_everything(world: World, monkeyp
 
     def slow(found: str) -> None:
         starting.set()
-        assert go_on.wait(5)
+        assert go_on.wait(60), "longer than the test looks"
         start(found)
 
     monkeypatch.setattr(world.engine, "start", slow)
     with ThreadPoolExecutor(2) as several:
         resumed = several.submit(world.transitions.resume, sandbox)
-        assert starting.wait(5)
+        assert starting.wait(30)
         removed = several.submit(world.sandboxes.remove, sandbox, "test")
         go_on.set()
-        assert resumed.result(5).state == "running" and removed.result(5)
+        assert resumed.result(30).state == "running" and removed.result(30)
     assert world.engine.empty() and world.leftovers() == [] and routed(world) == []
 
 

@@ -1,7 +1,5 @@
 """Requests about the host: its pool, cleanup and routes."""
 
-import time
-
 from sandboxd.engine import Found
 from tests.unit.sandboxd.clients import Direct
 from tests.unit.sandboxd.conftest import World, until
@@ -19,9 +17,7 @@ def test_the_pool(client: Direct, world: World) -> None:
     world.pool.start()
     assert client.unix.get("/pool").json()["enabled"] is False
     assert client.unix.post("/pool", json={"enabled": True}).json()["enabled"] is True
-    deadline = time.monotonic() + 5
-    while client.unix.get("/pool").json()["warm"] < 2:
-        assert time.monotonic() < deadline
+    until(lambda: client.unix.get("/pool").json()["warm"] == 2, "a full pool")
     assert client.unix.post("/v2/sandboxes", json={}).headers["x-sandbox-origin"] == "pool"
     drained = client.unix.post("/pool", json={"enabled": False}).json()
     assert (drained["enabled"], drained["warm"], drained["hits"]) == (False, 0, 1)
