@@ -232,7 +232,7 @@ def services_of(world: World) -> Services:
 
 
 def until(good: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 15  # for a machine that others use, too
+    deadline = time.monotonic() + 60  # for a machine that others use, too
     while not good():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)

@@ -46,7 +46,7 @@ def test_a_place_that_is_left_over_goes_to_the_pool() -> None:
     def enter(who: str) -> None:
         with admission.for_claim() if who == "claim" else admission.for_pool():
             inside.append(who)
-            assert leave.wait(30), "longer than the test looks"
+            assert leave.wait(120), "longer than the test looks"
 
     def asleep(number: int) -> bool:
         return len(admission._changed._waiters) == number  # type: ignore[attr-defined]

@@ -108,7 +108,7 @@ def test_many_at_once_resume_it_once(
     def slow(container: str) -> None:
         calls.append(container)
         begun.set()
-        assert go.wait(60)
+        assert go.wait(120)
         unpause(container)
 
     monkeypatch.setattr(world.engine, "unpause", slow)
@@ -205,7 +205,7 @@ def test_a_wake_is_begun_and_not_waited_for(
 
     def slow(container: str) -> None:
         calls.append(container)
-        assert go.wait(60)
+        assert go.wait(120)
         unpause(container)
 
     monkeypatch.setattr(world.engine, "unpause", slow)

@@ -167,7 +167,7 @@ def test_no_more_are_made_at_once_than_configured(world: World, monkeypatch: pyt
 
     def slow(payload: dict[str, Any]) -> None:
         inside.append(payload["Name"])
-        assert gate.wait(60), "longer than the test looks"
+        assert gate.wait(120), "longer than the test looks"
         create_network(payload)
 
     monkeypatch.setattr(world.engine, "create_network", slow)
@@ -190,7 +190,7 @@ def test_a_drain_waits_for_members_that_are_being_made(world: World, monkeypatch
     start = world.engine.start
 
     def slow(container: str) -> None:
-        assert gate.wait(60), "longer than the test looks"
+        assert gate.wait(120), "longer than the test looks"
         start(container)
 
     monkeypatch.setattr(world.engine, "start", slow)

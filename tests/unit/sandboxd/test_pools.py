@@ -172,7 +172,7 @@ def test_one_that_failed_takes_one_place_only(world: World, monkeypatch: pytest.
     def hang(image: str) -> str:
         if image == "large:1":
             full_or_starting.append(next(hanging))
-            assert gate.wait(30), "longer than the test looks"
+            assert gate.wait(120), "longer than the test looks"
         return image_id(image)
 
     monkeypatch.setattr(world.engine, "image_id", hang)
@@ -205,7 +205,7 @@ def test_a_pool_that_shrinks_while_members_are_made_keeps_none_too_many(
     gate, start = threading.Event(), world.engine.start
 
     def slow(container: str) -> None:
-        assert gate.wait(30), "longer than the test looks"
+        assert gate.wait(120), "longer than the test looks"
         start(container)
 
     monkeypatch.setattr(world.engine, "start", slow)
@@ -224,7 +224,7 @@ def claims(world: World, templates: list[str]) -> list[Sandbox]:
     together = threading.Barrier(len(templates))
 
     def claim(template: str) -> Sandbox:
-        together.wait(30)
+        together.wait(60)
         return world.pool.obtain(template, Claim())
 
     with ThreadPoolExecutor(len(templates)) as several:

@@ -213,7 +213,7 @@ def test_a_claim_in_the_middle_of_a_look_keeps_its_variables_and_its_name(
 
     def slow(container: str) -> object:
         looking.set()
-        assert go_on.wait(60), "longer than the test looks"
+        assert go_on.wait(120), "longer than the test looks"
         return inspect(container)
 
     with ThreadPoolExecutor(2) as several:

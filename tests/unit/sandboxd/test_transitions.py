@@ -280,7 +280,7 @@ def test_a_removal_waits_for_a_resume_and_takes_everything(world: World, monkeyp
 
     def slow(found: str) -> None:
         starting.set()
-        assert go_on.wait(60), "longer than the test looks"
+        assert go_on.wait(120), "longer than the test looks"
         start(found)
 
     monkeypatch.setattr(world.engine, "start", slow)

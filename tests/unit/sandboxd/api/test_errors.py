@@ -58,7 +58,7 @@ def test_fifty_at_once_all_get_an_answer(config: Config) -> None:
         together = threading.Barrier(50)
 
         def create(number: int) -> httpx.Response:
-            together.wait(30)
+            together.wait(60)
             return served.unix.post("/v2/sandboxes", json={"name": f"number {number}"}, timeout=60)
 
         try:
