@@ -13,12 +13,22 @@ from starlette.types import Receive, Scope, Send
 
 from sandboxd import api
 from sandboxd.__main__ import open_tcp, open_unix
-from sandboxd.doctor.effects import Effects
+from sandboxd.doctor.effects import Effects, Output
 from sandboxd.front import Front
 from sandboxd.peers import PeerProtocol
 from tests.unit.sandboxd.conftest import World, services_of, until
 
 REAL = Effects()
+
+
+def nobody_there(*_: object) -> Any:
+    raise ConnectionRefusedError("nobody there")
+
+
+# For those who only want an answer: nothing is asked of this machine, nor of name servers, which may be long about it.
+NOBODY = Effects(
+    run=lambda command, *_: Output(127, f"{command[0]} is not installed"), certificate=nobody_there, fetch=nobody_there
+)
 
 
 def services(world: World, effects: Effects) -> api.Services:

@@ -21,7 +21,7 @@ from sandboxd.config import Config, Fleet
 from sandboxd.front import Front
 from sandboxd.keys import Keys
 from sandboxd.tokens import volume_token
-from tests.unit.sandboxd.clients import Client
+from tests.unit.sandboxd.clients import NOBODY, Client, services
 from tests.unit.sandboxd.conftest import (
     KEY,
     OWN_GROUP,
@@ -65,7 +65,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Front]]:
     with short_directory() as directory, living(config_in(directory)) as world:
-        yield world, Front(services_of(world))
+        yield world, Front(services(world, NOBODY))
 
 
 def changing(front: Front) -> list[tuple[str, str, str]]:

@@ -1,8 +1,12 @@
 """Who is trusted with what."""
 
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
 from fastapi import FastAPI
 
-from tests.unit.sandboxd.clients import Client, Direct
+from tests.unit.sandboxd.clients import NOBODY, Client, Direct
 from tests.unit.sandboxd.conftest import World
 
 
@@ -16,20 +20,27 @@ def calls_of(app: FastAPI) -> set[tuple[str, str]]:
     return {(method.upper(), path) for path, methods in paths.items() for method in methods} - {("GET", "/health")}
 
 
-def test_every_route_but_health_is_refused_by_tcp_without_a_key(served: Client) -> None:
+@pytest.fixture
+def alone(world: World) -> Iterator[Client]:
+    """Served, on a host that tells an examination nothing."""
+    with closing(Client(world, NOBODY)) as made:
+        yield made
+
+
+def test_every_route_but_health_is_refused_by_tcp_without_a_key(alone: Client) -> None:
     """Over real sockets: what uvicorn says of its own end of the connection is what decides."""
-    trusted, public = calls_of(served.app.trusted), calls_of(served.app.public)
+    trusted, public = calls_of(alone.app.trusted), calls_of(alone.app.public)
     assert len(trusted) >= 25 and len(public) >= 12
     for method, path in sorted(trusted | public):
         body = {"templateID": "base", "timeout": 1}
         for headers in ({}, {"X-API-KEY": "guess"}, {"Authorization": "Bearer e2b_" + "0" * 40}):
-            answer = served.tcp.request(method, path, json=body, headers=headers)
+            answer = alone.tcp.request(method, path, json=body, headers=headers)
             wanted = [401] if (method, path) in public else [401, 404, 405]
             assert answer.status_code in wanted and answer.json()["code"] == answer.status_code, (method, path)
     for method, path in sorted(trusted):
         for_a_key = path.startswith("/warm/e2b/")  # a manager of a fleet asks on behalf of one
-        assert (served.unix.request(method, path, json={}).status_code == 401) == for_a_key, path
-    assert served.tcp.get("/health").text == "ok\n"
+        assert (alone.unix.request(method, path, json={}).status_code == 401) == for_a_key, path
+    assert alone.tcp.get("/health").text == "ok\n"
 
 
 def test_health_is_for_everyone_but_names_troubles_to_the_trusted_only(client: Direct, world: World) -> None:
