@@ -69,8 +69,10 @@ class Reconciler(Comparison):
 
     def _run(self) -> None:
         last_tick, next_tick, next_look = -RETRY_S, 0.0, 0.0
-        while not self._stopped.is_set():
-            self._wake.clear()
+        while True:
+            self._wake.clear()  # before anything is looked at that somebody may have woken us for
+            if self._stopped.is_set():
+                return
             for slot in list(self._busy):
                 if not self._sandboxes.locks.held(slot):
                     self._busy.discard(slot)

@@ -1,5 +1,7 @@
 """The loop that compares the world with the ledger, and those who give it cause."""
 
+import threading
+
 import pytest
 
 from sandboxd.errors import HostError
@@ -41,6 +43,21 @@ def test_the_loop_goes_on_after_a_failure_and_removes_what_ends(world: World) ->
     world.now[0] += 6
     world.reconciler.wake()
     until(lambda: sandbox.id not in world.engine.containers, "the end of the sandbox")
+
+
+def test_a_stop_that_comes_when_a_wake_is_forgotten_is_not_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wake(threading.Event):
+        def clear(self) -> None:
+            world.reconciler._stopped.set()
+            self.set()
+            super().clear()
+
+    monkeypatch.setattr(world.reconciler, "_wake", Wake())
+    world.reconciler.start()
+    world.reconciler._thread.join(20)  # less than the loop waits, unless somebody wakes it
+    assert not world.reconciler._thread.is_alive()
 
 
 def test_a_sandbox_that_dies_is_started_as_soon_as_docker_says_so(world: World, quick: None) -> None:
