@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from sandboxd.front import Front
 from sandboxd.keys import Keys
 from tests.unit.sandboxd.conftest import World, services_of, short_directory
-from tests.unit.sandboxd.test_main import deployed, running
+from tests.unit.sandboxd.test_main import LIMIT_S, deployed, running
 
 SECRET = "5ec2e7" * 8
 FIRST = "# HELP process_virtual_memory_bytes"
@@ -74,7 +74,7 @@ def test_on_the_port_of_the_loopback_there_are_the_metrics_and_nothing_else(worl
 def test_the_daemon_listens_there() -> None:
     with short_directory() as directory, deployed(directory) as files, running(files):
         port = int(files.read_text().partition('metrics_listen = "127.0.0.1:')[2].partition('"')[0])
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as connection:
             connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             answer = b""
             while chunk := connection.recv(65536):
