@@ -19,6 +19,7 @@ from sandboxd.peers import PeerProtocol
 from tests.unit.sandboxd.conftest import World, services_of, until
 
 REAL = Effects()
+KEPT_S = 600  # a connection without requests: with uvicorn's 5 s it would be closed under whoever goes on after a stall
 
 
 def nobody_there(*_: object) -> Any:
@@ -72,7 +73,14 @@ class Client:
         self.world = world
         self.app = Front(services(world, effects))
         self.sockets = [open_unix(world.config.socket, world.config.socket_group), open_tcp(world.config.listen)]
-        options = uvicorn.Config(self.app, http=PeerProtocol, log_config=None, access_log=False, server_header=False)
+        options = uvicorn.Config(
+            self.app,
+            http=PeerProtocol,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEPT_S,
+        )
         self.server = Server(options)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(self.sockets)))
         self.thread.start()

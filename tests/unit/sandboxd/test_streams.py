@@ -18,6 +18,7 @@ from sandboxd.api import streams
 from sandboxd.api.answers import answer_errors
 from sandboxd.api.streams import STOPPING, Source, Streamed, Streams
 from sandboxd.errors import EngineDown
+from tests.unit.sandboxd.clients import KEPT_S
 from tests.unit.sandboxd.conftest import until
 
 Item = dict[str, Any] | Exception | None
@@ -58,7 +59,8 @@ class Served:
             return Streamed(self.streams, self.feed.source())
 
         self.listening = socket.create_server(("127.0.0.1", 0))
-        self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        options = uvicorn.Config(app, log_config=None, access_log=False, timeout_keep_alive=KEPT_S)
+        self.server = uvicorn.Server(options)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([self.listening])))
         self.thread.start()
         until(lambda: self.server.started, "a server")

@@ -13,6 +13,7 @@ import uvicorn
 
 from sandboxd import volumeprocess
 from sandboxd.__main__ import open_tcp
+from tests.unit.sandboxd.clients import KEPT_S
 from tests.unit.sandboxd.conftest import World, until
 from tests.unit.sandboxd.e2b.conftest import Public
 
@@ -50,7 +51,8 @@ class Volume:
 def volume(public: Public, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Volume]:
     """Files belong to who runs this: only root may give them away."""
     listener = open_tcp(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(public.front, log_config=None, access_log=False))
+    options = uvicorn.Config(public.front, log_config=None, access_log=False, timeout_keep_alive=KEPT_S)
+    server = uvicorn.Server(options)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
     thread.start()
     until(lambda: server.started, "the server")
