@@ -11,12 +11,15 @@ from console.errors import Refused
 
 ANSWER_S, MAKING_S = 30.0, 300.0  # making and starting wait for their turn on a busy host
 SILENCE_S = None  # a log may say nothing for days
+# Less than sandboxd keeps a quiet connection, which is 5 s of uvicorn: else we would write into one that it closes.
+KEPT_S = 4.0
 GONE = "The control plane does not answer. It may be restarting: try again in some seconds."
 
 
 class Daemon:
     def __init__(self, socket: str) -> None:
-        transport = httpx.AsyncHTTPTransport(uds=socket, limits=httpx.Limits(max_connections=None))
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=KEPT_S)
+        transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits)
         self._http = httpx.AsyncClient(transport=transport, base_url="http://sandboxd", trust_env=False)
 
     async def close(self) -> None:
