@@ -67,7 +67,7 @@ class Client:
         self.server = Server(options)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(self.sockets)))
         self.thread.start()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30  # what it imports may have to come from a disk that hangs
         while not self.server.started:
             assert time.monotonic() < deadline, "the server does not start"
             time.sleep(0.002)

@@ -274,5 +274,5 @@ def test_it_leaves_standard_input_alone(configured: Apart, here: Path) -> None:
     """In a shell loop that reads a list, nothing of the list is lost."""
     words = configured.words("browser-test", TARGET, "--output", str(here / "out"))
     script = ["bash", "-c", '"$@" >/dev/null 2>&1; cat', "bash", *words]
-    done = subprocess.run(script, input=b"the list\n", capture_output=True, timeout=30, check=True)
+    done = subprocess.run(script, input=b"the list\n", capture_output=True, timeout=DEADLINE_S, check=True)
     assert done.stdout == b"the list\n"

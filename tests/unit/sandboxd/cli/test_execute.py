@@ -18,11 +18,21 @@ from sandboxd.cli import execute
 from sandboxd.cli.arguments import parse
 from sandboxd.cli.exits import CliError
 from tests.unit.envd.client import eventually
-from tests.unit.sandboxd.cli.doubles import ID, Apart, Cli, ControlPlane, Relay, Scripted, answer_of, write_place
+from tests.unit.sandboxd.cli.doubles import (
+    DEADLINE_S,
+    ID,
+    Apart,
+    Cli,
+    ControlPlane,
+    Relay,
+    Scripted,
+    answer_of,
+    write_place,
+)
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     while not path.exists() or not path.read_text().strip():
         assert time.monotonic() < deadline, f"no {path}"
         time.sleep(0.01)
@@ -30,7 +40,7 @@ def wait_for(path: Path) -> None:
 
 def gone(pid: int) -> bool:
     """Whether a process has ended (a zombie of the agent has)."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -58,7 +68,8 @@ def test_standard_input_is_passed_on(box: Apart) -> None:
 
 def test_a_command_that_does_not_read_ends_all_the_same(box: Apart) -> None:
     with open("/dev/zero", "rb") as endless:
-        done = subprocess.run(box.words("exec", ID, "echo done"), stdin=endless, capture_output=True, timeout=30)
+        words = box.words("exec", ID, "echo done")
+        done = subprocess.run(words, stdin=endless, capture_output=True, timeout=DEADLINE_S)
     assert (done.stdout, done.returncode) == (b"done\n", 0)
 
 
@@ -88,7 +99,7 @@ def test_an_interrupted_exec_ends_the_command(box: Apart, number: int) -> None:
 
 def test_in_the_background_it_lives_on(box: Apart) -> None:
     pid = int(box.out("exec", ID, "exec sleep 300", "--background"))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":  # until bash has made way
         assert time.monotonic() < deadline
     box.out("exec", ID, f"kill {pid}")
@@ -109,7 +120,7 @@ def test_a_reader_that_goes_away_ends_it(box: Apart, tmp_path: Path) -> None:
     assert process.stdout is not None and process.stderr is not None
     process.stdout.read(10)
     process.stdout.close()
-    assert process.wait(10) == 141 and process.stderr.read() == b""
+    assert process.wait(DEADLINE_S) == 141 and process.stderr.read() == b""
     process.stderr.close()
     assert gone(int(file.read_text()))
 
@@ -197,7 +208,7 @@ def test_a_closed_standard_stream_is_not_taken_for_another_one(box: Apart, tmp_p
         ["/bin/bash", "-c", f'"$@" {closed}', "bash", *box.words("exec", ID, command)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=10,
+        timeout=DEADLINE_S,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == (b"" if "1" in closed else b"out\n")
@@ -237,7 +248,7 @@ def test_an_interrupt_waits_until_it_is_known_what_runs(box: Apart, relay: Relay
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)  # so that it comes before the news that the command has started
     relay.answering.set()
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, out, err) == (130, b"", b"")
     assert gone(int(file.read_text()))
 
@@ -261,7 +272,7 @@ def test_a_command_may_end_by_itself_after_an_interrupt(box: Apart, tmp_path: Pa
     process = box.start("exec", ID, program(file, "print('cleaned', flush=True); os._exit(0)"))
     wait_for(file)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, out, err) == (130, b"cleaned\n", b"")
 
 
@@ -286,7 +297,7 @@ def test_a_connection_that_breaks(box: Apart, relay: Relay, tmp_path: Path) -> N
     process = box.start("exec", ID, f"echo $$ >{file}; exec sleep 300")
     wait_for(file)
     relay.cut()
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     assert b"the connection to sandbox" in err and b"may still run" in err and b"Traceback" not in err
     os.kill(int(file.read_text()), signal.SIGKILL)
@@ -298,7 +309,7 @@ def test_a_sandbox_that_is_removed_meanwhile(box: Apart, relay: Relay, control: 
     wait_for(file)
     control.answer(f"GET /sandboxes/{ID}", 404, {"code": 404, "message": "not found"})
     relay.cut()
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 3 and b"was removed while the command ran" in err
     os.kill(int(file.read_text()), signal.SIGKILL)
 
