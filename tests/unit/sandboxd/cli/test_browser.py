@@ -167,11 +167,17 @@ def test_without_a_report_it_has_failed(
 
 
 def test_the_time_limit(configured: Apart, here: Path, control: ControlPlane) -> None:
-    done = browse(configured, here, "--path", "/hang", "--timeout", "2s")
-    assert (done.returncode, done.stdout) == (124, b"")
-    assert "not done within 2s" in done.stderr.decode()
-    assert (here / "out/half.txt").read_text() == "so far"
-    assert asked(control) == ALL
+    half = here / "out/half.txt"
+    for limit in ("2s", "20s"):  # on a busy machine the first may be over before the browser runs
+        shutil.rmtree(configured.work / browser.NAME, ignore_errors=True)
+        control.requests.clear()
+        done = browse(configured, here, "--path", "/hang", "--timeout", limit)
+        assert (done.returncode, done.stdout) == (124, b"")
+        assert f"not done within {limit}" in done.stderr.decode()
+        assert asked(control) == ALL
+        if half.exists() and half.read_text():
+            break
+    assert half.read_text() == "so far"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
