@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sandboxd.cli import execute
+from sandboxd.cli.agent import Agent, AgentError
 from sandboxd.cli.arguments import parse
 from sandboxd.cli.exits import CliError
 from sandboxd.cli.output import write_all
@@ -31,7 +32,6 @@ from tests.unit.sandboxd.cli.doubles import (
     answer_of,
     write_place,
 )
-
 
 # Of a command that shall begin before it is ended: on a busy machine the first may be over by then.
 LIMITS = ("0.5s", "5s", "20s")
@@ -264,6 +264,47 @@ def test_an_ignored_interrupt_is_followed_by_harder_ones(
     thread.join()
     assert code == 130 and gone(int(file.read_text()))
     assert capfd.readouterr().out == "INT\nTERM\n"
+
+
+def test_a_signal_that_the_agent_does_not_come_to_is_followed_by_the_next(
+    box: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start, lost = Agent.start, list[str]()
+
+    def busy(
+        agent: Agent, connection: Any, message: Any, timeout_s: float | None = None, user: str | None = None
+    ) -> Any:
+        if user == "root" and not lost:
+            lost.append("SIGINT")
+            monkeypatch.setattr(execute, "GRACE_S", 0.0)  # its time is over
+            raise AgentError("context deadline exceeded", "deadline_exceeded")
+        monkeypatch.setattr(execute, "GRACE_S", DEADLINE_S)
+        return start(agent, connection, message, DEADLINE_S if user == "root" else timeout_s, user)
+
+    monkeypatch.setattr(Agent, "start", busy)
+    file = tmp_path / "pid"
+    thread = interrupt_when_written(file)
+    code = box.call("exec", ID, program(file, "print('INT', flush=True)", "print('TERM', flush=True); os._exit(0)"))
+    thread.join()
+    assert (code, capfd.readouterr(), len(lost)) == (130, ("TERM\n", ""), 1)
+    assert gone(int(file.read_text()))
+
+
+def test_a_kill_that_the_agent_does_not_come_to_is_told(
+    box: Apart, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    start = Agent.start
+
+    def busy(
+        agent: Agent, connection: Any, message: Any, timeout_s: float | None = None, user: str | None = None
+    ) -> Any:
+        if user == "root":
+            raise AgentError("context deadline exceeded", "deadline_exceeded")
+        return start(agent, connection, message, timeout_s, user)
+
+    monkeypatch.setattr(Agent, "start", busy)
+    assert box.call("exec", ID, "exec sleep 300", "--timeout", "0.2s") == 124
+    assert "may run on" in capfd.readouterr().err
 
 
 def test_an_interrupt_waits_until_it_is_known_what_runs(box: Apart, relay: Relay, tmp_path: Path) -> None:
