@@ -141,8 +141,8 @@ class Scripted(Server):
 
     def talk(self, connection: socket.socket) -> None:
         received = b""
-        while b"\r\n\r\n" not in received:
-            received += connection.recv(65536)
+        while b"\r\n\r\n" not in received and (piece := connection.recv(65536)):
+            received += piece
         connection.sendall(self.script)
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):  # else the kernel would take the answer back
