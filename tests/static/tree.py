@@ -41,8 +41,11 @@ def tool(name: str) -> str:
 
 
 def check(command: list[str], stdin: str | None = None) -> None:
-    """Run a checker in the project's root; what it says is the failure. It must say nothing."""
-    done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=300, check=False)
+    """Run a checker in the project's root; what it says is the failure. It must say nothing.
+
+    How long it may take is for pytest to say: mypy without its cache, on a busy machine, takes minutes.
+    """
+    done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, check=False)
     said = (done.stdout + done.stderr).strip()
     if done.returncode or said:
         pytest.fail(f"{said or 'no output'}\n(exit status {done.returncode} of: {' '.join(command)})", pytrace=False)

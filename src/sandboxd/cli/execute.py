@@ -176,14 +176,15 @@ class Execution:
         return max(0.0, min(times) - now)
 
     def _kill(self) -> None:
-        if self._pid:
-            send_signal(self._agent, self._pid, signal.SIGKILL)
-        else:
+        if not self._pid:
             warn("the agent had not said yet that the command runs, so it may run on.")
+        elif not send_signal(self._agent, self._pid, signal.SIGKILL):
+            warn(f"the agent did not come to kill the command within {GRACE_S:g} s, so it may run on.")
 
 
-def send_signal(agent: Agent, pid: int, number: signal.Signals) -> None:
-    """To the command and all that it started: they are one process group, of which `pid` is the leader.
+def send_signal(agent: Agent, pid: int, number: signal.Signals) -> bool:
+    """To the command and all that it started: they are one process group, of which `pid` is the leader. Returns whether
+    the agent came to it within GRACE_S; on a busy host it may not.
 
     The protocol's own SendSignal reaches the leader only, and knows no SIGINT. Root, since sudo may be among them.
     """
@@ -193,10 +194,15 @@ def send_signal(agent: Agent, pid: int, number: signal.Signals) -> None:
     try:
         for _ in agent.start(connection, message, timeout_s=GRACE_S, user="root"):
             pass
+    except AgentError as error:
+        if error.code != "deadline_exceeded":
+            raise
+        return False
     except OSError as error:
         raise agent.broken(error) from error
     finally:
         connection.close()
+    return True
 
 
 def exit_code(end: dict[str, Any]) -> int:

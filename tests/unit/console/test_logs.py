@@ -34,9 +34,10 @@ def reading(console: Console, monkeypatch: pytest.MonkeyPatch) -> threading.Even
     read = engine.log
 
     def log(container: str, lines: int | None, since: float, follow: bool) -> FakeFrames:
+        frames = read(container, lines, since, follow)  # before anybody hears of it: it ends with this boot of the log
         if follow:
             begun.set()
-        return read(container, lines, since, follow)
+        return frames
 
     monkeypatch.setattr(engine, "log", log)
     return begun

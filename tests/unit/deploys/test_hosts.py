@@ -17,6 +17,7 @@ import lab
 from deploys import ROOT, hosts
 from deploys.hosts import HostError, Target, targets
 from deploys.settings import SettingError
+from tests.unit.ports import nobody
 
 ABSENT = Path("/none/hosts.toml")
 
@@ -418,9 +419,8 @@ def test_a_host_that_answers() -> None:
 
 
 def test_a_host_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert hosts.main({"HOST": f"127.0.0.1:{port}", "DOMAIN": "example.com"}) == 1
+    with nobody() as (_, port):
+        assert hosts.main({"HOST": f"127.0.0.1:{port}", "DOMAIN": "example.com"}) == 1
     message = capsys.readouterr().err
     says = ["127.0.0.1", f"port {port}", "refused", "SSH_PORT=", "nothing was changed"]
     assert [words for words in says if words not in message] == [], message

@@ -234,7 +234,7 @@ def services_of(world: World) -> Services:
 
 
 def until(good: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60  # for a machine that others use, too
+    deadline = time.monotonic() + 25  # for a machine that others use, too; what looks by itself does so every 30 s
     while not good():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)

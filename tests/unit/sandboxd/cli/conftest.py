@@ -4,7 +4,6 @@
 and `box` (which has the agent) to one that answers what a test wants.
 """
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from sandboxd.cli.agent import Agent
 from sandboxd.tokens import agent_token
 from tests.unit.envd.client import Running, running_agent
+from tests.unit.ports import nobody
 from tests.unit.sandboxd.cli.doubles import ID, Apart, Cli, ControlPlane, Relay, Run, write_place
 from tests.unit.sandboxd.clients import Client
 from tests.unit.sandboxd.conftest import KEY, World
@@ -90,9 +90,8 @@ def sandbox() -> dict[str, Any]:
 @pytest.fixture
 def gateway() -> Iterator[tuple[str, int]]:
     """An address on which nobody listens: for verbs that need no agent."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address: tuple[str, int] = taken.getsockname()
-    yield address
+    with nobody() as address:
+        yield address
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from sandboxd.cli.exits import CliError
 from sandboxd.cli.http1 import ConnectionBroken
 from sandboxd.cli.remote import described
 from tests.unit.envd.client import Running
+from tests.unit.ports import nobody
 from tests.unit.sandboxd.cli.conftest import TOKEN
 from tests.unit.sandboxd.cli.doubles import ID, Scripted, answer_of, response_of
 
@@ -117,9 +118,7 @@ def test_file_targets(client: Agent, sandbox: dict[str, Any]) -> None:
 
 
 def test_a_gateway_that_does_not_listen(sandbox: dict[str, Any]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = taken.getsockname()
-    with pytest.raises(CliError) as caught:
+    with nobody() as address, pytest.raises(CliError) as caught:
         Agent(address, sandbox).connect()
     assert caught.value.exit_code == 4
     assert f"127.0.0.1:{address[1]}" in str(caught.value) and "systemctl status haproxy" in str(caught.value)

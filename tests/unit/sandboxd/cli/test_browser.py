@@ -167,11 +167,17 @@ def test_without_a_report_it_has_failed(
 
 
 def test_the_time_limit(configured: Apart, here: Path, control: ControlPlane) -> None:
-    done = browse(configured, here, "--path", "/hang", "--timeout", "2s")
-    assert (done.returncode, done.stdout) == (124, b"")
-    assert "not done within 2s" in done.stderr.decode()
-    assert (here / "out/half.txt").read_text() == "so far"
-    assert asked(control) == ALL
+    half = here / "out/half.txt"
+    for limit in ("2s", "20s"):  # on a busy machine the first may be over before the browser runs
+        shutil.rmtree(configured.work / browser.NAME, ignore_errors=True)
+        control.requests.clear()
+        done = browse(configured, here, "--path", "/hang", "--timeout", limit)
+        assert (done.returncode, done.stdout) == (124, b"")
+        assert f"not done within {limit}" in done.stderr.decode()
+        assert asked(control) == ALL
+        if half.exists() and half.read_text():
+            break
+    assert half.read_text() == "so far"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -274,5 +280,5 @@ def test_it_leaves_standard_input_alone(configured: Apart, here: Path) -> None:
     """In a shell loop that reads a list, nothing of the list is lost."""
     words = configured.words("browser-test", TARGET, "--output", str(here / "out"))
     script = ["bash", "-c", '"$@" >/dev/null 2>&1; cat', "bash", *words]
-    done = subprocess.run(script, input=b"the list\n", capture_output=True, timeout=30, check=True)
+    done = subprocess.run(script, input=b"the list\n", capture_output=True, timeout=DEADLINE_S, check=True)
     assert done.stdout == b"the list\n"

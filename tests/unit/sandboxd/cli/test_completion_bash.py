@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.cli.verbs import NAMES
-from tests.unit.sandboxd.cli.doubles import ID, Cli, ControlPlane
+from tests.unit.sandboxd.cli.doubles import DEADLINE_S, ID, Cli, ControlPlane
 
 # `compopt` works only while bash itself completes; here it says what it was told.
 ASK = """\
@@ -39,7 +39,7 @@ def asking(cli: Cli, directory: Path) -> Offers:
             env={"PATH": f"{program.parent}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=DEADLINE_S,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -111,7 +111,7 @@ def test_the_function_is_bound_to_both_names(offers: Offers, tmp_path: Path) -> 
         env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE_S,
         check=False,
     )
     assert done.stdout.splitlines() == [

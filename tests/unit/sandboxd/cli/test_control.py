@@ -4,7 +4,9 @@ import grp
 import os
 import socket
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -140,7 +142,7 @@ def test_a_daemon_that_restarts_is_waited_for(directory: Path, monkeypatch: pyte
                 listening.listen()
                 threading.Thread(target=answer, daemon=True).start()
 
-        monkeypatch.setattr("time.sleep", wait)
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
         assert ControlPlane(str(directory / "restarting")).get("/pool") == [1]
     assert len(waits) == 3
 

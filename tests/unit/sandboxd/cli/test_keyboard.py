@@ -15,7 +15,7 @@ from sandboxd.cli import keyboard
 from sandboxd.cli.agent import Agent, AgentError
 from sandboxd.cli.keyboard import PENDING_BYTES, Escapes, Keyboard
 from tests.unit.envd.client import eventually
-from tests.unit.sandboxd.cli.doubles import Relay, Scripted, answer_of
+from tests.unit.sandboxd.cli.doubles import DEADLINE_S, Relay, Scripted, answer_of
 
 Start = Callable[[str], int]
 
@@ -96,7 +96,7 @@ def typing(relayed: Agent) -> Iterator[Callable[[int], Keyboard]]:
 
 def send_all(tested: Keyboard) -> None:
     while tested.pending:
-        assert select.select([], [tested], [], 10)[1]
+        assert select.select([], [tested], [], DEADLINE_S)[1]
         tested.send()
 
 
@@ -141,7 +141,7 @@ def test_a_connection_that_breaks_is_told(start: Start, typing: Callable[[int], 
     tested = typing(start("exec sleep 300"))
     eventually(lambda: relay.forwarded > 500, "the stream has begun")
     relay.cut()
-    assert select.select([tested], [], [], 10)[0]
+    assert select.select([tested], [], [], DEADLINE_S)[0]
     with pytest.raises(OSError):
         tested.read_answer()
 
@@ -149,7 +149,7 @@ def test_a_connection_that_breaks_is_told(start: Start, typing: Callable[[int], 
 def test_another_refusal_is_told(sandbox: dict[str, Any]) -> None:
     gateway = Scripted(answer_of(401, {"code": "unauthenticated", "message": "no token"}))
     tested = Keyboard(Agent(gateway.address, sandbox), 1)
-    assert select.select([tested], [], [], 10)[0]
+    assert select.select([tested], [], [], DEADLINE_S)[0]
     with pytest.raises(AgentError, match="no token"):
         tested.read_answer()
     tested.close()

@@ -12,7 +12,7 @@ from sandboxd.cli import main, manage
 from sandboxd.cli.exits import BUSY, CliError
 from sandboxd.cli.output import ReaderGone
 from sandboxd.cli.verbs import every_name, find
-from tests.unit.sandboxd.cli.doubles import SOURCE, Apart, Cli, ControlPlane
+from tests.unit.sandboxd.cli.doubles import DEADLINE_S, SOURCE, Apart, Cli, ControlPlane
 
 # Of the standard library: what only the daemon needs, or what takes milliseconds.
 EXPENSIVE = {"asyncio", "dataclasses", "email", "http.client", "inspect", "logging", "pathlib", "ssl", "subprocess"}
@@ -29,7 +29,7 @@ print(*(set(sys.modules) - before))
 def loaded(module: str) -> set[str]:
     """The modules that a fresh interpreter has imported with that one, beyond its own."""
     command = [sys.executable, "-I", "-S", "-c", LOADED.format(module), str(SOURCE)]
-    return set(subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.split())
+    return set(subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True).stdout.split())
 
 
 def raising(error: BaseException) -> Callable[[Namespace], int]:
@@ -99,14 +99,14 @@ def test_a_full_disk(lone: Cli) -> None:
 def test_closed_standard_streams(lone: Cli, control: ControlPlane, closed: str) -> None:
     control.answer("GET /v2/sandboxes", 200, [])
     command = ["/bin/bash", "-c", f'"$@" {closed}', "bash", *lone.words("list")]
-    done = subprocess.run(command, capture_output=True, timeout=10)
+    done = subprocess.run(command, capture_output=True, timeout=DEADLINE_S)
     assert (done.returncode, done.stderr) == (0, b"")
     assert bool(done.stdout) is (" >&-" not in f" {closed}")
 
 
 def test_an_error_does_not_end_up_on_standard_output(lone: Cli) -> None:
     done = subprocess.run(
-        ["/bin/bash", "-c", '"$@" 2>&-', "bash", *lone.words("info", "ffff")], capture_output=True, timeout=10
+        ["/bin/bash", "-c", '"$@" 2>&-', "bash", *lone.words("info", "ffff")], capture_output=True, timeout=DEADLINE_S
     )
     assert (done.returncode, done.stdout) == (3, b"")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sandboxd.cli.output import OutputError, ReaderGone, unhurried, write_all, write_some
+from tests.unit.sandboxd.cli.doubles import DEADLINE_S
 
 DATA = os.urandom(1_000_000)  # many times what a pipe holds
 
@@ -36,7 +37,7 @@ def test_all_of_it_is_written(pipe: tuple[int, int], blocking: bool) -> None:
     thread = threading.Thread(target=read)
     thread.start()
     write_all(writer, DATA)
-    thread.join(10)
+    thread.join(DEADLINE_S)
     assert b"".join(received) == DATA
 
 

@@ -1,6 +1,7 @@
 """The verbs about the pools: against the daemon's own API, and against one that answers what a test wants."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,19 @@ FULL = {"trouble": "this host is full", "limit": "max_sandboxes"}
 
 def state(*pools: dict[str, Any]) -> dict[str, Any]:
     return {"enabled": True, "pools": list(pools)}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Stands still but for the waits, which take no time."""
+    now = [100.0]
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(pool, "POLL_S", 60.0)
+    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=wait))
+    return now
 
 
 def test_all_verbs_together(cli: Cli, world: World) -> None:
@@ -109,19 +123,17 @@ def test_waiting_for_one_of_them(run: Run, control: ControlPlane) -> None:
     ],
 )
 def test_a_pool_that_does_not_fill(
-    run: Run, control: ControlPlane, monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], code: int, reason: str
+    run: Run, control: ControlPlane, clock: list[float], last: dict[str, Any], code: int, reason: str
 ) -> None:
-    monkeypatch.setattr(pool, "POLL_S", 0.0)
     hopeless = not {**BASE, **last}["enabled"] or "limit" in last  # no reason to wait any longer
-    monkeypatch.setattr(pool, "FULL_S", 1000 if hopeless else 0.1)
     control.answer("POST /pool", 200, state({**BASE, "warm": 0}, LARGE))
     control.answer("GET /pool", 200, state({**BASE, **last}, LARGE))
+    before = clock[0]
     assert run("pool", "start", "--wait")[::2] == (code, f"docker-sandbox: error: {reason}\n")
+    assert (clock[0] - before >= pool.FULL_S) is not hopeless
 
 
-def test_a_full_host_excuses_no_other_trouble(run: Run, control: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "POLL_S", 0.0)
-    monkeypatch.setattr(pool, "FULL_S", 0.1)
+def test_a_full_host_excuses_no_other_trouble(run: Run, control: ControlPlane, clock: list[float]) -> None:
     control.answer("POST /pool", 200, state({**BASE, "warm": 0, **FULL}, {**LARGE, "warm": 0, "trouble": "no image"}))
     control.answer("GET /pool", 200, state({**BASE, "warm": 0, **FULL}, {**LARGE, "warm": 0, "trouble": "no image"}))
     code, _, err = run("pool", "start", "--wait")

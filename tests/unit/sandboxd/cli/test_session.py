@@ -15,7 +15,7 @@ from sandboxd.cli.interrupts import Interrupts
 from sandboxd.cli.session import Session, Window
 from sandboxd.cli.terminal import Terminal
 from tests.unit.envd.client import eventually
-from tests.unit.sandboxd.cli.doubles import Relay, Scripted
+from tests.unit.sandboxd.cli.doubles import DEADLINE_S, Relay, Scripted
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
 
@@ -39,7 +39,7 @@ def size_of_terminal(pid: int) -> tuple[int, int]:
 def settle(window: Window) -> None:
     """Reads answers until none is due."""
     while window.busy:
-        assert select.select([window], [], [], 10)[0]
+        assert select.select([window], [], [], DEADLINE_S)[0]
         window.read_answer()
 
 

@@ -16,6 +16,7 @@ import pytest
 from sandboxd.cli.transfer import own_name
 from tests.unit.envd.client import eventually
 from tests.unit.sandboxd.cli.doubles import (
+    DEADLINE_S,
     ID,
     Apart,
     ControlPlane,
@@ -312,7 +313,7 @@ def test_nohup_is_respected(box: Apart, remote: Path) -> None:
     process.stdin.flush()
     eventually((remote / "slow").exists, "the upload has begun")
     process.send_signal(signal.SIGHUP)
-    process.communicate(b"two", timeout=10)
+    process.communicate(b"two", timeout=DEADLINE_S)
     assert process.returncode == 0 and (remote / "slow").read_text() == "one two"
 
 

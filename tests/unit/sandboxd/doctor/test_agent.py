@@ -1,6 +1,5 @@
 """Commands by a real agent, which listens where the gateway would."""
 
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from sandboxd.errors import SandboxdError
 from sandboxd.records import Claim, Sandbox
 from sandboxd.tokens import agent_token
 from tests.unit.envd.client import Running, running_agent
+from tests.unit.ports import nobody
 from tests.unit.sandboxd.conftest import KEY, World
 
 
@@ -49,7 +49,5 @@ def test_another_token_is_refused(agent: Running, row: Sandbox, config: Config) 
 
 
 def test_no_gateway(row: Sandbox, config: Config) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    with pytest.raises(SandboxdError, match="systemctl restart haproxy"):
+    with nobody() as (_, port), pytest.raises(SandboxdError, match="systemctl restart haproxy"):
         at(config, port)(row, "true", False)

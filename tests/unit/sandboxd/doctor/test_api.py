@@ -1,7 +1,6 @@
 """POST /doctor: findings as lines."""
 
 import json
-import socket
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from sandboxd.doctor.checks import LOOKS
 from sandboxd.doctor.effects import Effects
+from tests.unit.ports import nobody
 from tests.unit.sandboxd.clients import Direct
 from tests.unit.sandboxd.conftest import World
 
@@ -33,10 +33,9 @@ def test_without_a_probe(client: Direct, world: World) -> None:
 
 def test_with_a_probe_of_which_nothing_is_left(client: Direct, world: World) -> None:
     """No gateway listens, so that its command fails."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody: tuple[str, int] = taken.getsockname()
-    world.sandboxes.config = replace(world.config, gateway=replace(world.config.gateway, address=nobody))
-    found = {one["name"]: one for one in examine(client)}
+    with nobody() as address:
+        world.sandboxes.config = replace(world.config, gateway=replace(world.config.gateway, address=address))
+        found = {one["name"]: one for one in examine(client)}
     assert found["probe-made"]["level"] == found["probe-removed"]["level"] == "ok"
     assert found["probe-command"]["level"] == "fail" and found["probe-url"]["level"] == "blocked"
     assert not world.ledger.rows("running") and world.ledger.rows("gone")[0].name == "doctor"

@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from sandboxd.doctor import effects
 from sandboxd.doctor.effects import Answer, Effects, Output
+from tests.unit.ports import nobody
 
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -113,9 +114,7 @@ def test_an_answer_without_end_is_read_to_a_limit(monkeypatch: pytest.MonkeyPatc
 
 
 def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address: tuple[str, int] = taken.getsockname()
-    with pytest.raises(OSError, match="refused"):
+    with nobody() as address, pytest.raises(OSError, match="refused"):
         effects.certificate(address, "x")
 
 

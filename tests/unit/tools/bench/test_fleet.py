@@ -1,5 +1,6 @@
 """What is measured of a fleet, with a manager that places as its hosts are cordoned."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class Manager(Machine):
         self.name = "acme"
         self.state = dict.fromkeys(names, "ready")
         self.sandboxes: dict[str, str] = {}
-        self.killed: list[str] = []
+        self._numbers = itertools.count()
         self._misplaced = misplaced
 
     def wait_for_pool(self, members: int = 0) -> None:
@@ -43,10 +44,9 @@ class Manager(Machine):
         if method == "DELETE":
             del self.sandboxes[path.rpartition("/")[2]]
             return 204, {}, None
-        made = f"{len(self.killed) + len(self.sandboxes):012x}"
+        made = f"{next(self._numbers):012x}"  # several threads may ask at once
         names = [name for name, state in self.state.items() if state == "ready"]
         self.sandboxes[made] = "elsewhere" if self._misplaced else names[0]
-        self.killed.append(made)
         return 201, {}, {"sandboxID": made}
 
 
