@@ -188,5 +188,5 @@ def test_environment_and_metadata_of_init(machine: Machine) -> None:
 
 def test_a_timeout_ends_it(machine: Machine) -> None:
     sandbox = machine.out("docker-sandbox init --timeout 2s")
-    machine.run(f"timeout 20 sh -c 'while docker-sandbox info {sandbox} >/dev/null 2>&1; do sleep 0.2; done'")
+    machine.run(f"timeout 60 sh -c 'while docker-sandbox info {sandbox} >/dev/null 2>&1; do sleep 0.2; done'")
     assert sandbox not in [row["sandboxID"] for row in machine.listed()]

@@ -136,7 +136,7 @@ def test_what_docker_does_behind_our_back_is_put_right(machine: Machine) -> None
         gone = eventually(
             lambda: machine.run(f"docker-sandbox info {sandbox.id}", check=False),
             lambda seen: "it ended" in seen.stderr,
-            20,
+            60,
             "end of the sandbox",
         )
         volume = f"lost-{sandbox.id}"
