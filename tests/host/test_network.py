@@ -129,10 +129,11 @@ class Decoy:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self._ports = iter(random.sample(range(10000, 60000), 500))
+        # Not from 32768 on: a server of a test on the host could not have one that a connection of the host has.
+        self._ports = iter(random.sample(range(20000, 32768), 500))
 
     def port(self) -> int:
-        """One that nobody else asks for."""
+        """One that nobody else asks for, or listens on."""
         return next(self._ports)
 
     def arrived(self, port: int) -> int:
