@@ -98,7 +98,8 @@ def test_exec_streams_apart_and_returns_the_exit_code(machine: Machine) -> None:
 def test_a_background_command_lives_on(machine: Machine) -> None:
     with machine.sandbox() as sandbox:
         pid = int(sandbox.out("exec sleep 300", "--background"))
-        assert sandbox.out(f"ps -o comm= -p {pid}") == "sleep"
+        # Until its shell has done with the profile it is the shell.
+        eventually(lambda: sandbox.out(f"ps -o comm= -p {pid}"), lambda name: name == "sleep", 30, "command")
         sandbox.run(f"kill {pid}")
 
 
