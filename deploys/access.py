@@ -56,11 +56,12 @@ EFFECTIVE = (
     "{sshd} -T -f /dev/stdin -C user={user},host=localhost,addr=127.0.0.1 2>&1"
 )
 INCLUDED = rf"grep -iE '^\s*Include\s+(/etc/ssh/)?sshd_config\.d/\*\.conf' {MAIN}"
-# systemd notes when the unit's state changed last: at a reload, too, after which the daemon has read the file.
+# systemd notes when the unit's state changed last: at a reload, too, after which the daemon has read the file. The time
+# is asked for last: what a busy host lets pass before it tells it makes the reload later, and no file newer than it.
 UNREAD = (
-    "systemctl is-active --quiet ssh.service && awk -v at=$(stat -c %.9Y {file}) -v now=$(date +%s.%N) "
+    "systemctl is-active --quiet ssh.service && awk -v at=$(stat -c %.9Y {file}) "
     "-v changed=$(systemctl show ssh.service --property StateChangeTimestampMonotonic --value) "
-    "'{{if (at > now - $1 + changed / 1e6) print \"unread\"}}' /proc/uptime"
+    '\'{{"date +%s.%N" | getline now; if (at > now - $1 + changed / 1e6) print "unread"}}\' /proc/uptime'
 )
 
 

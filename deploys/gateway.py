@@ -11,10 +11,12 @@ from deploys.traefik import API, GATEWAY
 PAGES = ("not-found", "port-closed", "bad-answer", "private", "password", "waking", "not-woken")
 CONFIG, PROGRAM = "/etc/haproxy/haproxy.cfg", "/etc/haproxy/sandboxes.lua"
 # Unix seconds at which the present worker started: a reload starts a new one, which systemd does not see. Its start is
-# field 22 of proc_pid_stat(5), in ticks since boot; the name before it may hold spaces.
+# field 22 of proc_pid_stat(5), in ticks since boot; the name before it may hold spaces. The time is asked for last:
+# what a busy host lets pass before it tells it makes the start later, and no file newer than it.
 WORKER_START = (
-    "awk -v now=$(date +%s.%N) -v hz=$(getconf CLK_TCK) "
-    '\'NR == FNR {up = $1; next} {sub(/.*\\) /, ""); printf "%.2f", now - up + $20 / hz}\' '
+    "awk -v hz=$(getconf CLK_TCK) '"
+    'NR == FNR {up = $1; "date +%s.%N" | getline now; next} {sub(/.*\\) /, ""); printf "%.2f", now - up + $20 / hz}'
+    "' "
     "/proc/uptime /proc/$(pgrep -n -u haproxy -x haproxy)/stat"
 )
 

@@ -40,11 +40,20 @@ SHUTDOWN_S = 20  # how long running requests may take to end after SIGTERM; the 
 
 
 class Server(uvicorn.Server):
-    """Tells systemd once the sockets are served, ends streams first of all, and lets its caller end what else runs."""
+    """Tells systemd once the sockets are served, ends streams first of all, and lets its caller end what else runs.
 
-    def __init__(self, settings: uvicorn.Config, ready: Callable[[], None], end_streams: Callable[[], None]) -> None:
+    `finish` is called, in a thread, while everybody is served still: what it waits for may take long.
+    """
+
+    def __init__(
+        self,
+        settings: uvicorn.Config,
+        ready: Callable[[], None],
+        end_streams: Callable[[], None],
+        finish: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__(settings)
-        self._ready, self._end_streams = ready, end_streams
+        self._ready, self._end_streams, self._finish = ready, end_streams, finish
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -52,6 +61,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._end_streams()  # a log that somebody follows would be waited for, and nobody served meanwhile
+        await asyncio.to_thread(self._finish)
         await self._take_in(sockets or [])
         await super().shutdown(sockets)
 
@@ -129,7 +139,8 @@ def serve(settings: config.Config, parts: api.Services) -> None:
     parts.pool.start()
     parts.watchdog.start()
     try:
-        asyncio.run(Server(options, notify_ready, parts.streams.end_all).serve(sockets))
+        # A member of a pool that is being made is waited for: some seconds, which clients need not wait as well.
+        asyncio.run(Server(options, notify_ready, parts.streams.end_all, parts.pool.stop).serve(sockets))
     finally:
         parts.pool.stop()
         parts.reconciler.stop()

@@ -170,8 +170,9 @@ class Comparison:
         """As the routes."""
         try:
             self._sandboxes.proxy.follow()
+            self._sandboxes.guard.follow_servers()
             self._health.report("egress proxy", "")
-        except GatewayError as error:
+        except (GatewayError, HostError) as error:
             self._health.report("egress proxy", str(error))
 
     def _copy_ledger(self) -> None:

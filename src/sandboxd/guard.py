@@ -34,7 +34,7 @@ class Guard:
     ) -> None:
         """`nft` runs commands on the host, `inside` in network namespaces; the host's files are below `root`.
         `policies` are those of all slots that must have rules, or, with True, also of those that are being made."""
-        self.table = nftables.table_name(project)
+        self.table, self._project = nftables.table_name(project), project
         self._egress, self._nft, self._inside, self._root = egress, nft, inside, root
         self._policies = policies
         self._mending = threading.Lock()  # so that a policy which `mend` has read is not applied after a newer one
@@ -87,6 +87,14 @@ class Guard:
     def found_servers(self) -> list[str]:
         """The host's name servers, as the engine finds them."""
         return resolver.servers(self._root)
+
+    def follow_servers(self) -> None:
+        """Has the egress proxy ask the host's name servers, if it asks others: a change of theirs that comes while
+        systemd sees to the one before is told to nobody. The unit that it starts looks again, and for itself.
+        """
+        if resolver.outdated(self._root, f"{self._project}-egress"):
+            log.warning("the egress proxy asks other name servers than the host has")
+            self._nft(["systemctl", "--no-block", "start", f"{self._project}-name-servers.service"], "")
 
     def raise_wall(self) -> None:
         """What all sandboxes share. What is there of single ones stays."""

@@ -44,6 +44,18 @@ def asked_by_programs(root: Path) -> tuple[str, ...]:
     return tuple(one for one in _listed(root / FILE) if "%" not in one)
 
 
+def outdated(root: Path, proxy: str) -> bool:
+    """Whether the egress proxy, whose unit is `proxy`, asks others than the host has now.
+
+    The unit notes at its start whom it asks; without a note it does not run.
+    """
+    try:
+        noted, present = ((root / file).read_bytes().splitlines() for file in (f"run/{proxy}/name-servers", FILE))
+    except OSError:
+        return False
+    return noted != [line for line in present if line.startswith(b"nameserver")]
+
+
 def asked_by_host(found: list[str]) -> list[str]:
     """Those that are asked from the host's network in a sandbox's stead."""
     return [one for one in from_sandbox(found) or found if _loopback(one) or _v6(one)]

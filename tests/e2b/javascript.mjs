@@ -124,7 +124,7 @@ const features = {
   async preview_of_a_port() {
     await within(async (sandbox) => {
       await sandbox.commands.run("python3 -m http.server 5555 --bind 127.0.0.1", { background: true });
-      const deadline = Date.now() + 20_000;
+      const deadline = Date.now() + 60_000;
       let answer;
       while (!(answer = await fetch(`https://${sandbox.getHost(5555)}/`)).ok) {
         assert.ok(Date.now() < deadline, `the server is not reached: ${answer.status}`);

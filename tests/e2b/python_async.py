@@ -52,7 +52,7 @@ async def feature_watch_a_directory() -> None:
         seen: asyncio.Queue[Any] = asyncio.Queue()
         watch = await sandbox.files.watch_dir("/home/user/watched", on_event=seen.put_nowait)
         await sandbox.files.write("/home/user/watched/new.txt", "x")
-        assert (await asyncio.wait_for(seen.get(), 10)).name == "new.txt"
+        assert (await asyncio.wait_for(seen.get(), 60)).name == "new.txt"
         await watch.stop()
 
 

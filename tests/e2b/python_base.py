@@ -21,7 +21,8 @@ XATTRS = 'import os; open("x", "w"); os.setxattr("x", "user.a", b"1"); print(os.
 
 
 def create(**options: Any) -> Sandbox:
-    return Sandbox.create(timeout=300, **options)
+    """Clients wait for a minute if nothing else is said, in which a busy host does not make MANY."""
+    return Sandbox.create(timeout=300, request_timeout=300, **options)
 
 
 def feature_programs_of_the_base_template() -> None:

@@ -136,7 +136,7 @@ class Machine(Remote):
     def wait_for_full_pool(self) -> dict[str, Any]:
         """The status of the pools once they are full."""
         return eventually(
-            self.pool, lambda pool: pool["warm"] == pool["size"] and pool["starting"] == 0, 90, "full pools"
+            self.pool, lambda pool: pool["warm"] == pool["size"] and pool["starting"] == 0, 180, "full pools"
         )
 
     def renew_pool(self) -> None:
@@ -206,7 +206,7 @@ class Sandbox:
     def serve(self, command: str, port: int = 8000) -> None:
         """Start a server in the background, and wait until its port is open."""
         self.run(f"exec {command} >/tmp/server-{port}.log 2>&1", "--background")
-        self.run(f"timeout 30 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done'")
+        self.run(f"timeout 60 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done'")
 
 
 def eventually(look: Callable[[], T], good: Callable[[T], bool], seconds: float, what: str) -> T:

@@ -86,7 +86,7 @@ def test_nothing_of_it_is_left_after_the_kill(machine: Machine) -> None:
         assert len(traces(machine, slot)) == 4, "a file, a mount point, a mount, a loop device"
         sandbox.run("exec tail -f /dev/null </code >/code/open", "--background")
         machine.run(f"docker-sandbox kill {sandbox.id}")
-        eventually(lambda: traces(machine, slot), lambda seen: not seen, 20, "end of the disk")
+        eventually(lambda: traces(machine, slot), lambda seen: not seen, 60, "end of the disk")
 
 
 def test_what_a_sandbox_puts_there_does_not_hurt_the_host(machine: Machine) -> None:
@@ -119,7 +119,7 @@ def test_a_volume_survives_its_sandbox(machine: Machine) -> None:
             seen = volume(machine, VOLUME)
             assert seen is not None and seen["sandboxID"] == first.id and 0 < seen["usedBytes"] < 128 * MIB
             slot = slot_of(first)
-        eventually(lambda: traces(machine, slot), lambda found: not found, 20, "end of the mount")
+        eventually(lambda: traces(machine, slot), lambda found: not found, 60, "end of the mount")
         assert (volume(machine, VOLUME) or {})["sandboxID"] == ""
         with machine.sandbox(f"--volume {VOLUME}") as second:
             assert second.out("cat /code/file") == "kept" and size(second) <= 128

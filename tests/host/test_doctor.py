@@ -127,4 +127,4 @@ def test_an_examination_that_is_interrupted_leaves_nothing(machine: Machine) -> 
     for delay_s in ("0.2", "0.4", "0.6"):
         done = machine.run(f"timeout --signal INT {delay_s} docker-sandbox doctor", check=False)
         assert done.returncode in (0, 124, 130)
-    eventually(lambda: objects(machine), lambda seen: seen == before, 30, "an end of the probes")
+    eventually(lambda: objects(machine), lambda seen: seen == before, 90, "an end of the probes")

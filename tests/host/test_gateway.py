@@ -17,7 +17,8 @@ TOKEN = "e2b-traffic-access-token"
 MISSING = "Sandbox is secured with traffic access token. Token header 'e2b-traffic-access-token' is missing"
 INVALID = "Sandbox is secured with traffic access token. Provided token in header 'e2b-traffic-access-token' is invalid"
 # Says which headers came to it. It takes the body first: the kernel resets a connection that is closed with something
-# unread, and HAProxy 2.6 loses the answer to that once in some hundred requests.
+# unread, and HAProxy 2.6 loses the answer to that once in some hundred requests. And it lets more wait than the 5 of
+# Python's own servers: of twenty at a time the kernel turns the rest away, whom the gateway gives half a second.
 SHOWS_HEADERS = (
     "from http.server import *\nimport json\n"
     "class H(BaseHTTPRequestHandler):\n"
@@ -28,6 +29,7 @@ SHOWS_HEADERS = (
     "        self.wfile.write(body)\n"
     "    do_POST = do_GET\n"
     "    def log_message(self, *_): pass\n"
+    "ThreadingHTTPServer.request_queue_size = 64\n"
     "ThreadingHTTPServer(('127.0.0.1', 8000), H).serve_forever()\n"
 )
 

@@ -139,12 +139,17 @@ def test_only_root_and_adm_read_it(machine: Machine) -> None:
 
 @pytest.mark.disruptive
 def test_a_rotation_loses_no_line(machine: Machine) -> None:
-    """Twice and under load, so that one file is compressed. The daemon is told nothing of it."""
+    """Twice and under load, so that one file is compressed. The daemon is told nothing of it.
+
+    The second time once something is in the new file: before that there is nothing to rotate.
+    """
     each = 20
     with machine.sandbox() as sandbox:
         extend = f"for n in $(seq {each}); do docker-sandbox extend {sandbox.id} 2h; done &"
         rotate = f"logrotate -f /etc/logrotate.d/{machine.settings.name}"
-        machine.run(f"bash -c {shlex.quote(f'{extend} {extend} {extend} sleep 1; {rotate}; sleep 1; {rotate}; wait')}")
+        written = f"timeout 60 sh -c 'until [ -s {machine.settings.log}/audit.log ]; do sleep 0.1; done'"
+        script = f"{extend} {extend} {extend} sleep 1; {rotate}; {written}; {rotate}; wait"
+        machine.run(f"bash -c {shlex.quote(script)}")
         assert len(audit(machine, f"--id {sandbox.id} --action extend")) == 3 * each
     files = machine.out(f"ls {machine.settings.log}").splitlines()
     assert {"audit.log", "audit.log.1", "audit.log.2.gz"} <= set(files)

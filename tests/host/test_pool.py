@@ -51,7 +51,7 @@ def test_claims_are_hits_and_the_pool_is_filled_again(machine: Machine) -> None:
         eventually(
             lambda: machine.out("docker ps --format '{{.ID}} {{.Names}}'"),
             lambda names: all(f"{one} {machine.project}-qa-" in names for one in ids),
-            20,
+            60,
             f"new names; before: {names}",
         )
         assert not set(ids) & set(machine.members())

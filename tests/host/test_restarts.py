@@ -132,24 +132,26 @@ def test_nothing_fails_while_the_gateway_is_reloaded(machine: Machine, load: Any
 # Asks on two connections, reloads the gateway, waits until a new worker has taken over, and asks on them again: for the
 # same sandbox, and for one that was made meanwhile.
 KEPT = """
-import socket, subprocess, sys, time
+import http.client, socket, subprocess, sys, time
 def ask(raw, host):
     raw.sendall(f"POST /kept HTTP/1.1\\r\\nHost: {host}\\r\\nContent-Length: 1\\r\\n\\r\\nx".encode())
-    return raw.recv(65536).decode()
+    answer = http.client.HTTPResponse(raw)
+    answer.begin()
+    return answer.status, answer.read().decode()
 def called(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 def workers():
     return called("pgrep", "-n", "-u", "haproxy", "-x", "haproxy")
 label, _, domain = sys.argv[1].partition(".")
 opened = [socket.create_connection(("127.0.0.1", 8081), timeout=30) for _ in range(2)]
-first, before = [ask(raw, sys.argv[1]).split("\\r\\n")[0] for raw in opened], workers()
+first, before = [ask(raw, sys.argv[1])[0] for raw in opened], workers()
 called("systemctl", "reload", "haproxy.service")
 while workers() == before:
     time.sleep(0.05)
 time.sleep(1)
 made = called("docker-sandbox", "init")
 try:
-    print(*first, ask(opened[0], sys.argv[1]).split("\\r\\n")[0], ask(opened[1], f"7-{made}.{domain}"), sep="\\n")
+    print(*first, ask(opened[0], sys.argv[1])[0], ask(opened[1], f"7-{made}.{domain}")[1], sep="\\n")
 finally:
     called("docker-sandbox", "kill", made)
 """
@@ -163,7 +165,7 @@ def test_a_connection_that_is_kept_outlives_a_reload(machine: Machine, sandbox: 
     name = Edge(machine).host(sandbox)
     said = machine.run(f"timeout 60 python3 - {name}", stdin=KEPT.encode()).stdout
     reloaded(machine)
-    assert said.splitlines()[:3] == ["HTTP/1.1 200 OK"] * 3
+    assert said.splitlines()[:3] == ["200"] * 3
     assert "The sandbox is running but port is not open" in said
 
 
@@ -181,7 +183,8 @@ def test_a_new_worker_has_the_routes_of_the_ledger(machine: Machine, sandbox: Sa
         old = look()[0]
         machine.run(f"echo 00000000dead 127.0.0.1 >>{routes}; systemctl reload haproxy.service")
         # Worker and file both: a mend that the reload came amid has seen the file as it was before.
-        eventually(look, lambda seen: seen[0] != old and not seen[1], 10, "new worker with the ledger's routes")
+        # Less than the half minute after which sandboxd looks without a cause.
+        eventually(look, lambda seen: seen[0] != old and not seen[1], 25, "new worker with the ledger's routes")
 
     for _ in range(3):
         reload()
@@ -228,6 +231,7 @@ def test_a_restart_of_a_proxy_is_short(machine: Machine, load: Any, command: str
         clients.go_on()
         assert len(clients.failed) == settled, clients.failed[settled:]
     said = ["502 b'Bad Gateway'", "Ended(", "Connection", "SSLEOFError(", "SSLZeroReturnError("]
+    said += ["BrokenPipeError("]  # what a reset is called on a connection of which the end had come already
     if "traefik" in command:  # it listens some milliseconds before it has read which certificate it has
         said += ["SSLCertVerificationError("]
     assert [text for _, text in clients.failed if not text.startswith(tuple(said))] == []

@@ -98,7 +98,8 @@ def test_exec_streams_apart_and_returns_the_exit_code(machine: Machine) -> None:
 def test_a_background_command_lives_on(machine: Machine) -> None:
     with machine.sandbox() as sandbox:
         pid = int(sandbox.out("exec sleep 300", "--background"))
-        assert sandbox.out(f"ps -o comm= -p {pid}") == "sleep"
+        # Until its shell has done with the profile it is the shell.
+        eventually(lambda: sandbox.out(f"ps -o comm= -p {pid}"), lambda name: name == "sleep", 30, "command")
         sandbox.run(f"kill {pid}")
 
 
@@ -188,5 +189,5 @@ def test_environment_and_metadata_of_init(machine: Machine) -> None:
 
 def test_a_timeout_ends_it(machine: Machine) -> None:
     sandbox = machine.out("docker-sandbox init --timeout 2s")
-    machine.run(f"timeout 20 sh -c 'while docker-sandbox info {sandbox} >/dev/null 2>&1; do sleep 0.2; done'")
+    machine.run(f"timeout 60 sh -c 'while docker-sandbox info {sandbox} >/dev/null 2>&1; do sleep 0.2; done'")
     assert sandbox not in [row["sandboxID"] for row in machine.listed()]

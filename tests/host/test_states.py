@@ -39,9 +39,10 @@ def test_pause_uses_no_cpu_and_has_no_url_and_resume_goes_on(machine: Machine) -
     with machine.sandbox("--no-wake") as sandbox:
         url = sandbox.url()
         sandbox.run(COUNT.replace("MARK", f"counts in {sandbox.id}"), "--background")
+        before = eventually(lambda: count(sandbox), bool, 30, "counting")
+        # Not sooner: what the shell starts on its way to the counter has the same words in its command line.
         pid = machine.out(f"pgrep -f '[c]ounts in {sandbox.id}' | tail -n 1")
         used = f"cut -d ' ' -f 14,15 /proc/{pid}/stat"
-        before = eventually(lambda: count(sandbox), bool, 30, "counting")
         machine.run(f"docker-sandbox pause {sandbox.id}")
         at_first = machine.out(used)
         assert docker_state(sandbox) == "paused" and info(machine, sandbox)["state"] == "paused"
@@ -135,7 +136,7 @@ def test_what_docker_does_behind_our_back_is_put_right(machine: Machine) -> None
         gone = eventually(
             lambda: machine.run(f"docker-sandbox info {sandbox.id}", check=False),
             lambda seen: "it ended" in seen.stderr,
-            20,
+            60,
             "end of the sandbox",
         )
         volume = f"lost-{sandbox.id}"

@@ -90,7 +90,7 @@ def test_sandboxes_share_it_and_it_outlives_them(api: Api, volume: Volume) -> No
         assert len([line for line in volume.traces() if line.startswith("/") and "volumes" not in line]) == 2
     with with_volume(api, "data", envVars={"A": "1"}) as third:
         assert third.out(f"cat {PATH}/dir/from-outside") == "theirsmore"
-    eventually(volume.traces, lambda seen: seen == [], 30, "end of the mount")
+    eventually(volume.traces, lambda seen: seen == [], 60, "end of the mount")
     api.ask("DELETE", f"/volumes/{volume.id}", 204)
     assert api.machine.run(f"test -e {api.machine.settings.state}/volumes/{volume.id}.img", check=False).returncode == 1
 

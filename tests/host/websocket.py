@@ -38,6 +38,7 @@ socketserver.ThreadingTCPServer.allow_reuse_address = True
 socketserver.ThreadingTCPServer(('127.0.0.1', 8000), Echo).serve_forever()
 """
 PING = b"\x89\x80\0\0\0\0"  # RFC 6455, 5.5.2: a client's frame has a mask
+PATIENCE_S = 120  # a sandbox that sleeps sees what comes on an open connection at a look, which is one each half minute
 
 
 class WebSocket:
@@ -46,7 +47,7 @@ class WebSocket:
     def __init__(self, machine: Machine, host: str, cookie: str = "") -> None:
         authority = machine.authority()
         context = ssl.create_default_context(cafile=str(authority) if authority else None)
-        plain = socket.create_connection((machine.target.address, 443), timeout=30)
+        plain = socket.create_connection((machine.target.address, 443), timeout=PATIENCE_S)
         self._connection = context.wrap_socket(plain, server_hostname=host)
         head = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         head += f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"

@@ -46,14 +46,15 @@ ip netns delete attack
 ip link delete attack-host
 rm -rf {HOME}
 """
-# Something of the operator's: a server on all addresses, and one that trusts the loopback. Writes down who comes.
+# Something of the operator's: a server on all addresses, and one that trusts the loopback. Writes down who comes. Their
+# ports are below 32768: from there on the kernel gives them to connections of the host, of which there are hundreds.
 SERVICE = """
 import socket, sys, threading
 log = open(sys.argv[1], "w", buffering=1)
-tcp = socket.create_server(("0.0.0.0", 45677))
+tcp = socket.create_server(("0.0.0.0", 15677))
 udp = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
-udp[0].bind(("0.0.0.0", 45677))
-udp[1].bind(("127.0.0.1", 45678))
+udp[0].bind(("0.0.0.0", 15677))
+udp[1].bind(("127.0.0.1", 15678))
 def listen(one):
     while True:
         print("udp", one.recvfrom(100)[1][0], file=log)
@@ -64,7 +65,7 @@ while True:
     with tcp.accept()[0] as one:
         print("tcp", one.getpeername()[0], file=log)
 """
-SERVICE_PORT, LOOPBACK_PORT = 45677, 45678
+SERVICE_PORT, LOOPBACK_PORT = 15677, 15678
 
 
 class Surroundings:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -159,3 +163,24 @@ def test_a_second_login(
     host: Any = SimpleNamespace(connector=Connector())
     assert access.key_login(host, patience_s) == trouble
     assert Client.met == [] and all("password" not in words for words in Client.asked)
+
+
+@pytest.mark.parametrize(("newer_s", "said"), [(-0.1, ""), (5, "unread\n")])
+def test_a_file_that_sshd_has_read_is_not_newer_however_slow_the_host_is(
+    tmp_path: Path, newer_s: float, said: str
+) -> None:
+    """Half a second passes in each program. The state of the unit changed when this test began."""
+    changed_us = float(Path("/proc/uptime").read_text().split()[0]) * 1e6
+    texts = {"systemctl": f"sleep 0.5\n[ $1 = is-active ] || echo {changed_us:.0f}"}
+    texts["date"] = f'sleep 0.5\nexec {shutil.which("date")} "$@"'
+    for name, text in texts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    file = tmp_path / "sshd.conf"
+    file.touch()
+    written_ns = file.stat().st_mtime_ns + int(newer_s * 1e9)
+    os.utime(file, ns=(written_ns, written_ns))
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    command = ["sh", "-c", access.UNREAD.format(file=file)]
+    told = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert told.stdout == said

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("plan")
 
 class Host:
     """The directories of a host below one of ours, and a systemctl that only writes down what it was asked, and reloads
-    nothing while there is a file `broken`."""
+    nothing while there is a file `broken`. A file `amid` is run once meanwhile."""
 
     def __init__(self, root: Path) -> None:
         text = rendered("usr/local/lib/project-sandbox/fleet-certificate", "fleet-worker")
@@ -31,9 +31,10 @@ class Host:
         for folder in (self.made, self.used, root / "bin"):
             folder.mkdir()
         systemctl = root / "bin/systemctl"
-        self.broken = root / "broken"
+        self.broken, self.amid = root / "broken", root / "amid"
+        amid = f"[ ! -e {self.amid} ] || {{ mv {self.amid} {self.amid}.done && sh {self.amid}.done; }}"
         systemctl.write_text(
-            f'#!/bin/sh\necho "$*" >>{self.asked}\nsleep 0.1\n[ "$1" != reload ] || [ ! -e {self.broken} ]\n'
+            f'#!/bin/sh\necho "$*" >>{self.asked}\n{amid}\nsleep 0.1\n[ "$1" != reload ] || [ ! -e {self.broken} ]\n'
         )
         systemctl.chmod(0o755)
         self.environment = {**os.environ, "PATH": f"{root}/bin:{os.environ['PATH']}"}
@@ -132,6 +133,18 @@ def test_of_several_at_once_one_takes_it_over(host: Host) -> None:
     with ThreadPoolExecutor(6) as several:
         assert list(several.map(lambda _: host.run(), range(6))) == [""] * 6
     assert (host.run("--check"), host.reloads()) == ("", 2)
+
+
+def test_what_the_swarm_renews_meanwhile_is_taken_over_too(host: Host) -> None:
+    host.run()
+    names = ("swarm-node.crt", "swarm-node.key")
+    host.renew()
+    for name in names:
+        (host.made / name).rename(host.made / f"later-{name}")
+    host.renew()
+    host.amid.write_text(f"cd {host.made}; for name in {' '.join(names)}; do mv later-$name $name; done")
+    host.run()
+    assert (host.run("--check"), host.reloads()) == ("", 3)
 
 
 def test_a_new_authority_is_taken_over(host: Host) -> None:

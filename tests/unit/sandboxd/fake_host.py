@@ -75,6 +75,7 @@ class FakeNft:
         self.addresses: list[str] = []  # of the egress proxy, on lo
         self.fail: Exception | None = None
         self.scripts: list[str] = []
+        self.units: list[str] = []  # that were started
         self._lock = threading.RLock()  # for those who look, too: a dictionary must not grow under them
 
     def run(self, command: list[str], text: str) -> str:
@@ -92,6 +93,10 @@ class FakeNft:
             if "sysctl" in command:
                 self.heeds = self.heeds or command[-1] == f"{iprules.HEED}=1"
                 return f"{int(self.heeds)}\n"
+            if command[0] == "systemctl":
+                assert command[1:-1] == ["--no-block", "start"], command
+                self.units.append(command[-1])
+                return ""
             if command[:1] == ["ip"] and "address" in command:
                 return self._address(command)
             if command[0] == "ip":

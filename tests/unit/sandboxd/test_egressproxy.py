@@ -225,3 +225,20 @@ def test_a_claim_that_the_proxy_does_not_take_is_given_to_nobody(world: World, p
     world.reconciler.tick()
     until(lambda: world.engine.empty() and led(world) == set(), "nothing is left")
     assert proxy.map == []
+
+
+def test_name_servers_that_nobody_was_told_of_are_followed(world: World, proxy: FakeHaproxy) -> None:
+    """What the proxy's unit notes at its start is compared with what the host has. Without a note it does not run."""
+    present, noted = (world.mounts.root / file for file in ("etc/resolv.conf", "run/acme-egress/name-servers"))
+    world.reconciler.tick()
+    noted.parent.mkdir(parents=True)
+    noted.write_text(f"nameserver {SERVER}\n")
+    present.write_text(f"search example.com\nnameserver {SERVER}\noptions timeout:2\n")
+    world.reconciler.tick()
+    assert world.nft.units == []
+    present.write_text(f"nameserver {SERVER}\nnameserver 192.0.2.54\n")
+    world.reconciler.tick()
+    assert world.nft.units == ["acme-name-servers.service"]
+    noted.write_text(present.read_text())
+    world.reconciler.tick()
+    assert world.nft.units == ["acme-name-servers.service"]

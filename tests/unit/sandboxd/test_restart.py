@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import socket
+import threading
+from collections.abc import Callable
 
 import pytest
 import uvicorn
@@ -19,10 +21,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("well")(scope, receive, send)
 
 
-def server() -> Server:
+def server(finish: Callable[[], object] = lambda: None) -> Server:
     options = uvicorn.Config(app, http=PeerProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=20)
     options.load()
-    made = Server(options, lambda: None, lambda: None)
+    made = Server(options, lambda: None, lambda: None, finish)
     made.lifespan = options.lifespan_class(options)
     return made
 
@@ -83,3 +85,24 @@ def test_whoever_has_just_connected_may_ask_and_whoever_says_nothing_is_not_wait
 
     asked, silent, kept = asyncio.run(asyncio.wait_for(run(), 30))
     assert asked.endswith(b"well") and silent == b"" and kept.endswith(b"well")
+
+
+def test_whoever_comes_while_it_finishes_is_served() -> None:
+    served = threading.Event()
+
+    async def run() -> bytes:
+        listener = socket.create_server(("127.0.0.1", 0))
+        made = server(lambda: served.wait(20))
+        await made.startup([listener])
+        ending = asyncio.create_task(made.shutdown([listener]))
+        await asyncio.sleep(0.05)
+        with socket.create_connection(listener.getsockname()) as client:
+            client.setblocking(False)
+            client.sendall(REQUEST)
+            said = await asyncio.get_running_loop().sock_recv(client, 65536)
+            assert not ending.done()
+            served.set()
+            await ending
+        return said
+
+    assert asyncio.run(asyncio.wait_for(run(), 15)).startswith(b"HTTP/1.1 200 OK")
