@@ -162,6 +162,14 @@ class Client:
         return self.http.get("/files", params=_query(path, username), headers=headers)
 
 
+def alive(pid: int) -> bool:
+    """Whether it runs; a zombie does not. It may go away before its file is opened, and before that is read."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def bash(command: str, stdin: bool = False, **process: Any) -> Json:
     return {"process": {"cmd": "/bin/bash", "args": ["-c", command], **process}, "stdin": stdin}
 

@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.envd.client import Client, Finished, Json, Running, bash, envelope, eventually
+from tests.unit.envd.client import Client, Finished, Json, Running, alive, bash, envelope, eventually
 from tests.unit.envd.conftest import HOME
 
 START = "process.Process/Start"
-
-
-def alive(pid: int) -> bool:
-    """Whether it runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def listed(client: Client) -> dict[int, Json]:
