@@ -15,7 +15,7 @@ from envd.connect import Call
 from envd.errors import EnvdError
 from envd.users import User
 from envd.watch_service import WatchService
-from tests.unit.envd.client import MYSELF, TOKEN, Client, Json, Running, eventually
+from tests.unit.envd.client import DEADLINES_MS, MYSELF, TOKEN, Client, Json, Running, eventually
 
 FS = "filesystem.Filesystem"
 
@@ -66,11 +66,14 @@ def test_a_stream_tells_what_happens(client: Client, tmp_path: Path) -> None:
 
 
 def test_a_quiet_stream_is_kept_alive_until_its_deadline(client: Client, tmp_path: Path) -> None:
-    headers = {"Keepalive_Ping_Interval": "0.05", "Connect_Timeout_Ms": "400"}
-    with client.stream(f"{FS}/WatchDir", {"path": str(tmp_path)}, **headers) as messages:
-        start, keepalive, *_, trailer = messages
-    assert (start, keepalive) == ({"start": {}}, {"keepalive": {}})
-    assert trailer["error"]["code"] == "deadline_exceeded"
+    for deadline_ms in DEADLINES_MS:  # the first watch of an agent has something to import
+        headers = {"Keepalive_Ping_Interval": "0.05", "Connect_Timeout_Ms": str(deadline_ms)}
+        with client.stream(f"{FS}/WatchDir", {"path": str(tmp_path)}, **headers) as messages:
+            *told, trailer = messages
+        assert trailer["error"]["code"] == "deadline_exceeded"
+        if len(told) > 1:
+            break
+    assert told[:2] == [{"start": {}}, {"keepalive": {}}]
 
 
 def test_relative_paths_and_entries(client: Client, workdir: Path) -> None:
