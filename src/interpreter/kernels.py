@@ -174,7 +174,8 @@ class Kernel:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
                 await self._begun.wait()
-        await self._manager.interrupt_kernel()
+        if await self.alive():  # it may have been ended meanwhile
+            await self._manager.interrupt_kernel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
                 while not self._idle.is_set() and await self.alive():
@@ -191,6 +192,7 @@ class Kernel:
         if self._stopped:
             return
         self._stopped = reason
+        self._begun.set()  # nobody need wait for that any more
         self._pump.cancel()
         await asyncio.wait({self._pump})
         self._client.stop_channels()
