@@ -58,7 +58,8 @@ class Membership:
     async def read(self) -> None:
         """What the scheduler says; while it has no leader, what it said last."""
         self._asked += 1
-        number, found = self._asked, None
+        number = self._asked
+        found: list[Member] | None = None
         try:
             found = await to_thread.run_sync(self._leases.members, limiter=self._threads)
         except FleetError as error:

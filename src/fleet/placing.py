@@ -101,13 +101,11 @@ class Placing:
             if not member and not home:
                 continue
             try:
-                answer = await self._ask(node, request, wish, warm=True)
+                answer = await self._ask(node, request, wish, warm=member)
             except Unreachable as error:
                 if error.reached:
                     raise
                 continue
-            finally:
-                self._taken[node.name, wish.template].discard(member)
             if answer.status == POOL_EMPTY:
                 self._none_left(node.name, wish.template)
             elif answer.status == 503:
@@ -200,14 +198,18 @@ class Placing:
         raise HostFull("nodes", f"the fleet is full: {told or 'no host takes new sandboxes'}")
 
     async def _ask(
-        self, node: Node, request: Request, wish: Wish, lease: Lease | None = None, warm: bool = False
+        self, node: Node, request: Request, wish: Wish, lease: Lease | None = None, warm: str | None = None
     ) -> Answer:
-        """Lets that host make it, or with `warm` give a member of its pool, and enters what it has made."""
+        """Lets that host make it, and enters what it has made. `warm`: it is to give a member of its pool, be it
+        another one than was taken for that; empty for none.
+        """
         if request.repeat:
             self._requests[wish.owner, request.repeat] = node.name
             while len(self._requests) > REQUESTS:
                 self._requests.popitem(last=False)
-        api, target = (TRUSTED, FROM_POOL[request.api] + request.target) if warm else (request.api, request.target)
+        api, target = request.api, request.target
+        if warm is not None:
+            api, target = TRUSTED, FROM_POOL[request.api] + request.target
         try:
             answer = await node.ask("POST", target, api=api, headers=request.headers, body=request.body)
         except Unreachable as error:
@@ -216,6 +218,9 @@ class Placing:
             if lease is not None:  # what was made all the same, the reconcile books
                 self._leasing.needless(lease)
             raise
+        finally:
+            if warm is not None:  # now: while this one is entered, the others would find one member too few
+                self._taken[node.name, wish.template].discard(warm)
         if answer.status != 201:
             self._requests.pop((wish.owner, request.repeat), None)
             if lease is not None:
