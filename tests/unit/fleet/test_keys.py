@@ -24,6 +24,11 @@ def knows(node: Node, key: str) -> bool:
     return Keys(node.world.ledger).find(key) is not None
 
 
+def shared_once(fleet: Fleet) -> None:
+    """The keys have their first version: until then a host's own may be replaced by what the service read before."""
+    until(lambda: {node.world.ledger.digests()[0] for node in fleet.nodes.values()} == {1}, "there is no version")
+
+
 def test_a_new_key_is_on_all_hosts_at_once(patient: Fleet) -> None:
     key = patient.unix.post("/keys", json={"name": "ci", "maxSandboxes": 2}).json()
     assert all(knows(node, key["key"]) for node in patient.nodes.values()) and len(marks(patient)) == 1
@@ -47,6 +52,7 @@ def test_a_host_that_was_away_gets_them(fleet: Fleet) -> None:
 
 def test_a_key_that_another_manager_made_is_known(patient: Fleet) -> None:
     """It comes to this manager's host, whatever way."""
+    shared_once(patient)
     _, text = Keys(patient.nodes["a"].world.ledger).create("else", 0, 1.0)
     assert patient.tcp.get("/v2/sandboxes", headers={"X-API-KEY": text}).status_code in (200, 401)  # b may not know it
     until(lambda: knows(patient.nodes["b"], text), "the other host does not get it")
@@ -79,6 +85,7 @@ def test_a_host_whose_pool_hangs_holds_up_no_keys(patient: Fleet) -> None:
 def test_hosts_that_had_keys_of_their_own_take_the_managers() -> None:
     """Also when theirs have changed oftener."""
     with running(lost_s=60) as fleet:
+        shared_once(fleet)
         own, theirs = (Keys(fleet.nodes[name].world.ledger) for name in ("a", "b"))
         kept = own.create("kept", 0, 1.0)[1]
         lost = [theirs.create(f"lost{number}", 0, 1.0)[1] for number in range(3)]
@@ -129,6 +136,6 @@ def test_the_list_counts_over_all_hosts(patient: Fleet) -> None:
 
 def test_a_fleet_has_a_version_from_the_beginning(patient: Fleet) -> None:
     """Else a change on a manager that is alone for a while would not be newer than what the others have."""
-    until(lambda: all(node.world.ledger.digests()[0] == 1 for node in patient.nodes.values()), "there is no version")
+    shared_once(patient)
     patient.unix.post("/keys", json={"name": "ci"}).raise_for_status()
     assert {node.world.ledger.digests()[0] for node in patient.nodes.values()} == {2}
