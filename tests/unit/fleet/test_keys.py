@@ -4,7 +4,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from fleet.nodes import Node as Asked
 from sandboxd.keys import Keys, digest, fingerprint
@@ -111,6 +111,27 @@ def test_no_key_is_made_while_keys_are_brought_about(patient: Fleet) -> None:
         assert not any(asked == "node POST /keys" for asked in patient.nodes["a"].gate.requests)
         patient.soon(lock.release)
         assert patient.tcp.get("/teams", headers=made.result()).status_code == 200
+
+
+def test_a_key_that_is_made_while_they_are_read_stays(patient: Fleet) -> None:
+    """By another manager, before the keeper's keys get a version that is newer than what another host has."""
+    shared_once(patient)
+    own, theirs = (Keys(patient.nodes[name].world.ledger) for name in ("a", "b"))
+    gate, made = patient.nodes["a"].gate, list[str]()
+    before = gate.app
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if not made and message["type"] == "http.response.start":
+                made.append(own.create("new", 0, 1.0)[1])
+            await send(message)
+
+        await before(scope, receive, told if scope.get("path") == "/keys/digests" else send)
+
+    gate.app = late
+    theirs.create("lost", 0, 1.0)
+    until(lambda: bool(made) and len(marks(patient)) == 1, "the keys differ")
+    assert [each.find(made[0]) is not None for each in (own, theirs)] == [True, True]
 
 
 def test_older_keys_are_refused(patient: Fleet) -> None:
