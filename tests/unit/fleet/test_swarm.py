@@ -262,9 +262,7 @@ def test_an_engine_that_hangs(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch)
     assert len(leases.members()) == 3
 
 
-def test_a_leader_that_is_lost_while_it_waits(
-    swarm: FakeSwarm, leases: Swarm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_leader_that_is_lost_while_it_waits(swarm: FakeSwarm, leases: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service that was made stays, and the reconcile finds it."""
     monkeypatch.setattr(swarm_module, "PLACE_S", 30)
     swarm.assigns_after_s = None
