@@ -227,14 +227,22 @@ class Kernel:
             raise KernelDied(f"the kernel cannot be heard any more: {self._pump.exception()!r}")
 
     async def _reply(self, request: str) -> Message | None:
-        """The answer to a request; None when the kernel has none."""
-        while True:
+        """The answer to a request; None when the kernel has none. Raises KernelDied when it is ended meanwhile."""
+        while not self._stopped:
+            asked = asyncio.ensure_future(self._client.get_shell_msg(timeout=REPLY_TIMEOUT_S))
             try:
-                reply: Message = await self._client.get_shell_msg(timeout=REPLY_TIMEOUT_S)
+                await asyncio.wait({asked})
+            finally:
+                asked.cancel()
+            if asked.cancelled():  # its socket was closed, which looks as if somebody had cancelled us
+                break
+            try:
+                reply: Message = asked.result()
             except Empty:
                 return None
             if reply["parent_header"].get("msg_id") == request:
                 return reply
+        raise KernelDied(f"the kernel {self._stopped}")
 
     async def _carry(self) -> None:
         """Read what the kernel publishes, for as long as it lives."""

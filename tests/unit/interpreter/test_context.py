@@ -11,6 +11,7 @@ from envd.errors import ClientDisconnected
 from envd.web import Message, Request, Response
 from interpreter.context import Context
 from interpreter.delivery import deliver
+from interpreter.errors import KernelDied
 from interpreter.kernels import Kernel
 from interpreter.languages import LANGUAGES
 from tests.unit.envd.client import DEADLINE_S
@@ -92,19 +93,26 @@ class Manager:
 
 
 class Channels:
-    """On which nothing ever comes."""
+    """On which comes what a test publishes, and never a reply. As zmq's own they end by cancelling who waits."""
 
     def __init__(self) -> None:
         self.context = self
+        self.published: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.asked = asyncio.Event()
+        self.reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
     def execute(self, code: str, **options: Any) -> str:
         return "request"
 
     async def get_iopub_msg(self, timeout: float | None) -> dict[str, Any]:
-        await asyncio.get_running_loop().create_future()
-        return {}
+        return await self.published.get()
 
-    def stop_channels(self) -> None: ...
+    async def get_shell_msg(self, timeout: float) -> dict[str, Any]:
+        self.asked.set()
+        return await self.reply
+
+    def stop_channels(self) -> None:
+        self.reply.cancel()
 
     def destroy(self, linger: int) -> None: ...
 
@@ -122,5 +130,25 @@ def test_a_kernel_that_is_ended_before_it_has_begun_is_not_interrupted(tmp_path:
             assert not await interrupting
         waiting.cancel()
         await asyncio.wait({waiting})
+
+    asyncio.run(scenario())
+
+
+def test_a_kernel_that_is_ended_before_its_reply_has_died(tmp_path: Path) -> None:
+    """Whoever waits for the end of the answer would else wait for ever."""
+    idle = {"msg_type": "status", "content": {"execution_state": "idle"}, "parent_header": {"msg_id": "request"}}
+
+    async def scenario() -> None:
+        channels = Channels()
+        kernel = Kernel(LANGUAGES["python"], cast(Any, Manager()), cast(Any, channels), str(tmp_path / "none"))
+        execution = kernel.execute("1")
+        waiting = asyncio.ensure_future(anext(execution))
+        await asyncio.sleep(0)
+        channels.published.put_nowait(idle)
+        async with asyncio.timeout(DEADLINE_S):
+            await channels.asked.wait()
+            await kernel.stop("was restarted")
+            with pytest.raises(KernelDied, match="the kernel was restarted"):
+                await waiting
 
     asyncio.run(scenario())
