@@ -149,6 +149,15 @@ def test_a_member_that_is_given_is_not_counted_as_taken_any_more(
     assert [one.result()["sandboxID"] for one in (first, second)] == [oldest, younger] and patient.leases.placed == 0
 
 
+def test_where_all_members_seem_to_be_taken_is_asked_before_one_is_made(patient: Fleet) -> None:
+    """As when a claim that is under way got a member of which a reading knows already that it is gone."""
+    (found,) = warm(patient, "b", 1)
+    patient.services.placing._taken["b", "base"] = {found}
+    answer = patient.unix.post("/v2/sandboxes", json={})
+    assert answer.json()["sandboxID"] == found and patient.leases.placed == 0
+    assert [one for one in patient.nodes["b"].gate.requests if "warm" in one] == ["node POST /warm/v2/sandboxes"]
+
+
 def test_a_host_that_has_none_any_more_refuses_and_the_next_is_asked(patient: Fleet) -> None:
     """Another manager has taken them, which this one has not heard of."""
     gone, left = warm(patient, "a", 2), warm(patient, "b", 2)
