@@ -66,7 +66,8 @@ class Keys:
         """Brings the keys of the keeper to all hosts that answer and have others. Raises Unreachable.
 
         Who has others of the same version, or a newer one, gets these as a version that is newer than any. So do all
-        at the first time, when the keys have no version yet.
+        at the first time, when the keys have no version yet. The keeper takes that first, unless another manager has
+        changed its keys meanwhile: those would be lost.
         """
         async with self._one:
             keeper = self.keeper()
@@ -81,7 +82,8 @@ class Keys:
             newest = max((own for own, _ in others.values()), default=0)
             if newest >= body["version"]:
                 body["version"] = newest + 1
-                others[keeper.name] = (version, mark)
+                if not await self._give(keeper, {**body, "known": True}):
+                    return
             await asyncio.gather(*(self._give(self._nodes[name], body) for name in others))
 
     async def change(self, ask: Callable[[Node], Awaitable[Answer]]) -> Answer:
@@ -97,7 +99,8 @@ class Keys:
             await self.read()
         return answer
 
-    async def _give(self, node: Node, body: Mapping[str, Any]) -> None:
+    async def _give(self, node: Node, body: Mapping[str, Any]) -> bool:
+        """Whether it has taken them."""
         try:
             answer = await node.while_heard(node.ask("PUT", "/keys", body))
             if answer.status not in (204, 409):  # 409: another manager was faster
@@ -105,6 +108,8 @@ class Keys:
             await self._index.read(node)
         except Unreachable as error:
             log.warning("the keys of node %s are replaced later: %s", node.name, error)
+            return False
+        return answer.status == 204
 
 
 class Limits:

@@ -52,18 +52,23 @@ class Membership:
         self._draining: set[str] = set()
         self._turned_on: set[str] = set()  # whose pools are to be on again, and have not heard so yet
         self._current = False  # whether `_members` is what the scheduler said when it was asked last
+        self._asked = self._told = 0  # how often it was asked, and the number of the question that it answered last
         self._threads = CapacityLimiter(4)
 
     async def read(self) -> None:
         """What the scheduler says; while it has no leader, what it said last."""
+        self._asked += 1
+        number = self._asked
+        found: list[Member] | None = None
         try:
             found = await to_thread.run_sync(self._leases.members, limiter=self._threads)
         except FleetError as error:
             log.warning("%s", error)
-            self._current = False
+        if number < self._told:  # several ask at the same time, and the later answer may be the older one
             return
-        self._current = True
-        self._members = {one.name: one for one in sorted(found, key=lambda one: one.state == "ready")}
+        self._told, self._current = number, found is not None
+        if found is not None:
+            self._members = {one.name: one for one in sorted(found, key=lambda one: one.state == "ready")}
 
     def availability(self, node: str) -> str:
         return self._members[node].availability if node in self._members else ACTIVE

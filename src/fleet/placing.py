@@ -59,6 +59,7 @@ class Placing:
         self._config, self._nodes, self._index = config, nodes, index
         self._members, self._leasing, self._gateway, self._limits = members, leasing, gateway, limits
         self._taken: dict[tuple[str, str], set[str]] = {}  # members of pools that claims are under way for
+        self._gone: dict[tuple[str, str], set[str]] = {}  # those that their host does not have any more, by its word
         self._requests: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._repeating: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -95,19 +96,22 @@ class Placing:
             return await self._booked(request, wish, [bound], {})
         # A request that may come again, and to another manager, goes to one host: that knows it, and waits for it.
         home = self.home(f"{wish.owner} {request.repeat}") if request.repeat else None
-        takers, refusals = self._members.takers(), dict[str, Answer]()
-        for node in ([home] if home else takers) if wish.pooled else ():
-            member = self._take(node.name, wish.template)
-            if not member and not home:
+        takers, refusals, asked = self._members.takers(), dict[str, Answer](), set[str]()
+        hosts = [(node, certain) for certain in (True, False) for node in ([home] if home else takers)]
+        for node, certain in hosts if wish.pooled else ():
+            if node.name in asked:
                 continue
+            member = self._take(node.name, wish.template)
+            # At last also where all are taken, as it seems: a reading may know of claims whose answers are to come yet.
+            if not (member or home or (not certain and self._warm(node.name, wish.template))):
+                continue
+            asked.add(node.name)
             try:
-                answer = await self._ask(node, request, wish, warm=True)
+                answer = await self._ask(node, request, wish, warm=member)
             except Unreachable as error:
                 if error.reached:
                     raise
                 continue
-            finally:
-                self._taken[node.name, wish.template].discard(member)
             if answer.status == POOL_EMPTY:
                 self._none_left(node.name, wish.template)
             elif answer.status == 503:
@@ -148,7 +152,7 @@ class Placing:
         """A warm member that no other claim from here is under way for, by what the host had when it was read; empty
         for none.
         """
-        taken, warm = self._taken.setdefault((node, template), set()), self._index.warm(node, template)
+        taken, warm = self._taken.setdefault((node, template), set()), self._warm(node, template)
         taken &= warm
         if member := next(iter(warm - taken), ""):
             taken.add(member)
@@ -156,8 +160,12 @@ class Placing:
 
     def _none_left(self, node: str, template: str) -> None:
         """Nobody is sent there for those that it had; it is read again."""
-        self._taken[node, template] |= self._index.warm(node, template)
+        self._gone[node, template] = self._index.warm(node, template)
         self._index.look_soon(node)
+
+    def _warm(self, node: str, template: str) -> set[str]:
+        """The members that it may have."""
+        return self._index.warm(node, template) - self._gone.get((node, template), set())
 
     async def _booked(self, request: Request, wish: Wish, tried: list[str], refusals: dict[str, Answer]) -> Answer:
         """By a lease, on one of the hosts `tried`, in this order; "" is where the scheduler wants it."""
@@ -200,14 +208,18 @@ class Placing:
         raise HostFull("nodes", f"the fleet is full: {told or 'no host takes new sandboxes'}")
 
     async def _ask(
-        self, node: Node, request: Request, wish: Wish, lease: Lease | None = None, warm: bool = False
+        self, node: Node, request: Request, wish: Wish, lease: Lease | None = None, warm: str | None = None
     ) -> Answer:
-        """Lets that host make it, or with `warm` give a member of its pool, and enters what it has made."""
+        """Lets that host make it, and enters what it has made. `warm`: it is to give a member of its pool, be it
+        another one than was taken for that; empty for none.
+        """
         if request.repeat:
             self._requests[wish.owner, request.repeat] = node.name
             while len(self._requests) > REQUESTS:
                 self._requests.popitem(last=False)
-        api, target = (TRUSTED, FROM_POOL[request.api] + request.target) if warm else (request.api, request.target)
+        api, target = request.api, request.target
+        if warm is not None:
+            api, target = TRUSTED, FROM_POOL[request.api] + request.target
         try:
             answer = await node.ask("POST", target, api=api, headers=request.headers, body=request.body)
         except Unreachable as error:
@@ -216,6 +228,9 @@ class Placing:
             if lease is not None:  # what was made all the same, the reconcile books
                 self._leasing.needless(lease)
             raise
+        finally:
+            if warm is not None:  # now: while this one is entered, the others would find one member too few
+                self._taken[node.name, wish.template].discard(warm)
         if answer.status != 201:
             self._requests.pop((wish.owner, request.repeat), None)
             if lease is not None:

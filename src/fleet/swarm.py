@@ -131,12 +131,15 @@ class Swarm:
         """
         deadline = time.monotonic() + PLACE_S
         try:
-            while service and (tasks := self._tasks(service)) is not None:
+            while service:
+                last = time.monotonic() > deadline  # asked before the look: what was seen earlier is no refusal
+                if (tasks := self._tasks(service)) is None:
+                    break
                 task = leasespec.task_of(tasks)
                 if task and task.get("NodeID"):
                     found = self._inspect(service)  # only now: what was done to it until here is a version of it
                     return found and self._lease(found, tasks)
-                if time.monotonic() > deadline:
+                if last:
                     if task and (said := leasespec.no_room(task)):
                         raise NoRoom(f"no host of the fleet has room for {what}: {said}.")
                     raise NoLeader(f"Swarm has not placed {what} within {PLACE_S:g} s. Try again in some seconds.")

@@ -81,7 +81,7 @@ class Context:
                 async for _ in _ticks(starting):
                     yield None
             finally:
-                await asyncio.wait({starting})  # the next one has use for it, too
+                await _over(starting)  # the next one has use for it, too
             kernel, lost = starting.result()
             if lost:
                 yield lines.output("stderr", "The kernel had ended and was started anew: its variables are lost.\n")
@@ -119,10 +119,16 @@ class Context:
             finished = True
             raise
         finally:
-            if not finished and not await kernel.interrupt():
-                await self._lose("did not end when it was interrupted")
-            if variables and self._kernel is kernel and await kernel.alive():
-                await self._take_back(kernel, variables)
+            resting = asyncio.ensure_future(self._come_to_rest(kernel, variables, finished))
+            await _over(resting)
+            resting.result()
+
+    async def _come_to_rest(self, kernel: "Kernel", variables: Mapping[str, str], finished: bool) -> None:
+        """So that the next one finds the kernel as this one has found it."""
+        if not finished and not await kernel.interrupt():
+            await self._lose("did not end when it was interrupted")
+        if variables and self._kernel is kernel and await kernel.alive():
+            await self._take_back(kernel, variables)
 
     async def _take_back(self, kernel: "Kernel", variables: Mapping[str, str]) -> None:
         """Without end it would be if the program has left its kernel so that nothing else runs in it."""
@@ -163,3 +169,19 @@ async def _ticks(task: asyncio.Future[Any]) -> AsyncGenerator[None, None]:
     """Something each TICK_S until `task` is done."""
     while not (await asyncio.wait({task}, timeout=TICK_S))[0]:
         yield None
+
+
+async def _over(task: asyncio.Future[Any]) -> None:
+    """Wait for the end of `task`; whoever is cancelled meanwhile is so after that.
+
+    A client that leaves is noticed twice, by what cannot be sent to it and by whoever waits for its leaving: the second
+    time must not cut short what the first one has begun.
+    """
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError

@@ -174,7 +174,8 @@ class Kernel:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
                 await self._begun.wait()
-        await self._manager.interrupt_kernel()
+        if await self.alive():  # it may have been ended meanwhile
+            await self._manager.interrupt_kernel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(INTERRUPT_TIMEOUT_S):
                 while not self._idle.is_set() and await self.alive():
@@ -191,6 +192,7 @@ class Kernel:
         if self._stopped:
             return
         self._stopped = reason
+        self._begun.set()  # nobody need wait for that any more
         self._pump.cancel()
         await asyncio.wait({self._pump})
         self._client.stop_channels()
@@ -225,14 +227,22 @@ class Kernel:
             raise KernelDied(f"the kernel cannot be heard any more: {self._pump.exception()!r}")
 
     async def _reply(self, request: str) -> Message | None:
-        """The answer to a request; None when the kernel has none."""
-        while True:
+        """The answer to a request; None when the kernel has none. Raises KernelDied when it is ended meanwhile."""
+        while not self._stopped:
+            asked = asyncio.ensure_future(self._client.get_shell_msg(timeout=REPLY_TIMEOUT_S))
             try:
-                reply: Message = await self._client.get_shell_msg(timeout=REPLY_TIMEOUT_S)
+                await asyncio.wait({asked})
+            finally:
+                asked.cancel()
+            if asked.cancelled():  # its socket was closed, which looks as if somebody had cancelled us
+                break
+            try:
+                reply: Message = asked.result()
             except Empty:
                 return None
             if reply["parent_header"].get("msg_id") == request:
                 return reply
+        raise KernelDied(f"the kernel {self._stopped}")
 
     async def _carry(self) -> None:
         """Read what the kernel publishes, for as long as it lives."""

@@ -100,16 +100,17 @@ class Catalog(TemplateTable):
     def digests(self) -> tuple[int, dict[str, ApiKey]]:
         """The version of the keys, 0 on a host that has never shared any, and all of them by their digests."""
         with self._transaction():
-            rows = self._read("SELECT digest, id, name, max_sandboxes, created_at, host FROM keys ORDER BY digest")
-            changes = self.counter(KEY_CHANGES)
-        keys = [{**dict(row), "host": bool(row["host"])} for row in rows]
-        return changes, {key.pop("digest"): ApiKey(**key) for key in keys}
+            return self.counter(KEY_CHANGES), self._digests()
 
-    def replace_keys(self, version: int, keys: Mapping[str, ApiKey]) -> None:
-        """All keys become those, of that version. Raises Conflict unless it is a newer one."""
+    def replace_keys(self, version: int, keys: Mapping[str, ApiKey], known: bool = False) -> None:
+        """All keys become those, of that version. Raises Conflict unless it is a newer one; and with `known` unless
+        they are those that are there: only their version is to be another one then.
+        """
         with self._transaction():
             if version <= (present := self.counter(KEY_CHANGES)):
                 raise Conflict(f"the keys of this host are of version {present}: version {version} is no newer one.")
+            if known and self._digests() != dict(keys):
+                raise Conflict("the keys of this host have changed since they were read. Read again.")
             self._db.execute("DELETE FROM keys")
             self._db.executemany(
                 "INSERT INTO keys (digest, id, name, max_sandboxes, created_at, host) VALUES (?, ?, ?, ?, ?, ?)",
@@ -167,6 +168,11 @@ class Catalog(TemplateTable):
         statement = "SELECT coalesce(id, slot) FROM sandboxes WHERE volume = ? AND state != 'gone'"
         if holder := self._db.execute(statement, (mount.volume,)).fetchone():
             raise Conflict(f"volume {mount.title!r} is the /code of sandbox {holder[0]} now. Try again later.")
+
+    def _digests(self) -> dict[str, ApiKey]:
+        rows = self._read("SELECT digest, id, name, max_sandboxes, created_at, host FROM keys ORDER BY digest")
+        keys = [{**dict(row), "host": bool(row["host"])} for row in rows]
+        return {key.pop("digest"): ApiKey(**key) for key in keys}
 
     def _keys_changed(self) -> None:
         """Counted as soon as this host shares its keys with others."""

@@ -49,9 +49,10 @@ class Keys:
         """Their version, which grows with each change once they are shared, and all keys by their digests."""
         return self._catalog.digests()
 
-    def replace(self, version: int, keys: Mapping[str, ApiKey]) -> None:
-        """Takes over all keys of another host of the fleet. Raises Conflict unless that version is newer."""
-        self._catalog.replace_keys(version, keys)
+    def replace(self, version: int, keys: Mapping[str, ApiKey], known: bool = False) -> None:
+        """Takes over all keys of another host of the fleet. Raises Conflict unless that version is newer, and with
+        `known`, which is for the host that they are of, unless they are still the same."""
+        self._catalog.replace_keys(version, keys, known)
 
     def revoke(self, key_id: str) -> None:
         """It opens nothing from now on; sandboxes stay. Raises NotFound."""

@@ -42,6 +42,7 @@ class Digests(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     version: int = Field(ge=1)
     keys: list[Digest]
+    known: bool = False
 
 
 class GivenKey(BaseModel):
@@ -88,10 +89,12 @@ def router(services: Services) -> APIRouter:
 
     @made.put("/keys", status_code=204)
     async def replace(body: Digests) -> None:
-        """Takes over all keys of another host of the fleet, if they are newer than those here."""
+        """Takes over all keys of another host of the fleet, if they are newer than those here; `known` ones are those
+        that were read here, and get another version if they are so still.
+        """
         current().detail = f"version {body.version}, {len(body.keys)} keys"
         found = {key.digest: ApiKey(key.id, key.name, key.max_sandboxes, key.created_at, key.host) for key in body.keys}
-        await run(lambda: keys.replace(body.version, found))
+        await run(lambda: keys.replace(body.version, found, body.known))
 
     @made.get("/keys/{key_id}")
     async def detail(key_id: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import httpx
 import pytest
 
-from tests.unit.envd.client import TOKEN, Client, Running, envelope
+from tests.unit.envd.client import DEADLINE_S, TOKEN, Client, Running, envelope
 from tests.unit.envd.test_auth import sign
 
 UNAUTHORIZED = {
@@ -78,15 +78,15 @@ def test_envs_and_metrics(client: Client) -> None:
 
 
 def test_a_signed_url_opens_one_file(agent: Running) -> None:
-    url = f"http://127.0.0.1:{agent.port}/files"
     query = {"path": "/etc/passwd", "signature": sign("/etc/passwd", "read", "", TOKEN)}
-    response = httpx.get(url, params=query)
-    assert response.status_code == 200 and response.text.startswith("root:")
-    # A header is not signed, so it decides nothing.
-    assert httpx.get(url, params=query, headers={"Authorization": "Basic bm8tc3VjaDo="}).status_code == 200
-    assert httpx.get(url, params={**query, "path": "/etc/group"}).json()["message"] == "invalid signature"
-    assert httpx.get(url, params={**query, "username": "root"}).status_code == 401
-    assert httpx.post(url, params=query).status_code == 401
+    with httpx.Client(base_url=f"http://127.0.0.1:{agent.port}", timeout=DEADLINE_S) as http:
+        response = http.get("/files", params=query)
+        assert response.status_code == 200 and response.text.startswith("root:")
+        # A header is not signed, so it decides nothing.
+        assert http.get("/files", params=query, headers={"Authorization": "Basic bm8tc3VjaDo="}).status_code == 200
+        assert http.get("/files", params={**query, "path": "/etc/group"}).json()["message"] == "invalid signature"
+        assert http.get("/files", params={**query, "username": "root"}).status_code == 401
+        assert http.post("/files", params=query).status_code == 401
 
 
 def test_a_replaced_agent_file_counts_for_the_next_request(agent: Running, client: Client) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.unit.envd.client import Client, Running, eventually
+from tests.unit.envd.client import DEADLINE_S, Client, Running, eventually
 
 TAR = "application/x-tar"
 
@@ -179,6 +179,7 @@ def test_nothing_is_left_when_the_client_leaves(client: Client, agent: Running, 
         f"{client.http.base_url}/files",
         params={"path": str(tmp_path)},
         headers={**client.http.headers, "Accept": TAR},
+        timeout=DEADLINE_S,
     ) as response:
         next(response.iter_raw())
     eventually(lambda: agent.open_fds() <= before, "pipes are closed")

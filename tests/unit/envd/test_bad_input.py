@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.envd.client import TOKEN, Client, Running, bash, envelope, eventually, running_agent
+from tests.unit.envd.client import DEADLINE_S, TOKEN, Client, Running, bash, envelope, eventually, running_agent
 from tests.unit.envd.test_auth import sign
 from tests.unit.envd.test_server import HEAD, HEALTH, connection, read_until, until_closed
 from tests.unit.properties import always_the_same
@@ -167,7 +167,7 @@ def test_downloads(client: Client, options: dict[str, Any], status: int) -> None
 def test_signatures_that_have_ended_or_have_no_end(client: Client, own: Running, expires: str) -> None:
     query = {"path": "/etc/passwd", "signature_expiration": expires}
     query["signature"] = sign("/etc/passwd", "read", "", TOKEN, expires)
-    response = httpx.get(f"http://127.0.0.1:{own.port}/files", params=query)
+    response = httpx.get(f"http://127.0.0.1:{own.port}/files", params=query, timeout=DEADLINE_S)
     assert response.status_code == 401 and "signature" in response.json()["message"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.unit.envd.client import DEADLINE_S, MYSELF, SOURCE, TOKEN, Client, Running, bash, eventually
+from tests.unit.envd.client import DEADLINE_S, MYSELF, SOURCE, TOKEN, Client, Running, alive, bash, eventually
 
 
 def test_an_idle_agent_is_small(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_signal_ends_it_and_what_it_started(tmp_path: Path, number: signal.Sig
             assert running.popen.wait(DEADLINE_S) == 0
     finally:
         running.stop()
-    eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), "it is gone")
+    eventually(lambda: not alive(pid), "it is gone")
     assert "Traceback" not in running.log.read_text()
 
 

@@ -14,6 +14,7 @@ from envd.errors import EnvdError
 from envd.processes import Process, ProcessTable
 from envd.spawn import Command, spawn
 from envd.users import User
+from tests.unit.envd.client import DEADLINE_S
 
 CONFIG = AgentConfig(access_token="t", workdir="/")
 
@@ -28,7 +29,7 @@ async def watched_table() -> AsyncIterator[ProcessTable]:
 
 def scenario(story: Callable[[ProcessTable], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with asyncio.timeout(10), watched_table() as table:
+        async with asyncio.timeout(DEADLINE_S), watched_table() as table:
             await story(table)
 
     asyncio.run(run())

@@ -3,7 +3,7 @@
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -90,7 +90,8 @@ def test_expect_100_continue(agent: Running) -> None:
 )
 def test_malformed_and_giant_heads_are_refused(agent: Running, request_bytes: bytes, status: bytes) -> None:
     with connection(agent) as raw:
-        raw.sendall(request_bytes)
+        with suppress(ConnectionError):  # it may hang up before it was told all
+            raw.sendall(request_bytes)
         received = until_closed(raw)
     assert received.split()[1] == status and b'"code": ' + status in received
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from envd.connect import Call
 from envd.errors import EnvdError
 from envd.users import User
 from envd.watch_service import WatchService
-from tests.unit.envd.client import MYSELF, TOKEN, Client, Json, Running, eventually
+from tests.unit.envd.client import DEADLINES_MS, MYSELF, TOKEN, Client, Json, Running, eventually
 
 FS = "filesystem.Filesystem"
 
@@ -43,6 +43,15 @@ def watcher(client: Client, **message: object) -> Iterator[str]:
     client.ok(f"{FS}/RemoveWatcher", {"watcherId": identity})
 
 
+def instances(agent: Running) -> int:
+    """How many of inotify the agent has open, whatever else comes and goes there."""
+    found = 0
+    for link in Path(f"/proc/{agent.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed since it was listed
+            found += "inotify" in os.readlink(link)
+    return found
+
+
 def collected(client: Client, identity: str, last: tuple[str, str]) -> list[Json]:
     """What a watcher has, up to an event that must come."""
     seen: list[Json] = []
@@ -66,11 +75,14 @@ def test_a_stream_tells_what_happens(client: Client, tmp_path: Path) -> None:
 
 
 def test_a_quiet_stream_is_kept_alive_until_its_deadline(client: Client, tmp_path: Path) -> None:
-    headers = {"Keepalive_Ping_Interval": "0.05", "Connect_Timeout_Ms": "400"}
-    with client.stream(f"{FS}/WatchDir", {"path": str(tmp_path)}, **headers) as messages:
-        start, keepalive, *_, trailer = messages
-    assert (start, keepalive) == ({"start": {}}, {"keepalive": {}})
-    assert trailer["error"]["code"] == "deadline_exceeded"
+    for deadline_ms in DEADLINES_MS:  # the first watch of an agent has something to import
+        headers = {"Keepalive_Ping_Interval": "0.05", "Connect_Timeout_Ms": str(deadline_ms)}
+        with client.stream(f"{FS}/WatchDir", {"path": str(tmp_path)}, **headers) as messages:
+            *told, trailer = messages
+        assert trailer["error"]["code"] == "deadline_exceeded"
+        if len(told) > 1:
+            break
+    assert told[:2] == [{"start": {}}, {"keepalive": {}}]
 
 
 def test_relative_paths_and_entries(client: Client, workdir: Path) -> None:
@@ -151,14 +163,15 @@ def test_nothing_stays_open(client: Client, agent: Running, tmp_path: Path) -> N
     with watcher(client, path=str(tmp_path)):  # what the first one imports stays
         pass
     client.run("true")
+    eventually(lambda: instances(agent) == 0, "those of earlier tests are closed")
     before = agent.open_fds()
     for _ in range(3):
         with following(client, {"path": str(tmp_path)}):
-            assert agent.open_fds() > before
+            assert instances(agent) > 0
         with watcher(client, path=str(tmp_path), recursive=True):
-            assert agent.open_fds() > before
+            assert instances(agent) > 0
         assert client.error(f"{FS}/CreateWatcher", {"path": "/no/such"}) == "not_found"
-    eventually(lambda: agent.open_fds() <= before, "no inotify instance stays open")
+    eventually(lambda: instances(agent) == 0 and agent.open_fds() <= before, "no inotify instance stays open")
 
 
 def test_too_many_watches(tmp_path: Path, myself: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from envd.errors import EnvdError
 from envd.trees import Tree
 from envd.users import User
 from envd.watches import Watch
+from tests.unit.envd.client import DEADLINE_S
 
 Story = Callable[[Watch], Awaitable[None]]
 
@@ -27,7 +28,7 @@ def scenario(path: Path, user: User, story: Story) -> None:
     async def run() -> None:
         before, peers = open_fds(), set[Watch]()
         watch = Watch(str(path), True, user, peers)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             try:
                 await story(watch)
             finally:
@@ -43,7 +44,7 @@ def test_silence_and_events(tmp_path: Path, myself: User) -> None:
         await watch.open()
         assert await watch.events(0.01) == []
         (tmp_path / "a").touch()
-        assert await watch.events(10) == [("a", "EVENT_TYPE_CREATE")]
+        assert await watch.events(DEADLINE_S) == [("a", "EVENT_TYPE_CREATE")]
         waiting = asyncio.ensure_future(watch.events())
         await asyncio.sleep(0)
         (tmp_path / "a").unlink()
@@ -61,7 +62,7 @@ def test_a_client_that_leaves_while_a_thread_works(
     def slow(tree: Tree) -> None:
         inner(tree)
         began.set()
-        go.wait(10)
+        go.wait(DEADLINE_S)
         assert tree.pipe is not None and os.fstat(tree.pipe.fileno())
 
     monkeypatch.setattr(Tree, "open", slow)

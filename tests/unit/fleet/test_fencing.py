@@ -188,9 +188,10 @@ def test_the_command_decides(export: Path, tmp_path: Path, ends: int, state: str
         made = kept(fleet)
         fleet.lose("b")
         fleet.leases.lose("b")
-        until(lambda: (tmp_path / "asked").exists(), "the command is run")
+        asked = tmp_path / "asked"
+        until(lambda: asked.exists() and asked.read_text() != "", "the command is run")
         until(lambda: listed(fleet).get(made, ("",))[0] == state, "what it says holds")
-        assert (tmp_path / "asked").read_text() == "b\n"
+        assert asked.read_text() == "b\n"
 
 
 @pytest.mark.parametrize("why", ["the Swarm hears it", "no leader", "most are not heard", "the clock was set"])

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from fleet.nodes import Node as Asked
 from sandboxd.keys import Keys, digest, fingerprint
@@ -22,6 +22,11 @@ def mark(node: Node) -> str:
 
 def knows(node: Node, key: str) -> bool:
     return Keys(node.world.ledger).find(key) is not None
+
+
+def shared_once(fleet: Fleet) -> None:
+    """All hosts have the keys' first version."""
+    until(lambda: {node.world.ledger.digests()[0] for node in fleet.nodes.values()} == {1}, "there is no version")
 
 
 def test_a_new_key_is_on_all_hosts_at_once(patient: Fleet) -> None:
@@ -46,7 +51,7 @@ def test_a_host_that_was_away_gets_them(fleet: Fleet) -> None:
 
 
 def test_a_key_that_another_manager_made_is_known(patient: Fleet) -> None:
-    """It comes to this manager's host, whatever way."""
+    """It comes to this manager's host, whatever way, maybe while all get their first version."""
     _, text = Keys(patient.nodes["a"].world.ledger).create("else", 0, 1.0)
     assert patient.tcp.get("/v2/sandboxes", headers={"X-API-KEY": text}).status_code in (200, 401)  # b may not know it
     until(lambda: knows(patient.nodes["b"], text), "the other host does not get it")
@@ -106,6 +111,27 @@ def test_no_key_is_made_while_keys_are_brought_about(patient: Fleet) -> None:
         assert patient.tcp.get("/teams", headers=made.result()).status_code == 200
 
 
+def test_a_key_that_is_made_while_they_are_read_stays(patient: Fleet) -> None:
+    """By another manager, before the keeper's keys get a version that is newer than what another host has."""
+    shared_once(patient)
+    own, theirs = (Keys(patient.nodes[name].world.ledger) for name in ("a", "b"))
+    gate, made = patient.nodes["a"].gate, list[str]()
+    before = gate.app
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if not made and message["type"] == "http.response.start":
+                made.append(own.create("new", 0, 1.0)[1])
+            await send(message)
+
+        await before(scope, receive, told if scope.get("path") == "/keys/digests" else send)
+
+    gate.app = late
+    theirs.create("lost", 0, 1.0)
+    until(lambda: bool(made) and len(marks(patient)) == 1, "the keys differ")
+    assert [each.find(made[0]) is not None for each in (own, theirs)] == [True, True]
+
+
 def test_older_keys_are_refused(patient: Fleet) -> None:
     patient.unix.post("/keys", json={"name": "ci"}).raise_for_status()
 
@@ -129,6 +155,6 @@ def test_the_list_counts_over_all_hosts(patient: Fleet) -> None:
 
 def test_a_fleet_has_a_version_from_the_beginning(patient: Fleet) -> None:
     """Else a change on a manager that is alone for a while would not be newer than what the others have."""
-    until(lambda: all(node.world.ledger.digests()[0] == 1 for node in patient.nodes.values()), "there is no version")
+    shared_once(patient)
     patient.unix.post("/keys", json={"name": "ci"}).raise_for_status()
     assert {node.world.ledger.digests()[0] for node in patient.nodes.values()} == {2}

@@ -14,6 +14,8 @@ from tests.unit.fleet.test_config import TEXT
 from tests.unit.sandboxd.conftest import OWN_GROUP, member, short_directory, until
 
 SOURCE = Path(__file__).parents[3] / "src"
+# Of the loopback, and of this process alone: on 127.0.0.1 a port that was free may be somebody else's a moment later.
+ADDRESS = f"127.{128 + (os.getpid() >> 16)}.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from fleet.__main__ import main; sys.exit(main())"
 
 
@@ -23,13 +25,13 @@ def start(config: Path, **env: str) -> "subprocess.Popen[bytes]":
 
 
 def test_it_serves_until_it_is_told_to_end() -> None:
-    with short_directory() as directory, socket.create_server(("127.0.0.1", 0)) as taken:
+    with short_directory() as directory, socket.create_server((ADDRESS, 0)) as taken:
         port = taken.getsockname()[1]
         taken.close()
         swarm = FakeSwarm(directory / "swarmd.sock")
         swarm.join("a", role="manager", leader=True)
         node = Node(directory, "a", 0)
-        text = TEXT.partition("[nodes.b]")[0].replace("127.0.0.1:8090", f"127.0.0.1:{port}")
+        text = TEXT.partition("[nodes.b]")[0].replace("127.0.0.1:8090", f"{ADDRESS}:{port}")
         for old, new in (
             ("/run/acme-sandbox/nodes/a.sock", node.socket),
             ("/run/acme-sandbox/api.sock", directory / "api.sock"),

@@ -2,14 +2,19 @@
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.types import Receive, Scope, Send
 
+from fleet.config import Host
 from fleet.index import Index
+from fleet.leases import Member
 from fleet.membership import Membership
 from fleet.nodes import Node, Nodes
 from tests.unit.fleet.fleets import WHOLE, Fleet, running
+from tests.unit.fleet.memory_leases import MemoryLeases
 from tests.unit.sandboxd.conftest import member, until
 
 
@@ -215,6 +220,34 @@ def test_a_manager_whose_engine_is_silent_turns_no_pool_off(patient: Fleet) -> N
 
     act(patient, "b", "cordon")
     assert asyncio.run(look()), "it was turned off"
+
+
+def test_the_older_of_two_answers_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The regular look had its answer before a host was cordoned, and brings it when that is known already."""
+    leases = MemoryLeases({"a": "manager", "b": "worker"})
+    told, held, go = leases.members, threading.Event(), threading.Event()
+
+    def slow() -> list[Member]:
+        found = told()
+        if not held.is_set():
+            held.set()
+            assert go.wait(30)
+        return found
+
+    async def look() -> str:
+        hosts = [Host(name, "worker", "10.0.0.1", Path("/none")) for name in "ab"]
+        nodes = Nodes({host.name: Node(host, "example.com") for host in hosts}, "a")
+        members = Membership(nodes, Index(nodes, WHOLE), leases)
+        older = asyncio.create_task(members.read())
+        assert await asyncio.to_thread(held.wait, 30)
+        leases.make_available("b", "pause")
+        await members.read()
+        go.set()
+        await older
+        return members.availability("b")
+
+    monkeypatch.setattr(leases, "members", slow)
+    assert asyncio.run(look()) == "pause"
 
 
 def test_refusals(patient: Fleet) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet import placing
 from fleet.config import Share
@@ -104,10 +104,58 @@ def test_the_least_loaded_host_is_asked_first(patient: Fleet) -> None:
 
 
 def test_as_many_claims_at_once_as_there_are_members_are_hits(patient: Fleet) -> None:
+    """None of them is answered before all are asked."""
     members = warm(patient, "a", 3) | warm(patient, "b", 3)
+    together = threading.Barrier(6, timeout=30)
+    for node in patient.nodes.values():
+
+        async def held(scope: Scope, receive: Receive, send: Send, app: ASGIApp = node.gate.app) -> None:
+            if scope.get("path", "").startswith("/warm/"):
+                await asyncio.to_thread(together.wait)
+            await app(scope, receive, send)
+
+        node.gate.app = held
     with ThreadPoolExecutor(6) as several:
         answers = list(several.map(lambda _: patient.unix.post("/v2/sandboxes", json={}), range(6)))
     assert {answer.json()["sandboxID"] for answer in answers} == members and patient.leases.placed == 0
+
+
+def test_a_member_that_is_given_is_not_counted_as_taken_any_more(
+    patient: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is entered, which takes its time. A host gives its oldest one, whichever was thought of here."""
+    world, gateway, update = patient.nodes["b"].world, patient.services.gateway, patient.services.gateway.update
+    world.pool._settings.turn(True)
+    oldest, younger = member(world), member(world)
+    until(lambda: len(patient.services.index.warm("b", "base")) == 2, "the members are not known")
+    patient.services.placing._taken["b", "base"] = {oldest}  # so that it thinks of the other one
+    given, go = threading.Event(), threading.Event()
+
+    async def slow(sandbox_id: str) -> None:
+        given.set()
+        await asyncio.to_thread(go.wait, 30)
+        await update(sandbox_id)
+
+    monkeypatch.setattr(gateway, "has", lambda *_: False)
+    monkeypatch.setattr(gateway, "update", slow)
+    with ThreadPoolExecutor(2) as several:
+        try:
+            first = several.submit(patient.create)
+            assert given.wait(15)
+            second = several.submit(patient.create)
+            until(lambda: sum(len(node.ids()) for node in patient.nodes.values()) == 2, "the second one is not made")
+        finally:
+            go.set()
+    assert [one.result()["sandboxID"] for one in (first, second)] == [oldest, younger] and patient.leases.placed == 0
+
+
+def test_where_all_members_seem_to_be_taken_is_asked_before_one_is_made(patient: Fleet) -> None:
+    """As when a claim that is under way got a member of which a reading knows already that it is gone."""
+    (found,) = warm(patient, "b", 1)
+    patient.services.placing._taken["b", "base"] = {found}
+    answer = patient.unix.post("/v2/sandboxes", json={})
+    assert answer.json()["sandboxID"] == found and patient.leases.placed == 0
+    assert [one for one in patient.nodes["b"].gate.requests if "warm" in one] == ["node POST /warm/v2/sandboxes"]
 
 
 def test_a_host_that_has_none_any_more_refuses_and_the_next_is_asked(patient: Fleet) -> None:

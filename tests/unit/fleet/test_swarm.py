@@ -1,6 +1,7 @@
 """Leases as services of Swarm: the contract, against the double, and what only the double can be brought to do."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -63,6 +64,36 @@ def test_what_nobody_assigns_is_no_refusal_and_is_removed(swarm: FakeSwarm, leas
     with pytest.raises(NoLeader, match=r"Swarm has not placed sb-a \(64 MB, 0.5 CPUs\) within 0.5 s"):
         leases.place("sb-a", 64, 0.5, {})
     assert swarm.services == {}
+
+
+def test_a_machine_that_stands_still_is_no_refusal(
+    swarm: FakeSwarm, leases: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was seen before its time was over says nothing of what is when it is over."""
+    asked, looks = leases._tasks, list[str]()
+
+    def standing_still(service: str) -> Any:
+        found = asked(service)
+        looks.append(service)
+        if len(looks) == 1:
+            for task in list(swarm.tasks.values()):
+                task["due"] = 0.0
+            monkeypatch.setattr(swarm_module, "time", Later())
+        return found
+
+    swarm.assigns_after_s = None
+    monkeypatch.setattr(leases, "_tasks", standing_still)
+    assert leases.place("sb-a", 64, 0.5, {}).node and len(looks) == 2
+
+
+class Later:
+    """Time, an hour later."""
+
+    def monotonic(self) -> float:
+        return time.monotonic() + 3600
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 def test_an_interrupted_place_is_waited_for(swarm: FakeSwarm, leases: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +246,25 @@ def test_an_engine_that_hangs(swarm: FakeSwarm, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(NoLeader, match="does not answer"):  # it cannot even connect
         leases.members()
     swarm.hanging.clear()
+
+    def wait(seconds: float) -> None:
+        monkeypatch.setattr(engine, "TIMEOUT_S", seconds)
+        leases._engine._connect().timeout = seconds
+
+    wait(30)
     assert len(leases.members()) == 3
+    wait(0.3)
     swarm.hanging.set()
     with pytest.raises(NoLeader, match=r"takes more than 0\.3 s: list nodes"):
         leases.members()
     swarm.hanging.clear()
-    monkeypatch.undo()
+    wait(30)
     assert len(leases.members()) == 3
 
 
-def test_a_leader_that_is_lost_while_it_waits(swarm: FakeSwarm, leases: Swarm) -> None:
+def test_a_leader_that_is_lost_while_it_waits(swarm: FakeSwarm, leases: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service that was made stays, and the reconcile finds it."""
+    monkeypatch.setattr(swarm_module, "PLACE_S", 30)
     swarm.assigns_after_s = None
     raised: list[BaseException] = []
 

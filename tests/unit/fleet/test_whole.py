@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+from fleet import placing
 from fleet.index import Contents
 from fleet.nodes import Node as Asked
 from fleet.nodes import Unreachable
@@ -73,8 +74,9 @@ def test_the_map_has_a_member_that_is_claimed_as_soon_as_it_is_known(patient: Fl
         haproxy.stop()
 
 
-def test_what_one_manager_has_made_is_in_the_map_of_the_others() -> None:
+def test_what_one_manager_has_made_is_in_the_map_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the answer: whoever creates comes in by one of them, and visits by any."""
+    monkeypatch.setattr(placing, "TOLD_S", 30.0)
     with running("abc", lost_s=60) as fleet, fleet.beside() as other:  # which reads no host by itself
         fleet.services.nodes["b"].role = "manager"
         sandboxes, headers = fleet.nodes["b"].world.sandboxes, fleet.key("ada")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.envd.client import TOKEN
+from tests.unit.envd.client import TOKEN, alive
 from tests.unit.interpreter.client import Client, Running, eventually, message_of
 
 # One interpreter, with one kernel of each language, serves all these tests.
@@ -146,5 +146,5 @@ def test_a_signal_ends_it_and_its_kernels(tmp_path: Path, number: signal.Signals
         assert running.popen.wait(120) == 0
     finally:
         running.stop()
-    eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), "it is gone")
+    eventually(lambda: not alive(pid), "it is gone")
     assert "Traceback" not in running.log.read_text()

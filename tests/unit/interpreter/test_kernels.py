@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import pwd
@@ -360,12 +361,10 @@ def _pid_of_writer(path: Path) -> int:
     found: list[int] = []
 
     def look() -> bool:
-        for fd in Path("/proc").glob("[0-9]*/fd/*"):
-            try:
-                if os.readlink(fd) == str(path):
-                    found.append(int(fd.parts[2]))
-            except OSError:
-                continue
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ends, or closes what it had, while it is looked at
+                if any(os.readlink(fd) == str(path) for fd in (process / "fd").iterdir()):
+                    found.append(int(process.name))
         return bool(found)
 
     eventually(look, f"somebody writes to {path}")

@@ -134,6 +134,18 @@ def test_older_and_wrong_ones_are_refused(client: Direct) -> None:
     assert keys.find(text) is not None
 
 
+def test_known_ones_get_another_version_while_they_are_the_same(client: Direct) -> None:
+    """What was read before one was made would take it away."""
+    keys = Keys(client.world.ledger)
+    keys.create("ci", 0, 1.5)
+    read = digests(client) | {"known": True}
+    assert client.unix.put("/keys", json=read | {"version": 1}).status_code == 204
+    made, text = keys.create("more", 0, 2.5)
+    answer = client.unix.put("/keys", json=read | {"version": 9})
+    assert answer.status_code == 409 and "changed since they were read" in answer.json()["message"]
+    assert keys.find(text) == made and digests(client)["version"] == 2
+
+
 def test_a_fingerprint_is_that_of_all_there_is(world: World) -> None:
     keys = Keys(world.ledger)
     seen = {fingerprint({})}
