@@ -70,7 +70,7 @@ def router(services: Services, builds: Builds) -> APIRouter:
     async def files(name: str, digest: str, key: Key) -> dict[str, Any]:
         if not HASH.fullmatch(digest):
             raise BadRequest(f"{digest!r} is no digest of files")
-        if await run(builds.path(digest).exists):
+        if await run(lambda: builds.has(digest)):
             return {"present": True}
         expires = int(time.time()) + URL_S
         query = f"expires={expires}&signature={builds.signature(digest, expires)}"

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import io
 import logging
+import os
 import re
 import tarfile
 import tempfile
@@ -90,7 +91,7 @@ class Builds:
     def start(self, build: Build, base: str, steps: Sequence[Step], start: str = "", ready: str = "") -> None:
         """Begins in a thread. Raises BadRequest for steps that cannot be, Conflict for a build that has begun."""
         text = dockerfile(steps, start, ready)
-        if missing := [step.arguments[0] for step in steps if step.files and not self.path(step.files).exists()]:
+        if missing := [step.arguments[0] for step in steps if step.files and not self.has(step.files)]:
             raise BadRequest(f"COPY {missing[0]}: its files were not uploaded")
         with self._lock:
             self._check_waits(build)
@@ -113,10 +114,20 @@ class Builds:
     def keep(self, digest: str, uploaded: Path) -> None:
         """Takes a file over; forgets those that nobody has used for a day."""
         self._files.mkdir(mode=0o700, exist_ok=True)
-        for old in self._files.iterdir():
-            if time.time() - old.stat().st_mtime > FILES_S:
-                old.unlink(missing_ok=True)
+        with self._lock:
+            for old in self._files.iterdir():
+                if time.time() - old.stat().st_mtime > FILES_S:
+                    old.unlink()
         uploaded.replace(self.path(digest))
+
+    def has(self, digest: str) -> bool:
+        """Whether the file is there; it is in use then, and kept for another day."""
+        with self._lock:
+            try:
+                os.utime(self.path(digest))
+            except FileNotFoundError:
+                return False
+        return True
 
     def _check_waits(self, build: Build) -> None:
         if build.status != "waiting":
@@ -160,7 +171,6 @@ class Builds:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
             for digest in files:
-                self.path(digest).touch()
                 archive.add(self.path(digest), f"files/{digest}", filter=readable)
         context.flush()
 

@@ -1,6 +1,8 @@
 """`Template.build`, request by request, as clients make them."""
 
+import os
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,23 @@ def test_files_are_uploaded_once_by_a_signed_url(
     assert public.http.get(f"/templates/tools/files/{DIGEST}").json() == {"present": True}
     ended(public, begun(public, made, steps=[{"type": "COPY", "args": ["a", "b"], "filesHash": DIGEST}]))
     assert contexts[0][f"files/{DIGEST}"] == large
+
+
+def test_files_that_nobody_has_used_for_a_day_are_forgotten(
+    public: Public, world: World, contexts: list[dict[str, bytes]]
+) -> None:
+    """Not those that a client is told it need not send, or that a build has."""
+    kept = world.config.state_dir / "build-files"
+    kept.mkdir()
+    made, told, built, unused, new = requested(public), "a" * 64, "b" * 64, "c" * 64, "d" * 64
+    for digest in (told, built, unused):
+        (kept / digest).write_bytes(b"x")
+        os.utime(kept / digest, (time.time() - 90_000,) * 2)
+    assert public.http.get(f"/templates/tools/files/{told}").json() == {"present": True}
+    ended(public, begun(public, made, steps=[{"type": "COPY", "args": ["a", "b"], "filesHash": built}]))
+    url = public.http.get(f"/templates/tools/files/{new}").json()["url"].removeprefix("https://api.example.com")
+    assert public.http.put(url, content=b"x", headers={"X-API-KEY": ""}).status_code == 200
+    assert {file.name for file in kept.iterdir()} == {told, built, new}
 
 
 @pytest.mark.parametrize("change", [("signature=", "signature=0"), ("expires=", "expires=9"), (DIGEST, "b" * 64)])
