@@ -21,6 +21,14 @@ WORKER_START = (
 )
 
 
+def unread(paths: str) -> str:
+    """The command that prints which of the files there the present worker has not read.
+
+    Not directories: whoever has had a certificate loaded takes away what said that it is not in use.
+    """
+    return f'started=$({WORKER_START}) && find {paths} -type f -newermt "@$started"'
+
+
 @deploy("Gateway")
 def haproxy() -> None:
     """HAProxy with our configuration, checked before it is loaded; a reload keeps the connections that are open."""
@@ -68,7 +76,6 @@ def haproxy() -> None:
     # By age, not by what this run changed: an interrupted run is made good by the next. All files are read at load.
     when(
         name="Load the changed configuration",
-        condition=f"started=$({WORKER_START}) && "
-        f'find {CONFIG} {PROGRAM} {wanted.etc}/pages {link_key}{certificates} -newermt "@$started"',
+        condition=unread(f"{CONFIG} {PROGRAM} {wanted.etc}/pages {link_key}{certificates}"),
         commands=["systemctl reload haproxy.service"],
     )
