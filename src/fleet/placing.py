@@ -21,6 +21,7 @@ from fleet.leases import Lease
 from fleet.leasing import Leasing
 from fleet.membership import Membership
 from fleet.nodes import KEYS, TRUSTED, Answer, Node, Nodes, Unreachable
+from fleet.warm import WarmMembers
 from fleet.wishes import Request, Wish
 from sandboxd.errors import Conflict, HostFull, SandboxdError
 from sandboxd.records import ApiKey
@@ -58,8 +59,7 @@ class Placing:
     ) -> None:
         self._config, self._nodes, self._index = config, nodes, index
         self._members, self._leasing, self._gateway, self._limits = members, leasing, gateway, limits
-        self._taken: dict[tuple[str, str], set[str]] = {}  # members of pools that claims are under way for
-        self._gone: dict[tuple[str, str], set[str]] = {}  # those that their host does not have any more, by its word
+        self._warm = WarmMembers(index)
         self._requests: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._repeating: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -101,9 +101,9 @@ class Placing:
         for node, certain in hosts if wish.pooled else ():
             if node.name in asked:
                 continue
-            member = self._take(node.name, wish.template)
+            member = self._warm.take(node.name, wish.template)
             # At last also where all are taken, as it seems: a reading may know of claims whose answers are to come yet.
-            if not (member or home or (not certain and self._warm(node.name, wish.template))):
+            if not (member or home or (not certain and self._warm.of(node.name, wish.template))):
                 continue
             asked.add(node.name)
             try:
@@ -113,7 +113,7 @@ class Placing:
                     raise
                 continue
             if answer.status == POOL_EMPTY:
-                self._none_left(node.name, wish.template)
+                self._warm.none_left(node.name, wish.template)
             elif answer.status == 503:
                 refusals[node.name] = answer
             else:
@@ -147,25 +147,6 @@ class Placing:
                     f" Let it: docker-sandbox node activate {name}",
                 )
         return next(iter(wish.bound), "")
-
-    def _take(self, node: str, template: str) -> str:
-        """A warm member that no other claim from here is under way for, by what the host had when it was read; empty
-        for none.
-        """
-        taken, warm = self._taken.setdefault((node, template), set()), self._warm(node, template)
-        taken &= warm
-        if member := next(iter(warm - taken), ""):
-            taken.add(member)
-        return member
-
-    def _none_left(self, node: str, template: str) -> None:
-        """Nobody is sent there for those that it had; it is read again."""
-        self._gone[node, template] = self._index.warm(node, template)
-        self._index.look_soon(node)
-
-    def _warm(self, node: str, template: str) -> set[str]:
-        """The members that it may have."""
-        return self._index.warm(node, template) - self._gone.get((node, template), set())
 
     async def _booked(self, request: Request, wish: Wish, tried: list[str], refusals: dict[str, Answer]) -> Answer:
         """By a lease, on one of the hosts `tried`, in this order; "" is where the scheduler wants it."""
@@ -230,7 +211,7 @@ class Placing:
             raise
         finally:
             if warm is not None:  # now: while this one is entered, the others would find one member too few
-                self._taken[node.name, wish.template].discard(warm)
+                self._warm.let_go(node.name, wish.template, warm)
         if answer.status != 201:
             self._requests.pop((wish.owner, request.repeat), None)
             if lease is not None:

@@ -128,7 +128,7 @@ def test_a_member_that_is_given_is_not_counted_as_taken_any_more(
     world.pool._settings.turn(True)
     oldest, younger = member(world), member(world)
     until(lambda: len(patient.services.index.warm("b", "base")) == 2, "the members are not known")
-    patient.services.placing._taken["b", "base"] = {oldest}  # so that it thinks of the other one
+    patient.services.placing._warm._taken["b", "base"] = {oldest}  # so that it thinks of the other one
     given, go = threading.Event(), threading.Event()
 
     async def slow(sandbox_id: str) -> None:
@@ -152,7 +152,7 @@ def test_a_member_that_is_given_is_not_counted_as_taken_any_more(
 def test_where_all_members_seem_to_be_taken_is_asked_before_one_is_made(patient: Fleet) -> None:
     """As when a claim that is under way got a member of which a reading knows already that it is gone."""
     (found,) = warm(patient, "b", 1)
-    patient.services.placing._taken["b", "base"] = {found}
+    assert patient.services.placing._warm.take("b", "base") == found
     answer = patient.unix.post("/v2/sandboxes", json={})
     assert answer.json()["sandboxID"] == found and patient.leases.placed == 0
     assert [one for one in patient.nodes["b"].gate.requests if "warm" in one] == ["node POST /warm/v2/sandboxes"]
