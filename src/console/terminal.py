@@ -100,7 +100,8 @@ class Session:
                 ]
                 try:
                     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                    return next(iter(done)).result()
+                    # A key that comes when the shell has ended finds none: that it has ended is what is to be said.
+                    return next(task for task in tasks if task in done).result()
                 finally:
                     for task in tasks:
                         task.cancel()

@@ -1,20 +1,22 @@
 """A terminal over a WebSocket, with a real agent and a real shell behind it."""
 
+import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, cast
 
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from console import terminal
 from console.agent import Agent
-from console.errors import Unreached
+from console.errors import AgentError, Unreached
 from console.places import Places
 from console.sessions import COOKIE
+from console.terminal import Session
 from sandboxd.keys import Keys
 from tests.unit.console.conftest import ID, ORIGIN, Browser, Console
 from tests.unit.envd.client import Client as AgentClient
@@ -91,6 +93,36 @@ def test_what_is_typed_is_run_and_shown(browser: Browser, agent: Running) -> Non
         screen.type("exit\r")
         assert screen.until_ended() == "The shell has ended."
     eventually(lambda: processes(agent) == [], "the shell is gone")
+
+
+def test_a_key_at_the_moment_of_the_end_is_no_error() -> None:
+    class Ended:
+        @asynccontextmanager
+        async def start(self, *_: object) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+            async def events() -> AsyncIterator[dict[str, Any]]:
+                yield {"start": {"pid": 7}}
+                yield {"end": {}}
+
+            yield events()
+
+        async def type(self, *_: object) -> None:
+            raise AgentError("process with pid 7 not found")
+
+        async def hang_up(self, pid: int) -> None:
+            """It has ended."""
+
+    class Waiting:
+        async def receive(self) -> None:
+            await asyncio.Event().wait()
+
+    async def run() -> str:
+        missing: Any = None
+        session = Session(cast(Any, Waiting()), cast(Any, Ended()), missing, missing, 60)
+        session._keys += b"exit"
+        session._something.set()
+        return await session.run((80, 24))
+
+    assert {asyncio.run(run()) for _ in range(20)} == {"The shell has ended."}
 
 
 def test_its_size_and_its_changes(browser: Browser) -> None:

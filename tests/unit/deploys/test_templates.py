@@ -249,6 +249,15 @@ def test_every_backend_of_sandboxes_keeps_previews_and_clients_apart(backend: st
         assert rule in rules
 
 
+@pytest.mark.parametrize("backend", ["api", "console"])
+def test_no_request_meets_a_connection_that_uvicorn_closes(backend: str) -> None:
+    """It does after 5 s of idleness, less than HAProxy's own limit: so none is kept."""
+    (rules,) = re.findall(
+        rf"^backend {backend}\n((?:.*\n)*?)(?=^backend |\Z)", one("etc/haproxy/haproxy.cfg", "default"), re.M
+    )
+    assert "    option http-server-close\n" in rules
+
+
 @pytest.mark.parametrize("case", SIZES)
 def test_cron_runs_the_cleanup_as_asked(case: str) -> None:
     settings = CASES[case].settings
