@@ -45,12 +45,9 @@ lab: $(READY) ## Start the throwaway lab (LAB=name) without deploying to it
 lab-down: ## Remove the lab (LAB=name)
 	@$(PYTHON) -m lab down $(or $(LAB),lab)
 
-# The fleet has a suite of its own: with it all takes longer than the 90 minutes that there are where this is run, if that
-# is a slow machine.
-NOT_HERE := --ignore tests/host/fleet
-test: $(READY) ## Everything but the fleet: static, unit, plan, and the host suite on labs of Debian 13 and 12
+test: $(READY) ## Everything: static, unit, plan, the host suite on labs of Debian 13 and 12, and a fleet of labs
 	@$(if $(ARGS),,$(MAKE) --no-print-directory test-fast ARGS=--junitxml=reports/test-fast.xml)
-	@$(BIN)/pytest $(or $(ARGS),tests/host $(NOT_HERE) --junitxml=reports/test.xml -n 2 --dist loadgroup)
+	@$(BIN)/pytest $(or $(ARGS),tests/host --junitxml=reports/test.xml -n 2 --dist loadgroup)
 
 test-fast: $(READY) ## Static, unit and plan tests: seconds, no Docker
 	@$(BIN)/pytest tests/static tests/unit tests/plan -q -n auto --dist loadgroup $(ARGS)
