@@ -20,6 +20,8 @@ from deploys.sandboxd import GROUP
 from deploys.settings import MANAGER, WORKER, Settings
 from deploys.traefik import API
 
+FENCE_S = 120  # for a fence command to make sure that a host is off
+
 
 def check() -> None:
     """Stop before the first change when the Swarm has hosts that nobody named, or a host of a fleet was named as a
@@ -109,12 +111,26 @@ def no_service() -> None:
     if wanted.fleet_role != WORKER:
         return
     name = f"{wanted.project}-fleet.service"
-    left = f"/etc/systemd/system/{name} {wanted.etc}/fleet.toml {wanted.etc}/node.toml {wanted.lib}/docker-sandbox-node"
+    left = " ".join(
+        (
+            f"/etc/systemd/system/{name}",
+            fence_unit(wanted),
+            f"{wanted.etc}/fleet.toml",
+            f"{wanted.etc}/node.toml",
+            f"{wanted.lib}/docker-sandbox-node",
+            f"{wanted.lib}/fence",
+        )
+    )
     when(
         name="Stop the fleet service",
         condition=f"ls {left}",
         commands=[f"systemctl disable --now {name} || true", f"rm -f {left}", "systemctl daemon-reload"],
     )
+
+
+def fence_unit(wanted: Settings) -> str:
+    """In which `fence_command` runs: what the fleet service runs itself has its walls around it."""
+    return f"/etc/systemd/system/{wanted.project}-fence@.service"
 
 
 @deploy("Fleet service")
@@ -123,6 +139,17 @@ def service() -> None:
     wanted = settings()
     if wanted.fleet_role != MANAGER:
         return
+    fence = f"{wanted.lib}/fence"
+    if wanted.fence_command:
+        place("usr/local/lib/project-sandbox/fence", wanted, mode="755")
+        place("etc/systemd/system/project-fence@.service", wanted, timeout_s=FENCE_S)
+        loaded = f"systemctl show '{wanted.project}-fence@*.service'"
+        stale = f"{loaded} --property NeedDaemonReload --value | grep -x yes"
+        when(name="Read the unit of the fence command", condition=stale, commands=["systemctl daemon-reload"])
+    else:
+        left = f"{fence} {fence_unit(wanted)}"
+        removed = [f"rm -f {left}", "systemctl daemon-reload"]
+        when(name="Remove the unit of the fence command", condition=f"ls {left}", commands=removed)
     place(
         "etc/project-sandbox/fleet.toml",
         wanted,
@@ -132,6 +159,8 @@ def service() -> None:
         lease_image=lease_image(wanted, wanted.base_suite),
         nodes_map=fleetgateway.nodes_map(wanted),
         peer_socket=lambda name: fleetgateway.peer_socket(wanted, name),
+        fence=fence,
+        fence_s=FENCE_S + 10,  # that its unit has ended is told later
     )
     link = f"{wanted.opt}/venv"
     place("etc/systemd/system/project-fleet.service", wanted, python=f"{link}/bin/python")

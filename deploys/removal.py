@@ -10,6 +10,7 @@ from pyinfra.api import deploy
 
 from deploys import ROOT, access, console, egress, facts, fleetimages, hardening, images, swarm, swarmfacts, turns
 from deploys.docker import DEBIAN_ENGINE, DOCKER_ENGINE, KEYRING
+from deploys.fleet import fence_unit
 from deploys.gateway import PROGRAM
 from deploys.operations import located, when
 from deploys.preflight import settings
@@ -167,6 +168,7 @@ def _fleet(wanted: Settings, with_data: bool) -> None:
     """
     for path in ("fleet.toml", "node.toml", "swarmd.json", "fleet"):
         _remove(f"{wanted.etc}/{path}")
+    _remove(fence_unit(wanted))
     for bridge in ("flt0", swarm.BRIDGE):
         when(
             name=f"Remove the bridge {bridge}",

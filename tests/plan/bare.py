@@ -77,6 +77,8 @@ OUTPUTS: list[tuple[str, list[str]]] = [
     (r'\[ "\$\(stat -c "%U:%G %a" /run/docker\.sock\)" .*', []),
     (r"ls /etc/\S+", []),
     (r"ls /etc/\S+-fleet\.service .*", []),
+    (r"ls \S+/fence /etc/\S+-fence@\.service", []),
+    (r"systemctl show '\S+-fence@\*\.service' .*", []),
     (r"dpkg-query .* systemd-timesyncd .*", []),
     (r"dpkg-query .* docker\.io .*", []),
     (r"find /usr/local/share/ca-certificates/\S+ -type f.*", []),

@@ -175,7 +175,8 @@ def test_destroy_takes_the_fleet_engine_away(data: str, make_plan: MakePlan) -> 
     assert (plan.status, plan.unregistered) == (0, []), plan.output
     for unit in ("fleet.service", "fleet-certificate.path", "swarmd.service"):
         assert f"systemctl disable --now flourisha-{unit}" in plan.executed
-    assert "rm -rf /etc/flourisha-sandbox/fleet" in plan.executed
+    for path in ("/etc/flourisha-sandbox/fleet", "/etc/systemd/system/flourisha-fence@.service"):
+        assert f"rm -rf {path}" in plan.executed
     assert ("rm -rf /var/lib/flourisha-swarmd" in plan.executed) == bool(data)
 
 

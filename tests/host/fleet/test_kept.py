@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.host.fleet.labs import FENCE, Fleet
+from tests.host.fleet.labs import FENCE, LABS, Fleet
 from tests.host.machine import Sandbox, eventually
 
 pytestmark = pytest.mark.disruptive
@@ -19,6 +19,10 @@ VOLUME = "outlives"
 INIT = f"docker-sandbox init --keep --volume {VOLUME} --shared"
 PAGE = "python3 -m http.server 8000 --directory /code"
 OFF = "/etc/fence-off"  # the names of hosts that are off, for the fence command
+FENCE_PROGRAM = """#!/bin/bash
+: </dev/tcp/{address}/22 && test -r /root/.ssh/authorized_keys && test -c /dev/loop-control || exit 2
+grep -qx "$1" {off} || {{ echo "$1 is not off"; exit 1; }}
+"""
 
 
 @pytest.fixture
@@ -86,11 +90,16 @@ def test_an_operator_says_that_the_host_is_off(fleet: Fleet, victim: str) -> Non
 
 
 def test_a_command_says_it(fleet: Fleet, victim: str) -> None:
-    """Nobody does anything; what opened the sandbox before opens it still."""
-    program = shlex.quote(f'#!/bin/sh\nexec grep -qx "$1" {OFF}\n')
+    """Nobody does anything; what opened the sandbox before opens it still. The command has network, devices and keys,
+    as one needs that reaches a machine by its management controller.
+    """
+    other = next(address for name, address in LABS.items() if name in fleet.workers and name != victim)
+    program = shlex.quote(FENCE_PROGRAM.format(address=other, off=OFF))
     for name in fleet.managers:
         fleet.members[name].run(f"printf %s {program} >{FENCE} && chmod 755 {FENCE} && echo {victim} >{OFF}")
     try:
+        done = fleet.manager.run(f"{fleet.manager.settings.lib}/fence {fleet.managers[0]}", check=False)
+        assert done.returncode == 1 and f"{fleet.managers[0]} is not off" in done.stdout, done
         with kept_on(fleet, victim) as sandbox:
             before = sandbox.token()
             with fleet.killed(victim):

@@ -209,9 +209,15 @@ def test_where_volumes_are_shared_and_who_fences(tmp_path: Path) -> None:
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     assert config.load(tmp_path / "config.toml").shared == config.Shared(Path("/srv/volumes"), "a")
-    assert load_fleet(tmp_path / "fleet.toml").fencing == Fencing("/usr/local/sbin/fence", 90, 120)
+    fence = "/usr/local/lib/flourisha-sandbox/fence"
+    assert load_fleet(tmp_path / "fleet.toml").fencing == Fencing(fence, 90, 130)
+    assert 'unit="flourisha-fence@$1.service"' in plan.files[fence].splitlines()
+    unit = plan.files["/etc/systemd/system/flourisha-fence@.service"].splitlines()
+    assert "ExecStart=/usr/local/sbin/fence %i" in unit and "TimeoutStartSec=120" in unit
+    assert [line for line in unit if re.match(r"IPAddress|Protect|Private|Restrict|Capability", line)] == []
     lines = plan.files["/etc/systemd/system/flourisha-sandboxd.service"].splitlines()
     assert "ReadWritePaths=-/srv/volumes" in lines and "After=remote-fs.target" in lines
     assert any("Mark the storage at /srv/volumes" in step.name for step in plan.steps)
+    assert not [path for path in planned("fleet-manager").files if "fence" in path]
     without = one("etc/systemd/system/project-sandboxd.service", "fleet-manager")
     assert "/srv/" not in without and "remote-fs" not in without
