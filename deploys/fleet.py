@@ -24,8 +24,8 @@ FENCE_S = 120  # for a fence command to make sure that a host is off
 
 
 def check() -> None:
-    """Stop before the first change when the Swarm has hosts that nobody named, or a host of a fleet was named as a
-    single one. Raises DeployError.
+    """Stop before the first change when the Swarm has hosts that nobody named, or knows one by another name, or a host
+    of a fleet was named as a single one. Raises DeployError, OperationError.
     """
     wanted = settings()
     if not wanted.fleet_role and swarmfacts.has_engine(wanted):
@@ -35,7 +35,11 @@ def check() -> None:
             "from now on: `docker-sandbox node drain` and `make fleet-forget` take it out of its fleet, and "
             "`make destroy HOST=...` removes what it has of that; then deploy it (docs/fleet.md)"
         )
-    if is_first(wanted) and (found := swarmfacts.strangers(wanted)):
+    if not is_first(wanted):
+        return
+    if found := swarmfacts.renamed(wanted):
+        raise DeployError("hosts have other names in the inventory:\n" + "\n".join(f"  - {line}" for line in found))
+    if found := swarmfacts.strangers(wanted):
         raise DeployError("hosts are missing in the inventory:\n" + "\n".join(f"  - {line}" for line in found))
 
 

@@ -127,8 +127,11 @@ def _sandboxes(wanted: Settings, with_data: bool) -> None:
     mounts = f"findmnt --raw --noheadings --output TARGET | grep '^{wanted.state}/mounts/'"
     when(name="Unmount disks", condition=mounts, commands=[f"{mounts} | xargs umount --lazy"])
     used = "docker ps --all --format '{{.Image}}'"
+    # Of snapshots and of templates that were made here: they are data.
+    made = [f"{wanted.project}-template-[^:]+"] if with_data else []
     tags = (
-        f"docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -E '^({'|'.join(images.names(wanted))}):'"
+        "docker image ls --format '{{.Repository}}:{{.Tag}}' | "
+        f"grep -E '^({'|'.join([*images.names(wanted), *made])}):'"
     )
     only_unused = "awk '/^-/ {used[substr($0, 2)] = 1; next} !used[substr($0, 2)] {print substr($0, 2)}'"
     unused = f"{{ {used} | sed s/^/-/; {tags} | sed s/^/+/; }} | {only_unused}"

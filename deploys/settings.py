@@ -202,5 +202,10 @@ class Settings:
         return not self.fleet_role or self.fleet_managers[0].name == self.fleet_node
 
     def on(self, suite: str) -> Settings:
-        """The settings on a host of that Debian release: what is left to the host is filled in."""
-        return replace(self, base_suite=self.base_suite or suite)
+        """The settings on a host of that Debian release: what is left to the host is filled in.
+
+        A worker orders no certificate: clients do not come to it, and an authority gives so few of the same names in a
+        week that a fleet would have had them all at its first deploy.
+        """
+        ordered = self.tls_mode == "acme" and self.fleet_role == WORKER
+        return replace(self, base_suite=self.base_suite or suite, tls_mode="internal" if ordered else self.tls_mode)

@@ -6,16 +6,20 @@ Hosts of the fleet ask each other here.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
 from pyinfra import host, inventory
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import OperationError
 from pyinfra.api.host import Host
 
 from deploys import facts
 from deploys.fleetengine import NODE_LABEL, socket
 from deploys.settings import FleetNode, Settings
+
+NODE_ID = re.compile(r"[a-z0-9-]{1,64}")
 
 
 class State(FactBase[dict[str, Any]]):
@@ -67,8 +71,18 @@ def is_in(state: dict[str, Any]) -> bool:
 
 
 def node_ids(wanted: Settings) -> dict[str, str]:
-    """The id in the Swarm of each host of the fleet, by name; "" for one that is in none (yet)."""
-    return {name: str(state_of(node, wanted).get("NodeID", "")) for name, node in wanted.fleet_nodes.items()}
+    """The id in the Swarm of each host of the fleet, by name; "" for one that is in none (yet).
+
+    Each is what that host says itself, and managers have it in their gateway's configuration: raises OperationError
+    for what is no id, or that of another host.
+    """
+    found = {name: str(state_of(node, wanted).get("NodeID", "")) for name, node in wanted.fleet_nodes.items()}
+    for name, one in found.items():
+        if one and (not NODE_ID.fullmatch(one) or list(found.values()).count(one) > 1):
+            raise OperationError(
+                f"{name} says that its id in the Swarm is {one!r}, which cannot be. Look at that host."
+            )
+    return found
 
 
 def manager_at_work(wanted: Settings) -> FleetNode | None:
@@ -90,10 +104,27 @@ def strangers(wanted: Settings) -> list[str]:
     return [_stranger(node) for node in found if node["ID"] not in known]
 
 
+def renamed(wanted: Settings) -> list[str]:
+    """Hosts that the inventory names otherwise than the fleet knows them, one line each, with what to do."""
+    at_work = manager_at_work(wanted)
+    if at_work is None:
+        return []
+    known = {node["ID"]: _named(node) for node in member(at_work).get_fact(Nodes, socket=socket(wanted))}
+    return [
+        f"{name} is {known[one]} in the fleet, and its sandboxes and volumes are bound to that name. Name it so again;"
+        f" or take it out of the fleet by that name, and add it anew (docs/fleet.md)"
+        for name, one in node_ids(wanted).items()
+        if known.get(one, name) not in ("", name)
+    ]
+
+
+def _named(node: dict[str, Any]) -> str:
+    """The name that the last deploy has told its engine; "" for one that was told none."""
+    return str((node.get("Description", {}).get("Engine", {}).get("Labels") or {}).get(NODE_LABEL, ""))
+
+
 def _stranger(node: dict[str, Any]) -> str:
-    description = node.get("Description", {})
-    labels = description.get("Engine", {}).get("Labels") or {}
-    name = labels.get(NODE_LABEL) or description.get("Hostname") or node["ID"]
+    name = _named(node) or node.get("Description", {}).get("Hostname") or node["ID"]
     status = node.get("Status", {})
     where = f"at {status.get('Addr', 'an unknown address')}, {status.get('State', 'unknown')}"
     return (

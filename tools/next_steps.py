@@ -9,26 +9,32 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 
 from deploys.hosts import HostError, Target, chosen
-from deploys.settings import SettingError, Settings
+from deploys.settings import WORKER, SettingError, Settings
 from tools.remote import Remote, RemoteError
 
 
 def main() -> int:
     try:
-        for target in chosen(os.environ):
+        for target in ways_in(chosen(os.environ)):
             with Remote(target) as remote:
                 steps = [trust(target, remote.settings)]
                 # The domain of a lab is no real one.
                 if target.group != "lab":
                     found = json.loads(remote.run("docker-sandbox doctor --no-probe --json", check=False).stdout)
-                    steps += [names(remote.settings, found["findings"])]
+                    steps += [names(target.name, remote.settings, found["findings"])]
                 print("\n".join(filter(None, steps)))
     except (HostError, RemoteError, SettingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def ways_in(targets: Sequence[Target]) -> list[Target]:
+    """Where clients come in: not by the workers of a fleet."""
+    return [target for target in targets if target.settings.get("fleet_role") != WORKER]
 
 
 def trust(target: Target, wanted: Settings) -> str:
@@ -54,9 +60,11 @@ def shell(target: Target) -> str:
     return shlex.join(words)
 
 
-def names(wanted: Settings, findings: list[dict[str, str]]) -> str:
-    """What the host itself says about the names below its domain, from the findings of `docker-sandbox doctor`."""
-    (found,) = [one for one in findings if one["name"] == "dns"]
+def names(host: str, wanted: Settings, findings: list[dict[str, str]]) -> str:
+    """What the host itself says about the names below its domain, from the findings of `docker-sandbox doctor`, which
+    on a manager of a fleet are those of all hosts.
+    """
+    (found,) = [one for one in findings if one["name"] in ("dns", f"{host}: dns")]
     lines = [f"\nDNS: {found['seen']}"] + ([f"  {found['remedy']}"] if found["remedy"] else [])
     if wanted.tls_mode == "acme":
         through = f"made by Traefik for each order, through {wanted.acme_dns_provider}"

@@ -99,7 +99,7 @@ class Remote:
     def _read_authority(self) -> Path:
         wanted = self.settings
         served = f"openssl s_client -connect 127.0.0.1:443 -servername api.{wanted.domain} -showcerts 2>/dev/null"
-        found = self.out("docker-sandbox ca" if wanted.tls_mode == "internal" else served)
+        found = self.out("/usr/local/bin/docker-sandbox ca" if wanted.tls_mode == "internal" else served)
         file = Path(self._directory.name) / "ca.pem"
         file.write_text(re.findall(PEM, found, re.DOTALL)[-1])
         self._ca = file

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 import lab
 from deploys.hosts import HostError, Target, chosen
+from deploys.settings import MANAGER
 from lab import engine
-from tests.host.machine import Machine, Report
+from tests.host.machine import Machine, Member, Report
 
 SUITES = ("trixie", "bookworm")
 TEMPLATES = {
@@ -41,7 +42,11 @@ OWN, FLEET = "hosts of their own", "fleet"
 GROUPS = (*SUITES, OWN, FLEET)
 # There the reboot comes first: all tests see both a host that was never rebooted and one that was, and none runs twice.
 AFTER_REBOOT = "bookworm"
+# What `make verify` looks at on each host of a fleet for itself, and on its managers for all of them.
+OF_A_FLEET = "fleet_hosts"
+OF_A_MEMBER = ("cis", "containers", "disk", "doctor", "edge", "engine", "firewall", "hardening", "images", "network")
 DEPLOYED = pytest.StashKey[dict[str, Report]]()
+VERIFIED = pytest.StashKey[dict[str, Target]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,16 +60,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[DEPLOYED] = {}
+    config.stash[VERIFIED] = {}
+    if config.getoption("--verify"):
+        try:
+            config.stash[VERIFIED] = {target.name: target for target in chosen(os.environ)}
+        except HostError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "machine" not in metafunc.fixturenames:
         return
     if metafunc.config.getoption("--verify"):
-        try:
-            names = [target.name for target in chosen(os.environ)]
-        except HostError as error:
-            raise pytest.UsageError(str(error)) from None
+        names = list(metafunc.config.stash[VERIFIED])
     else:
         only = metafunc.config.getoption("--suite")
         marker = metafunc.definition.get_closest_marker("suite")
@@ -86,9 +94,26 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
 
+def suitable(items: list[pytest.Item], roles: Mapping[str, str]) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """The items that suit the role of their host in a fleet, and the others."""
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        module, role = item.path.stem.removeprefix("test_"), roles.get(host_of(item), "")
+        fits = role == MANAGER if module == OF_A_FLEET else not role or module in OF_A_MEMBER
+        (kept if fits else left_out).append(item)
+    return kept, left_out
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One group after the other; on each host, what only looks comes first, and the end of the host last."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """One group after the other; on each host, what only looks comes first, and the end of the host last.
+
+    With --verify, of hosts of a fleet only what suits them.
+    """
+    roles = {name: target.settings.get("fleet_role", "") for name, target in config.stash[VERIFIED].items()}
+    items[:], left_out = suitable(items, roles)
+    config.hook.pytest_deselected(items=left_out)
 
     def rank(item: pytest.Item) -> tuple[int, int]:
         module, group = item.path.stem, group_of(item)
@@ -104,8 +129,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A deployed host."""
     if request.config.getoption("--verify"):
-        target = next(target for target in chosen(os.environ) if target.name == request.param)
-        with Machine(target, lab.find(target.name) if target.group == "lab" else None) as verified:
+        target = request.config.stash[VERIFIED][request.param]
+        kind = Member if target.settings.get("fleet_role") else Machine
+        with kind(target, lab.find(target.name) if target.group == "lab" else None) as verified:
             yield verified
         return
     keep = bool(request.config.getoption("--keep-lab"))

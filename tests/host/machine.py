@@ -20,6 +20,7 @@ from testinfra.host import Host
 import lab
 from deploys import ROOT
 from deploys.hosts import Target
+from deploys.settings import MANAGER
 from tools.remote import Remote, RemoteError
 
 T = TypeVar("T")
@@ -170,6 +171,25 @@ class Machine(Remote):
             done = self.run(command, check=False)
             parts.append(f"--- {title}\n{(done.stdout + done.stderr).strip()}")
         return "\n".join(parts)
+
+
+class Member(Machine):
+    """A host of a fleet, looked at for itself: `docker-sandbox` means this host alone, on a manager, too."""
+
+    def __init__(self, target: Target, machine_lab: lab.Lab | None = None) -> None:
+        super().__init__(target, machine_lab)
+        self._commands = ""
+        if self.settings.fleet_role == MANAGER:
+            own = f"{self.settings.lib}/docker-sandbox-node"
+            self._commands = self.out(f"made=$(mktemp -d) && ln -s {own} $made/docker-sandbox && echo $made")
+
+    def command(self, command: str) -> list[str]:
+        return super().command(f"PATH={self._commands}:$PATH; {command}" if self._commands else command)
+
+    def close(self) -> None:
+        if self._commands:
+            self.run(f"rm -r {self._commands}", check=False)
+        super().close()
 
 
 @dataclass(frozen=True)

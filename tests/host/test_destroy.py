@@ -52,6 +52,10 @@ def test_it_keeps_data_and_a_later_deploy_brings_the_sandboxes_back(machine: Mac
 
 
 def test_with_data_nothing_is_left(machine: Machine) -> None:
+    """Nor of a snapshot, which is an image of the engine's."""
+    with machine.sandbox() as sandbox:
+        machine.run(f"docker-sandbox snapshot {sandbox.id} taken")
+    assert "-template-" in machine.out("docker image ls")
     done = destroy(machine, f"{machine.target.name}\n", DATA="remove")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     left = machine.out(

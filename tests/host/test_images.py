@@ -22,7 +22,8 @@ def test_every_image_is_there_under_the_hash_of_its_context(machine: Machine) ->
 
 
 def test_no_build_left_anything_behind(machine: Machine) -> None:
-    assert machine.out(f"ls -A {machine.settings.state}/build") == ""
+    build = f"{machine.settings.state}/build"
+    assert machine.out(f"[ ! -d {build} ] || ls -A {build}") == ""  # a host of a fleet that only fetches them has none
     assert machine.out("docker image ls --quiet --filter dangling=true") == ""
 
 

@@ -167,6 +167,28 @@ def test_a_host_that_nobody_names_stops_the_deploy(roles: tuple[str, str], make_
         assert words in " ".join(plan.output.split()), plan.output
 
 
+def test_a_host_that_has_another_name_stops_the_deploy(make_plan: MakePlan) -> None:
+    """What it has on shared storage would be somebody else's then."""
+    summary = joined("manager", "worker")
+    renamed = seen("203.0.113.8", "worker") | {"ID": "id-b"}
+    summary["a"]["nodes"] = json.dumps([seen("a", "manager"), renamed])
+    plan = make_plan(fleet("manager", "worker", summary=summary))
+    assert (plan.status != 0, plan.executed) == (True, [])
+    assert "b is 203.0.113.8 in the fleet, and its sandboxes and volumes are bound to that name" in " ".join(
+        plan.output.split()
+    )
+
+
+@pytest.mark.parametrize("told", ["x verifyhost none", "id-a"], ids=["no id", "that of another host"])
+def test_what_a_host_says_of_its_id_is_not_believed_as_it_is(told: str, make_plan: MakePlan) -> None:
+    """It stands in the gateway's configuration of all managers."""
+    summary = joined("manager", "worker")
+    summary["b"]["node_id"] = told
+    plan = make_plan(fleet("manager", "worker", summary=summary))
+    assert (plan.status != 0, plan.executed) == (True, [])
+    assert f"says that its id in the Swarm is '{told}', which cannot be" in " ".join(plan.output.split())
+
+
 @pytest.mark.parametrize("data", ["", "remove"])
 def test_destroy_takes_the_fleet_engine_away(data: str, make_plan: MakePlan) -> None:
     """With its data goes its place in the Swarm; without, the next deploy finds it again."""

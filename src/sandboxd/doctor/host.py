@@ -18,6 +18,7 @@ FILES_TIGHT = 0.8  # of the kernel's limit of open files
 MISSES_NOTED = 20  # fewer say nothing
 LATE_S = 3600.0  # how long a cleanup may take, and a cron wait for its turn
 RELEASES = ("12", "13")
+CLEANUP = re.compile(r"docker-sandbox(-node)? cleanup")  # on a manager of a fleet, that of this host alone
 
 
 def unit(name: str, unneeded: bool = False) -> Callable[[Readers], Verdict]:
@@ -133,7 +134,7 @@ def cleanup(readers: Readers) -> Verdict:
         lines = readers.effects.text(file).splitlines()
     except OSError as error:
         return fail(f"{file}: {error.strerror}", DEPLOY)
-    line = next((line for line in lines if "docker-sandbox cleanup" in line and not line.startswith("#")), "")
+    line = next((line for line in lines if CLEANUP.search(line) and not line.startswith("#")), "")
     match = re.match(r"(@\w+|\S+(?:\s+\S+){4})\s+root\s", line)
     if not match:
         return fail(f"{file} has no line that runs docker-sandbox cleanup", DEPLOY)

@@ -28,6 +28,7 @@ from tests.host.test_hardening import too_open
 pytestmark = pytest.mark.disruptive
 Record = Callable[[str, object], None]
 THIRTY = 30
+VERIFIED = ("cis", "doctor", "edge", "engine", "fleet_hosts")
 CUT_OFF_S = 30
 PAGE = "python3 -m http.server 8000 --directory /code"
 
@@ -168,6 +169,19 @@ def test_a_second_deploy_changes_nothing(fleet: Fleet, thirty: list[Sandbox], re
     record_property("fleet", {"second deploy": f"{report.seconds:.0f} s"})
     assert report.changed == []
     assert {name: fleet.started(name) for name in fleet.names} == before
+
+
+def test_what_make_deploy_does_after_the_deploy(fleet: Fleet) -> None:
+    """It verifies every host for itself, and the fleet by its manager; then there is one key, and what is left to do."""
+    done = fleet.run("make", "verify", f"ARGS=-k '{' or '.join(VERIFIED)}'")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    (passed,) = re.findall(r"^(\d+) passed, \d+ deselected in", done.stdout, re.MULTILINE)
+    assert int(passed) > 3 * 40
+    made = fleet.run(sys.executable, "-m", "tools.first_key")
+    assert (made.returncode, made.stdout.count("E2B_API_KEY=e2b_")) == (0, 1), made.stdout + made.stderr
+    steps = fleet.run(sys.executable, "-m", "tools.next_steps")
+    assert steps.returncode == 0, steps.stderr
+    assert re.findall(r"^The certificate of (\w+) is from its own authority", steps.stdout, re.MULTILINE) == ["fa"]
 
 
 # --- What it does when hosts fail -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ NODES = {
 }
 MANAGER = {"fleet_role": "manager", "fleet_address": "192.0.2.11", "fleet_nodes": NODES}
 WORKER = {"fleet_role": "worker", "fleet_address": "192.0.2.12", "fleet_nodes": NODES}
+ROLES: dict[str, dict[str, Any]] = {"single": {}, "manager": MANAGER, "worker": WORKER}
 
 
 def managers(count: int) -> dict[str, dict[str, str]]:
@@ -32,6 +33,14 @@ def test_a_host_knows_its_fleet_and_itself(data: dict[str, Any]) -> None:
     one, two = load(data | MANAGER), load(data | WORKER)
     assert (one.fleet_node, two.fleet_node) == ("a", "b")
     assert one.fleet_managers == two.fleet_managers == (FleetNode("a", "manager", "192.0.2.11"),)
+
+
+def test_only_managers_order_a_certificate(data: dict[str, Any]) -> None:
+    """A fleet of six hosts would have had the five of a week at its first deploy."""
+    acme = {"tls_mode": "acme", "acme_email": "ops@example.com", "acme_dns_provider": "cloudflare"}
+    wanted = data | acme | {"acme_credentials": ["CLOUDFLARE_DNS_API_TOKEN"]}
+    modes = {role: load(wanted | part).on("trixie").tls_mode for role, part in ROLES.items()}
+    assert modes == {"single": "acme", "manager": "acme", "worker": "internal"}
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -53,11 +53,21 @@ def test_other_certificates_need_no_trust(changes: dict[str, Any]) -> None:
 
 def test_records() -> None:
     other = {"name": "engine", "seen": "Docker", "remedy": ""}
-    assert next_steps.names(settings(), [other, OK]) == f"\nDNS: {OK['seen']}"
-    assert next_steps.names(settings(), [other, BAD]) == f"\nDNS: {BAD['seen']}\n  make the record"
+    assert next_steps.names("one", settings(), [other, OK]) == f"\nDNS: {OK['seen']}"
+    assert next_steps.names("one", settings(), [other, BAD]) == f"\nDNS: {BAD['seen']}\n  make the record"
+
+
+def test_a_manager_tells_of_its_own_record_among_those_of_all_hosts() -> None:
+    found = [{**OK, "name": "two: dns"}, {**BAD, "name": "one: dns"}]
+    assert next_steps.names("one", settings(), found) == f"\nDNS: {BAD['seen']}\n  make the record"
+
+
+def test_nobody_comes_in_by_a_worker() -> None:
+    fleet = [replace(ONE, name=role, settings={"fleet_role": role}) for role in ("manager", "worker")]
+    assert [one.name for one in next_steps.ways_in([ONE, *fleet])] == ["one", "manager"]
 
 
 def test_the_record_of_orders() -> None:
-    assert next_steps.names(settings(**ACME), [OK]).splitlines()[-1] == (
+    assert next_steps.names("one", settings(**ACME), [OK]).splitlines()[-1] == (
         "  _acme-challenge.sandbox.example.com TXT: made by Traefik for each order, through cloudflare"
     )

@@ -3,6 +3,7 @@
 It cordons hosts, so that each sandbox is where it is to be, and activates them again.
 """
 
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,8 @@ from tools.bench.host.machine import Machine, Unexpected, run
 from tools.bench.host.measure import Samples, Scale, row
 
 PEER = "on the entry host"
+IN_TURN = 5  # so many are made on one host, then as many on the other
+EMPTY_S = 60.0  # for the pools of those that are given nothing to go
 
 
 def fleet(machine: Machine, scale: Scale) -> Rows:
@@ -31,15 +34,16 @@ def fleet(machine: Machine, scale: Scale) -> Rows:
 def created(machine: Machine, scale: Scale, hosts: tuple[str, str]) -> Rows:
     warm, cold = (Samples(), Samples()), (Samples(), Samples())
     for samples, rounds, options in ((warm, scale.rounds, {}), (cold, scale.cold_rounds, {"cold": True})):
-        for _ in range(rounds):
+        for begun in range(0, rounds, IN_TURN):
             for mine, host in zip(samples, hosts, strict=True):
                 with only(machine, host):
-                    machine.wait_for_pool()
-                    if made := mine.time(partial(machine.create, **options)):
-                        there = where(machine, made)
-                        machine.kill(made["sandboxID"])
-                        if there != host:
-                            raise Unexpected(f"a sandbox for {host} was made on {there}")
+                    for _ in range(min(IN_TURN, rounds - begun)):
+                        machine.wait_for_pool()
+                        if made := mine.time(partial(machine.create, **options)):
+                            there = where(machine, made)
+                            machine.kill(made["sandboxID"])
+                            if there != host:
+                                raise Unexpected(f"a sandbox for {host} was made on {there}")
     return [
         row("init from the pool of another host, API", warm[1], warm[0], PEER),
         row("init cold on another host, API", cold[1], cold[0], PEER),
@@ -110,13 +114,25 @@ def ready_hosts(machine: Machine) -> list[str]:
 
 @contextmanager
 def only(machine: Machine, host: str) -> Iterator[None]:
-    """In the block no other host is given anything."""
+    """In the block no other host is given anything, nor has work to do: its pools are gone when it begins."""
     with ExitStack() as activated:  # each of them, also when another one fails
-        for one in ready_hosts(machine):
-            if one != host:
-                activated.callback(machine.expect, 200, "POST", f"/nodes/{one}/activate", {})
-                machine.expect(200, "POST", f"/nodes/{one}/cordon", {})
+        others = [one for one in ready_hosts(machine) if one != host]
+        for one in others:
+            activated.callback(machine.expect, 200, "POST", f"/nodes/{one}/activate", {})
+            machine.expect(200, "POST", f"/nodes/{one}/cordon", {})
+        deadline = time.monotonic() + EMPTY_S
+        while left := warm(machine, others):
+            if time.monotonic() > deadline:
+                raise Unexpected(f"hosts that are given nothing have members of pools still: {left}")
+            time.sleep(0.1)
         yield
+
+
+def warm(machine: Machine, hosts: list[str]) -> dict[str, int]:
+    """How many members the pools of those hosts have, where they have any."""
+    return {
+        one["name"]: one["warm"] for one in machine.expect(200, "GET", "/nodes") if one["name"] in hosts and one["warm"]
+    }
 
 
 def where(machine: Machine, sandbox: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ class Manager(Machine):
     def __init__(self, *names: str, misplaced: bool = False) -> None:
         self.name = "acme"
         self.state = dict.fromkeys(names, "ready")
+        self.warm = dict.fromkeys(names, 2)
         self.sandboxes: dict[str, str] = {}
         self._numbers = itertools.count()
         self._misplaced = misplaced
@@ -33,7 +34,13 @@ class Manager(Machine):
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, dict[str, str], Any]:
         if path == "/nodes":
-            return 200, {}, [{"name": name, "state": state} for name, state in self.state.items()]
+            for name, state in self.state.items():  # one member less at each look, where nothing is given
+                self.warm[name] = max(self.warm[name] - 1, 0) if state == "cordoned" else 2
+            return (
+                200,
+                {},
+                [{"name": name, "state": state, "warm": self.warm[name]} for name, state in self.state.items()],
+            )
         if path.startswith("/nodes/"):
             _, _, name, action = path.split("/")
             self.state[name] = {"cordon": "cordoned", "activate": "ready"}[action]
@@ -65,6 +72,20 @@ def test_the_others_are_cordoned_in_the_block_alone() -> None:
     with pytest.raises(KeyError), fleet.only(manager, "b"):
         assert manager.state == {"a": "cordoned", "b": "ready", "c": "cordoned"}
         raise KeyError
+    assert set(manager.state.values()) == {"ready"}
+
+
+def test_the_others_have_nothing_to_do_in_the_block() -> None:
+    manager = Manager("a", "b", "c")
+    with fleet.only(manager, "b"):
+        assert manager.warm == {"a": 0, "b": 2, "c": 0}
+
+
+def test_one_that_keeps_its_pool_spoils_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "EMPTY_S", 0.0)
+    manager = Manager("a", "b")
+    with pytest.raises(Unexpected, match=r"members of pools still: \{'a': 1\}"), fleet.only(manager, "b"):
+        pass
     assert set(manager.state.values()) == {"ready"}
 
 
