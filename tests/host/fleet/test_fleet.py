@@ -172,7 +172,7 @@ def test_a_second_deploy_changes_nothing(fleet: Fleet, thirty: list[Sandbox], re
 
 
 def test_what_make_deploy_does_after_the_deploy(fleet: Fleet) -> None:
-    """It verifies every host for itself, and the fleet by its manager; then there is one key, and what is left to do."""
+    """It verifies each host for itself, and the fleet by its manager; then there is one key, and what is left to do."""
     done = fleet.run("make", "verify", f"ARGS=-k '{' or '.join(VERIFIED)}'")
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     (passed,) = re.findall(r"^(\d+) passed, \d+ deselected in", done.stdout, re.MULTILINE)
