@@ -48,6 +48,21 @@ def is_first(wanted: Settings) -> bool:
     return bool(wanted.fleet_role) and wanted.builds_images
 
 
+@deploy("Fleet firewall")
+def firewall() -> None:
+    """The ports at which the hosts are there for each other, closed to others: before any is asked at one."""
+    wanted = settings()
+    if not wanted.fleet_role:
+        return
+    place("etc/project-sandbox/fleet.nft", wanted, ports=fleetgateway.ports(wanted))
+    place("etc/systemd/system/project-fleet-firewall.service", wanted)
+    unit(
+        name="Close the fleet's ports to others",
+        unit=f"{wanted.project}-fleet-firewall.service",
+        files=[f"{wanted.etc}/fleet.nft"],
+    )
+
+
 @deploy("Fleet")
 def engine() -> None:
     """The fleet engine with the image of a lease, and this host in the Swarm of the others."""

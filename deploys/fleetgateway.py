@@ -65,6 +65,11 @@ def nodes_map(wanted: Settings) -> str:
     return f"{wanted.state}/nodes.map"
 
 
+def ports(wanted: Settings) -> tuple[int, ...]:
+    """At which the hosts are there for each other, and for nobody else."""
+    return swarm.PORT, swarm.GOSSIP_PORT, swarm.REGISTRY_PORT, wanted.fleet_port
+
+
 def gateway(wanted: Settings) -> FleetGateway | None:
     """None on a single host."""
     if not wanted.fleet_role:
@@ -91,5 +96,5 @@ def gateway(wanted: Settings) -> FleetGateway | None:
         nodes_map=nodes_map(wanted),
         peers=peers,
         managers=managers,
-        ports=(swarm.PORT, swarm.GOSSIP_PORT, swarm.REGISTRY_PORT, wanted.fleet_port),
+        ports=ports(wanted),
     )

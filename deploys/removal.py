@@ -22,7 +22,8 @@ OURS = "docker {kind} ls -q {all} --filter label=sandbox.project={project}"
 
 def unit_names(wanted: Settings, of_fleet: bool) -> list[str]:
     """Our units, in the order in which they are stopped."""
-    fleet = ("fleet.service", "fleet-certificate.path", "fleet-certificate.service") if of_fleet else ()
+    ours = ("fleet.service", "fleet-certificate.path", "fleet-certificate.service", "fleet-firewall.service")
+    fleet = ours if of_fleet else ()
     names = (*fleet, "container-pool.service", "sandboxd.service", "firewall.service", "thaw.service", "build.slice")
     last = [f"{wanted.project}-swarmd.service"] if of_fleet else []
     return [*console.units(wanted), *egress.units(wanted), *(f"{wanted.project}-{name}" for name in names), *last]
@@ -169,8 +170,11 @@ def _fleet(wanted: Settings, with_data: bool) -> None:
     """The fleet engine has stopped. Its place in the Swarm is data: with it, the host is of the fleet again when it is
     deployed; `make fleet-forget` tells the others that it does not come back.
     """
-    for path in ("fleet.toml", "node.toml", "swarmd.json", "fleet"):
+    for path in ("fleet.toml", "node.toml", "swarmd.json", "fleet.nft", "fleet"):
         _remove(f"{wanted.etc}/{path}")
+    rules = f"inet {wanted.project}-fleet"
+    found = f"nft list tables inet | grep -x 'table {rules}'"
+    when(name="Open the fleet's ports", condition=found, commands=[f"nft delete table {rules}"])
     _remove(fence_unit(wanted))
     for bridge in ("flt0", swarm.BRIDGE):
         when(

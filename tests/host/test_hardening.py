@@ -30,7 +30,7 @@ EXPOSURE = {
     "haproxy": 2.2,
 }
 # Beside these in a fleet: on each host, on managers, on the first of them. The engine is a Docker, as its unit says.
-IN_A_FLEET = {"fleet-certificate": 2.0, "swarmd": 7.0}
+IN_A_FLEET = {"fleet-certificate": 2.0, "fleet-firewall": 1.1, "swarmd": 7.0}
 ON_MANAGERS = {"fleet": 2.0}
 ON_THE_FIRST = {"docker-registry": 2.0}
 JOURNAL_STARTED = "ec387f577b844b8fa948f33cad9a75e6"  # systemd.journal-fields(7): how much it may take
@@ -72,6 +72,8 @@ def test_units_are_closed(machine: Machine) -> None:
 def test_every_service_of_ours_has_a_bound(machine: Machine) -> None:
     listed = machine.out(f"systemctl list-unit-files --no-legend '{machine.project}-*.service'").splitlines()
     ours = {unit(machine, name) for name in bounds(machine)} - {"haproxy.service", "docker-registry.service"}
+    if machine.settings.fence_command and machine.settings.fleet_role == MANAGER:  # runs what the operator says
+        ours.add(f"{machine.project}-fence@.service")
     assert {line.split()[0] for line in listed} == ours
 
 

@@ -195,10 +195,11 @@ def test_destroy_takes_the_fleet_engine_away(data: str, make_plan: MakePlan) -> 
     environment = {"DATA": data}
     plan = make_plan(fleet("manager", "worker", deployed=True, environment=environment, deploy="destroy.py"))
     assert (plan.status, plan.unregistered) == (0, []), plan.output
-    for unit in ("fleet.service", "fleet-certificate.path", "swarmd.service"):
+    for unit in ("fleet.service", "fleet-certificate.path", "fleet-firewall.service", "swarmd.service"):
         assert f"systemctl disable --now flourisha-{unit}" in plan.executed
     for path in ("/etc/flourisha-sandbox/fleet", "/etc/systemd/system/flourisha-fence@.service"):
         assert f"rm -rf {path}" in plan.executed
+    assert "nft delete table inet flourisha-fleet" in plan.executed
     assert ("rm -rf /var/lib/flourisha-swarmd" in plan.executed) == bool(data)
 
 

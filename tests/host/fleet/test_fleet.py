@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from socket import create_connection
 from typing import Any
 
 import httpx
@@ -133,14 +134,16 @@ def test_the_api_makes_uses_and_ends_one(fleet: Fleet, api: Api) -> None:
 
 
 @pytest.mark.parametrize("port", [8443, 7946, 2377, 5000])
-def test_hosts_are_there_for_each_other_and_for_no_sandbox(fleet: Fleet, port: int) -> None:
-    """Nor for one that may reach what its host reaches: what it sends would come from there."""
+def test_hosts_are_there_for_each_other_and_for_nobody_else(fleet: Fleet, port: int) -> None:
+    """Nor for a sandbox that may reach what its host reaches: what it sends would come from there."""
     first = LABS[fleet.managers[0]]
     dial = f"timeout 5 bash -c '</dev/tcp/{first}/{{}}' 2>&1 || true"
     with fleet.members[fleet.workers[0]].sandbox("--network open") as sandbox:
         assert sandbox.out(dial.format(22)) == "", "the way there"
         assert "Connection refused" in sandbox.out(dial.format(port))
     assert fleet.members[fleet.workers[0]].out(dial.format(port)) == "", "somebody listens there"
+    with pytest.raises(ConnectionRefusedError):  # this machine is no host of the fleet
+        create_connection((first, port), timeout=10).close()
 
 
 def test_units_are_closed(fleet: Fleet) -> None:

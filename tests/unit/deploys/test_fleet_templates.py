@@ -197,6 +197,30 @@ def test_only_a_manager_has_the_fleet_service() -> None:
     ]
 
 
+# --- Between the hosts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["fleet-manager", "fleet-worker"])
+def test_the_ports_between_hosts_are_closed_to_others_before_anybody_listens(case: str) -> None:
+    text = one("etc/project-sandbox/fleet.nft", case)
+    assert 'iifname != "lo" meta l4proto { tcp, udp } th dport { 2377, 7946, 5000, 8443 } goto hosts' in text
+    _, _, rules = text.partition("chain hosts {")
+    lines = [line.strip() for line in rules.splitlines() if line.strip(" }")]
+    addresses = [
+        node["address"]
+        for node in tomllib.loads(one("etc/project-sandbox/fleet.toml", "fleet-manager"))["nodes"].values()
+    ]
+    assert lines == [
+        *(f"ip saddr {address} accept" for address in addresses),
+        "meta l4proto tcp reject with tcp reset",
+        "reject with icmpx admin-prohibited",
+    ]
+    steps = [step.name for step in planned(case).steps]
+    assert steps.index("Fleet firewall | Close the fleet's ports to others") < steps.index(
+        "Fleet | Run the fleet engine"
+    )
+
+
 # --- Shared storage --------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from tests.plan.process import placed
 pytestmark = pytest.mark.xdist_group("plan")
 SERVICES = ("console", "container-pool", "egress", "firewall", "name-servers", "names", "sandboxd", "thaw")
 # Only on hosts of a fleet; the engine is a case of its own.
-OF_A_FLEET = ("fleet", "fleet-certificate")
+OF_A_FLEET = ("fleet", "fleet-certificate", "fleet-firewall")
 REGISTRY = "/etc/systemd/system/docker-registry.service.d/60-flourisha-sandbox.conf"
 # What no service of ours goes without; what one lacks beyond that has its reason in the unit.
 EVERYWHERE = (
@@ -67,7 +67,7 @@ def test_no_service_goes_without(path: str, case: str) -> None:
     [
         ("default", SERVICES),
         ("fleet-manager", (*SERVICES, *OF_A_FLEET, "swarmd")),
-        ("fleet-worker", (*SERVICES, "fleet-certificate", "swarmd")),
+        ("fleet-worker", (*SERVICES, "fleet-certificate", "fleet-firewall", "swarmd")),
     ],
 )
 def test_every_service_is_looked_at(case: str, names: tuple[str, ...]) -> None:
