@@ -237,8 +237,9 @@ fleet_cpus_share = 0.1
 # `init --shared`: kept sandboxes on it can be made anew on another host. "" is none. The deploy refuses a directory at
 # which nothing is mounted, and marks it with the file `sandbox-volumes.id`, by which hosts know that it is the same.
 shared_storage = ""
-# Your program on the managers, which ends with 0 only if the host that it is given by name is off for certain, and
-# for how many seconds a host must have been lost before it is run. "" is none: `node fenced` says so by hand.
+# The path of your program on the managers, run as root, which ends with 0 only if the host that it is given by name is
+# off for certain, and for how many seconds a host must have been lost before it is run. "" is none: `node fenced` says
+# so by hand.
 fence_command = ""
 fence_after_s = 60
 
