@@ -169,8 +169,9 @@ wake_on_visit = True
 # above, for sandboxes that docker-sandbox makes. Used is: it sends packets, or a command runs that is no server.
 idle_pause_after = ""
 
-# Of wrong tokens and passwords for one closed sandbox, from one address (of IPv6: one /64), in one minute; then all that
-# comes from there for that sandbox is refused with 429 until the minute is over. Wrong links and cookies do not count.
+# Of wrong tokens and passwords for one closed sandbox, from one address (of IPv6: one /64), in one minute; then all
+# that comes from there for that sandbox is refused with 429 until the minute is over. Wrong links and cookies do not
+# count.
 failed_tries_per_minute = 60
 # Of requests to https://api.<domain>, and of what is sent to the console, from one address in one minute, before 429; 0
 # for no limit. Many behind one address count as one. Visits of sandboxes are not limited: a sandbox has its own limits,
