@@ -169,8 +169,9 @@ wake_on_visit = True
 # above, for sandboxes that docker-sandbox makes. Used is: it sends packets, or a command runs that is no server.
 idle_pause_after = ""
 
-# Of wrong tokens, links and passwords for one closed sandbox, from one address (of IPv6: one /64), in one minute; then
-# all that comes from there for that sandbox is refused with 429 until the minute is over.
+# Of wrong tokens and passwords for one closed sandbox, from one address (of IPv6: one /64), in one minute; then all
+# that comes from there for that sandbox is refused with 429 until the minute is over. Wrong links and cookies do not
+# count.
 failed_tries_per_minute = 60
 # Of requests to https://api.<domain>, and of what is sent to the console, from one address in one minute, before 429; 0
 # for no limit. Many behind one address count as one. Visits of sandboxes are not limited: a sandbox has its own limits,
@@ -237,8 +238,9 @@ fleet_cpus_share = 0.1
 # `init --shared`: kept sandboxes on it can be made anew on another host. "" is none. The deploy refuses a directory at
 # which nothing is mounted, and marks it with the file `sandbox-volumes.id`, by which hosts know that it is the same.
 shared_storage = ""
-# Your program on the managers, which ends with 0 only if the host that it is given by name is off for certain, and
-# for how many seconds a host must have been lost before it is run. "" is none: `node fenced` says so by hand.
+# The path of your program on the managers, run as root, which ends with 0 only if the host that it is given by name is
+# off for certain, and for how many seconds a host must have been lost before it is run. "" is none: `node fenced` says
+# so by hand.
 fence_command = ""
 fence_after_s = 60
 

@@ -20,12 +20,12 @@ from tools.fleetsim.table import table
 
 EXAMPLES = """\
 examples:
-  python -m tools.fleetsim --nodes 10 --rate 0.15
-  python -m tools.fleetsim --nodes 10 --rate 0.05 --bursts 300:25 --life pareto:300:1.5 --entries 3 --on-empty make
-  python -m tools.fleetsim --nodes 100 --rate 1.5 --template base:1024:0.2:3:4 --template browser:2048:0.2:1:1
-  python -m tools.fleetsim --nodes 100 --rate 1.5 --mtbf-h 24 --repair-s 600 --policy least-loaded
-  python -m tools.fleetsim --nodes 100 --rate 1.5 --leaderless 2000:23 --policy least-loaded
-  python -m tools.fleetsim --nodes 1000 --rate 18 --warm-up 1200 --duration 600 --policy least-loaded --json
+  python3 -m tools.fleetsim --nodes 10 --rate 0.15
+  python3 -m tools.fleetsim --nodes 10 --rate 0.05 --bursts 300:25 --life pareto:300:1.5 --entries 3 --on-empty make
+  python3 -m tools.fleetsim --nodes 100 --rate 1.5 --template base:1024:0.2:3:4 --template browser:2048:0.2:1:1
+  python3 -m tools.fleetsim --nodes 100 --rate 1.5 --mtbf-h 24 --repair-s 600 --policy least-loaded
+  python3 -m tools.fleetsim --nodes 100 --rate 1.5 --leaderless 2000:23 --policy least-loaded
+  python3 -m tools.fleetsim --nodes 1000 --rate 18 --warm-up 1200 --duration 600 --policy least-loaded --json
 """
 DEFAULTS = Scene()
 
@@ -58,7 +58,7 @@ def template(text: str) -> Template:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        "python -m tools.fleetsim",
+        "python3 -m tools.fleetsim",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

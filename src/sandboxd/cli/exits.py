@@ -17,8 +17,8 @@ exit codes:
   1    refused or failed; the message says why
   2    wrong usage
   3    no such sandbox or template
-  4    the service on this host cannot be reached
-  5    the host is full or busy; try again later"""
+  4    the service or the gateway of this host cannot be reached
+  5    the host is full or busy, or a part of it does not answer; try again later"""
 
 EXEC_LEGEND = f"""{LEGEND}
   124  --timeout ended the command

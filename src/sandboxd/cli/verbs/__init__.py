@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from sandboxd.cli.exits import LEGEND, USAGE
 
 PROGRAM = "docker-sandbox"
+DIRECTORY = "the sandbox's directory (/code; /home/user if a key made it)"  # as help texts say it
 GROUPS = {
     "lifecycle": (
         "init",

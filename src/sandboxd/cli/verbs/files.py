@@ -2,9 +2,9 @@
 
 from sandboxd.cli.exits import LEGEND
 from sandboxd.cli.values import depth
-from sandboxd.cli.verbs import Noun, Parser, Verb, id_argument, json_flag, text_flag, user_flag
+from sandboxd.cli.verbs import DIRECTORY, Noun, Parser, Verb, id_argument, json_flag, text_flag, user_flag
 
-PATHS = "A path is absolute, or begins at the sandbox's directory (/code); `~` is the user's home."
+PATHS = f"A path is absolute, or begins at {DIRECTORY}; `~` is the user's home."
 EXISTS_LEGEND = f"""{LEGEND}
 So 0 means that something is there, and 1 without a message that nothing is."""
 
@@ -21,9 +21,7 @@ def _ends(parser: Parser) -> None:
 
 def _ls(parser: Parser) -> None:
     id_argument(parser)
-    parser.add_argument(
-        "path", metavar="PATH", nargs="?", default=".", help="what to list (default: the sandbox's directory, /code)"
-    )
+    parser.add_argument("path", metavar="PATH", nargs="?", default=".", help=f"what to list (default: {DIRECTORY})")
     parser.add_argument("--depth", metavar="N", type=depth, default=1, help="how many levels to show (default: 1)")
     _ends(parser)
 

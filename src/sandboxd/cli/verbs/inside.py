@@ -2,7 +2,7 @@
 
 from sandboxd.cli.exits import EXEC_LEGEND, SHELL_LEGEND
 from sandboxd.cli.values import duration, pair
-from sandboxd.cli.verbs import Parser, Verb, id_argument, json_flag, user_flag
+from sandboxd.cli.verbs import DIRECTORY, Parser, Verb, id_argument, json_flag, user_flag
 
 COPY_RULES = """\
 Copies like `cp -r`: a target that does not exist becomes the copy (missing parents are made); into a target that is a
@@ -13,7 +13,7 @@ inside SOURCE; a file goes into a target that ends in "/". File modes are kept."
 def _exec(parser: Parser) -> None:
     id_argument(parser)
     parser.add_argument("command", metavar="COMMAND", help="one argument: quote it. Runs as: bash -l -c COMMAND")
-    parser.add_argument("--cwd", metavar="D", default="", help="directory to start in (default: the sandbox's, /code)")
+    parser.add_argument("--cwd", metavar="D", default="", help=f"directory to start in (default: {DIRECTORY})")
     parser.add_argument("--env", metavar="K=V", type=pair, action="append", default=[], help="an environment variable")
     user_flag(parser, "run as this user")
     parser.add_argument(
@@ -28,7 +28,7 @@ def _shell(parser: Parser) -> None:
     parser.add_argument(
         "command", metavar="COMMAND", nargs="?", default="", help="one argument: quote it. Default: a login shell"
     )
-    parser.add_argument("--cwd", metavar="D", default="", help="directory to start in (default: the sandbox's, /code)")
+    parser.add_argument("--cwd", metavar="D", default="", help=f"directory to start in (default: {DIRECTORY})")
     parser.add_argument("--env", metavar="K=V", type=pair, action="append", default=[], help="an environment variable")
     user_flag(parser, "run as this user")
 

@@ -155,7 +155,8 @@ more. exec, upload and download work in any case.""",
         """\
 Freezes a sandbox: its processes and their memory stay, and use no CPU.
 
-While it is paused it has no URL, its --timeout does not run, and exec, upload and download are refused.""",
+A visit to its URL resumes it, unless it was made with --no-wake. While it is paused its --timeout does not run, and
+exec, upload and download are refused.""",
         _info,
         "  docker-sandbox pause 4f1c",
     ),

@@ -1,4 +1,4 @@
-"""The command line: `python -m tools.fleetsim`."""
+"""The command line: `python3 -m tools.fleetsim`."""
 
 import json
 import subprocess
@@ -91,7 +91,7 @@ def test_its_examples_can_be_typed() -> None:
 
 def test_the_commands_of_the_page_can_be_typed() -> None:
     text = (ROOT / "docs/fleet.md").read_text().replace("\\\n", " ")
-    commands = [line.split() for line in text.splitlines() if line.startswith("python -m tools.fleetsim")]
+    commands = [line.split() for line in text.splitlines() if line.startswith("python3 -m tools.fleetsim")]
     assert len(commands) >= 12
     for words in commands:
         scene(parser().parse_args(words[3:]))
