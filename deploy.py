@@ -2,6 +2,7 @@
 
 from deploys import (
     access,
+    authority,
     base,
     certificates,
     cleanup,
@@ -37,6 +38,7 @@ confinement.profiles()
 images.build()
 fleetimages.share()
 certificates.serve()
+authority.share()
 traefik.edge()
 gateway.haproxy()
 egress.configure()

@@ -64,7 +64,8 @@ def serve() -> None:
     if wanted.tls_mode == "internal":
         place("usr/local/lib/project-sandbox/internal-certificate", wanted, mode="755")
         command = f"{wanted.lib}/internal-certificate"
-        when(name="Make the internal certificate", condition=f"{command} --check", commands=[command])
+        if not wanted.shares_authority:
+            when(name="Make the internal certificate", condition=f"{command} --check", commands=[command])
 
 
 @deploy("ACME")

@@ -201,6 +201,11 @@ class Settings:
         """Whether this host builds them itself; in a fleet, one does so for all."""
         return not self.fleet_role or self.fleet_managers[0].name == self.fleet_node
 
+    @property
+    def shares_authority(self) -> bool:
+        """Whether the internal authority is that of another manager: see `deploys.authority`."""
+        return self.tls_mode == "internal" and self.fleet_role == MANAGER and not self.builds_images
+
     def on(self, suite: str) -> Settings:
         """The settings on a host of that Debian release: what is left to the host is filled in.
 

@@ -56,8 +56,9 @@ FILES = {"/etc/haproxy/haproxy.cfg"}
 # Debian starts and enables what a package brings; our own units exist and have never run.
 PACKAGED_UNITS = {"cron.service", "docker.service", "haproxy.service", "systemd-journald.service"}
 
-# A secret: it may be seen nowhere.
+# Secrets: they may be seen nowhere.
 JOIN_TOKEN = "SWMTKN-SECRETjointoken"
+AUTHORITY_KEY = "U0VDUkVUYXV0aG9yaXR5"
 
 LOGINS = {"root": "root:root:/root", "ada": "ada:users:/home/ada"}
 
@@ -156,6 +157,8 @@ def answer(
         return [summary["turn"]] if "turn" in summary else []
     if fact == "deploys.facts.Output" and "taken" in summary and "address show to" in arguments["command_line"]:
         return [summary["taken"]]
+    if fact == "deploys.facts.Output" and re.match(r"cat \S+/ca/ca\.pem ", arguments["command_line"]):
+        return summary["authority"].splitlines() if "authority" in summary else []
     if fact == "deploys.facts.Output" and re.fullmatch(r"ls -d \S+-swarmd\.service", arguments["command_line"]):
         return [summary["fleet_engine"]] if "fleet_engine" in summary else []
     if fact == "deploys.facts.Output":

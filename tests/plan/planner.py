@@ -33,6 +33,8 @@ from deploys import access
 from tests.plan import bare
 from tests.plan.scenario import Scenario
 
+# What a host tells of secrets, where a command has these words.
+TOLD = {" join-token ": bare.JOIN_TOKEN, "/ca ca.key ca.pem": bare.AUTHORITY_KEY}
 GLOBAL_ARGUMENTS = {name for name, _ in all_global_arguments()}
 
 
@@ -77,7 +79,7 @@ class Recorder:
             recorder.executed.append(raw)
             if " swarm init " in raw or raw.endswith("/swarm/join"):
                 recorder.joined.add(connector.host.name)
-            said = [bare.JOIN_TOKEN] if " join-token " in raw else []
+            said = [secret for asked, secret in TOLD.items() if asked in raw]
             return True, CommandOutput([OutputLine("stdout", line) for line in said])
 
         def put_file(connector: FakeConnector, source: Any, dest: str, *_: Any, **__: Any) -> bool:

@@ -65,7 +65,8 @@ def planner() -> Planner:
 def planned(case: str) -> Plan:
     """What a deploy of the case does to a bare host: of CASES, or one of the hosts of FLEET."""
     if case in FLEET:
-        return planner().plan(fleet("manager", "worker", shown=FLEET[case][1]))
+        member = FLEET[case]
+        return planner().plan(fleet(*member.roles, settings=member.settings, shown=member.shown))
     with tempfile.TemporaryDirectory(prefix="workstation-") as folder:
         return planner().plan(CASES[case].scenario(Path(folder)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -182,21 +183,41 @@ CASES = {
     )
 }
 
-# A fleet of a manager and a worker: name, title, and which of them.
+
+@dataclass(frozen=True)
+class Member:
+    """One host of a fleet. The plan is made of all hosts, a, b, ... in the order of `roles`; `shown` is the one."""
+
+    title: str
+    shown: str
+    roles: tuple[str, ...] = ("manager", "worker")
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+SHARED = {"shared_storage": "/srv/volumes", "fence_command": "/usr/local/sbin/fence", "fence_after_s": 90}
 FLEET = {
-    "fleet-manager": ("The manager of a fleet of two hosts", "a"),
-    "fleet-worker": ("The worker of a fleet of two hosts", "b"),
+    "fleet-manager": Member("The manager of a fleet of two hosts", "a"),
+    "fleet-worker": Member("The worker of a fleet of two hosts", "b"),
+    "fleet-shared": Member(
+        "The second of three managers, with shared storage and a fence command", "b", ("manager",) * 3, SHARED
+    ),
 }
 
 
-def fleet(*roles: str, **changes: Any) -> Scenario:
+def fleet(*roles: str, settings: Mapping[str, Any] | None = None, **changes: Any) -> Scenario:
     """Hosts a, b, ... that are to have these roles and are in no Swarm yet; `changes` of the scenario itself."""
     nodes = {
         name: {"role": role, "address": f"192.0.2.{11 + number}"}
         for number, (name, role) in enumerate(zip("abcdef", roles, strict=False))
     }
     hosts = {
-        name: {"domain": DOMAIN, "fleet_role": node["role"], "fleet_address": node["address"], "fleet_nodes": nodes}
+        name: {
+            "domain": DOMAIN,
+            "fleet_role": node["role"],
+            "fleet_address": node["address"],
+            "fleet_nodes": nodes,
+            **(settings or {}),
+        }
         for name, node in nodes.items()
     }
     return replace(Scenario(hosts, {name: {"node_id": f"id-{name}"} for name in hosts}), **changes)

@@ -47,7 +47,7 @@ def commands(plan: Plan) -> dict[str, list[str]]:
 def test_golden(name: str, request: pytest.FixtureRequest) -> None:
     plan = planned(name)
     assert (plan.status, plan.unregistered) == (0, []), plan.output
-    compare(request, name, render(FLEET[name][0], plan, commands=True))
+    compare(request, name, render(FLEET[name].title, plan, commands=True))
 
 
 def test_a_single_host_has_nothing_of_it(make_plan: MakePlan) -> None:
@@ -61,6 +61,28 @@ def test_the_secret_of_the_swarm_is_nowhere(make_plan: MakePlan) -> None:
     assert len(commands(plan)["Join the Swarm"]) == 1
     assert any(" join-token " in command for command in plan.executed)
     assert bare.JOIN_TOKEN not in plan.output + "\n".join(plan.executed)
+
+
+def test_managers_have_one_authority_and_its_key_is_nowhere(make_plan: MakePlan) -> None:
+    """A client that trusts one trusts all. The first one keeps what it has."""
+    summary: dict[str, dict[str, str]] = {name: {"node_id": f"id-{name}"} for name in "abcd"}
+    summary["a"]["authority"], summary["b"]["authority"] = "the first one's", "its own"
+    roles = ("manager", "manager", "manager", "worker")
+    steps = {}
+    for shown in "abcd":
+        plan = make_plan(fleet(*roles, summary=summary, arguments=("--yes", "-vvv"), shown=shown))
+        assert (plan.status, plan.unregistered) == (0, []), plan.output
+        assert bare.AUTHORITY_KEY not in plan.output + "\n".join(plan.executed)
+        named = {step.name.rpartition(" | ")[2]: step.commands for step in plan.steps}
+        steps[shown] = named.get("Take over the authority")
+    taken = ["umask 077 && mkdir -p /etc/flourisha-sandbox/ca && base64 -d | tar -xf - -C /etc/flourisha-sandbox/ca"]
+    assert steps == {"a": None, "b": taken, "c": taken, "d": None}
+
+
+def test_a_manager_that_has_the_authority_keeps_it(make_plan: MakePlan) -> None:
+    summary = {name: {"node_id": f"id-{name}", "authority": "the first one's"} for name in "abc"}
+    plan = make_plan(fleet("manager", "manager", "manager", summary=summary, shown="b"))
+    assert not [command for command in plan.executed if "tar -cf - -C /etc/flourisha-sandbox/ca" in command]
 
 
 def test_one_begins_and_the_others_join(make_plan: MakePlan) -> None:

@@ -28,7 +28,7 @@ def test_sourced_script(path: str) -> None:
 
 
 @pytest.mark.xdist_group("plan")
-@pytest.mark.parametrize("case", ["minimal", "default", "maximal", "fleet-manager"])
+@pytest.mark.parametrize("case", ["minimal", "default", "maximal", "fleet-manager", "fleet-shared"])
 @pytest.mark.parametrize("path", RENDERED)
 def test_rendered_script(path: str, case: str) -> None:
     """What the template becomes, where the case's deploy places it."""
@@ -46,6 +46,6 @@ def test_completion_script() -> None:
 @pytest.mark.xdist_group("plan")
 def test_no_other_template_becomes_a_script() -> None:
     names = {path.rpartition("/")[2].removesuffix(".j2") for path in RENDERED}
-    files = {**placed("default"), **placed("fleet-manager")}
+    files = {**placed("default"), **placed("fleet-manager"), **placed("fleet-shared")}
     names.add("lease-image")  # a file as it is here
     assert names == {path.rpartition("/")[2] for path, text in files.items() if SHEBANG.match(text)}

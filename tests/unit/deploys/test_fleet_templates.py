@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ from fleet.config import Fencing
 from fleet.config import load as load_fleet
 from sandboxd import config
 from sandboxd.cli import place
-from tests.plan.process import planned, planner, rendered
-from tests.plan.scenarios import DOMAIN, fleet
+from tests.plan.process import planned, rendered
+from tests.plan.scenarios import DOMAIN
 
 # One process makes the plans of all these tests.
 pytestmark = pytest.mark.xdist_group("plan")
@@ -225,14 +224,12 @@ def test_the_ports_between_hosts_are_closed_to_others_before_anybody_listens(cas
 
 
 def test_where_volumes_are_shared_and_who_fences(tmp_path: Path) -> None:
-    shared = {"shared_storage": "/srv/volumes", "fence_command": "/usr/local/sbin/fence", "fence_after_s": 90}
-    plain = fleet("manager", "worker", shown="a")
-    plan = planner().plan(replace(plain, hosts={name: {**values, **shared} for name, values in plain.hosts.items()}))
+    plan = planned("fleet-shared")
     assert plan.status == 0, plan.output
     texts = {name: plan.files[f"/etc/flourisha-sandbox/{name}"] for name in ("config.toml", "fleet.toml")}
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    assert config.load(tmp_path / "config.toml").shared == config.Shared(Path("/srv/volumes"), "a")
+    assert config.load(tmp_path / "config.toml").shared == config.Shared(Path("/srv/volumes"), "b")
     fence = "/usr/local/lib/flourisha-sandbox/fence"
     assert load_fleet(tmp_path / "fleet.toml").fencing == Fencing(fence, 90, 130)
     assert 'unit="flourisha-fence@$1.service"' in plan.files[fence].splitlines()
