@@ -184,16 +184,20 @@ class Fleet:
     def _engine(self, machine: Machine) -> str:
         return f"docker --host unix://{socket(machine.settings)}"
 
+    def create(self, options: str = "", machine: Machine | None = None) -> subprocess.CompletedProcess[str]:
+        """What becomes of an init. Who is told to try again, since nothing was made yet, does so."""
+        return eventually(
+            lambda: (machine or self.manager).run(f"docker-sandbox init {options}", check=False),
+            lambda done: done.returncode == 0 or not NOT_NOW.search(done.stderr),
+            LIMIT_S,
+            "word from Swarm",
+        )
+
     def init(self, options: str = "", machine: Machine | None = None) -> str:
-        """The id of a new sandbox. Who is told to try again, since nothing was made yet, does so."""
-        asked = machine or self.manager
-
-        def made() -> subprocess.CompletedProcess[str]:
-            done = asked.run(f"docker-sandbox init {options}", check=False)
-            assert done.returncode == 0 or NOT_NOW.search(done.stderr), done.stderr
-            return done
-
-        return eventually(made, lambda done: done.returncode == 0, LIMIT_S, "new sandbox").stdout.strip()
+        """The id of a new sandbox."""
+        done = self.create(options, machine)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     def wait_for(self, state: str, name: str, machine: Machine | None = None) -> None:
         """`node ls` shows the host in that state."""

@@ -84,7 +84,7 @@ def test_an_operator_says_that_the_host_is_off(fleet: Fleet, victim: str) -> Non
         with fleet.killed(victim):
             fleet.wait_for("lost", victim)
             assert fleet.listed()[sandbox.id]["state"] == "lost"
-            refused = manager.run(f"docker-sandbox init {KEPT}", check=False)
+            refused = fleet.create(KEPT)
             assert refused.returncode != 0 and f"is in use on node {victim}" in refused.stderr, refused.stderr
             said = manager.out(f"docker-sandbox node fenced {victim} --yes")
             assert sandbox.id in said
