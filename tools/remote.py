@@ -86,6 +86,10 @@ class Remote:
         self.target = target
         self.ssh_config.write_text(target.ssh_config(f"{self._directory.name}/%C"))
 
+    def forget(self) -> None:
+        """What was read of the host: a deploy may have changed it, its authority for one."""
+        self._ca = self._settings = None
+
     def authority(self) -> Path | None:
         """Whom to trust beside the system's own: the authority of the internal certificate, or the issuer of one by an
         ACME server that is no public authority; as a file here. None when the system's own are right.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +37,10 @@ SETTINGS = LAB_SETTINGS | {
     "fence_command": FENCE,
     "fence_after_s": "10",
 }
+LIMIT_S = 300  # of waiting for what comes soon, unless it never comes
+# What Swarm answers on a slow machine, or between two leaders. Nothing was made then, and one is to try again.
+NOT_NOW = re.compile(r"Swarm has not placed|have no leader|fleet engine of this host takes more than")
+MISSED = r"s/^WARNING fleet\.nodes: lost: node \([^ ]*\) .*/\1/p"
 # Neither side hears the other any more, and nobody is told: as when a cable is pulled.
 CUT = """
 table inet cut {
@@ -88,7 +94,9 @@ class Fleet:
         seconds = time.monotonic() - started
         assert done.returncode == 0, f"the deploy failed:\n{(done.stdout + done.stderr)[-6000:]}"
         for target in targets(self.environment()):
-            if target.name not in self.members:
+            if target.name in self.members:
+                self.members[target.name].forget()
+            else:
                 self.members[target.name] = Machine(target, lab.find(target.name))
         return read_report(done.stdout, seconds)
 
@@ -151,23 +159,75 @@ class Fleet:
     def leases(self, name: str) -> int:
         """How many leases run on a host, as its fleet engine says."""
         machine = self.members[name]
-        return len(machine.out(f"docker --host unix://{socket(machine.settings)} ps --quiet").split())
+        return len(machine.out(f"{self._engine(machine)} ps --quiet").split())
 
     def unbooked(self) -> dict[str, int]:
         """How many leases each host lacks, for its sandboxes and the members of its pools."""
         warm = {name: row["warm"] for name, row in self.nodes().items()}
         return {name: len(self.own(name)) + warm[name] - self.leases(name) for name in self.names}
 
+    def node_id(self, name: str) -> str:
+        """By which the Swarm knows the host; it is in the host's certificate."""
+        return self.members[name].out(f"{self._engine(self.members[name])} info --format '{{{{.Swarm.NodeID}}}}'")
+
+    def in_swarm(self, machine: Machine | None = None) -> dict[str, str]:
+        """What Swarm takes each host for, Ready or Down, by name. Raises RemoteError while there is no leader, for whom
+        an engine would wait.
+        """
+        asked, show = machine or self.manager, shlex.quote("{{.Hostname}} {{.Status}}")
+        lines = asked.out(f"timeout 5 {self._engine(asked)} node ls --format {show}").splitlines()
+        return {name: status for name, status in (line.split() for line in lines)}
+
+    def missed(self) -> Counter[str]:
+        """How often the manager has lost each host, as its log says."""
+        log = f"journalctl --unit {self.manager.unit('fleet')} --output cat --no-pager"
+        return Counter(self.manager.out(f"{log} | sed -n {shlex.quote(MISSED)}").split())
+
+    def _engine(self, machine: Machine) -> str:
+        return f"docker --host unix://{socket(machine.settings)}"
+
+    def create(self, options: str = "", machine: Machine | None = None) -> subprocess.CompletedProcess[str]:
+        """What becomes of an init. Who is told to try again, since nothing was made yet, does so."""
+        return eventually(
+            lambda: (machine or self.manager).run(f"docker-sandbox init {options}", check=False),
+            lambda done: done.returncode == 0 or not NOT_NOW.search(done.stderr),
+            LIMIT_S,
+            "word from Swarm",
+        )
+
+    def init(self, options: str = "", machine: Machine | None = None) -> str:
+        """The id of a new sandbox."""
+        done = self.create(options, machine)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
     def wait_for(self, state: str, name: str, machine: Machine | None = None) -> None:
         """`node ls` shows the host in that state."""
-        eventually(lambda: self.nodes(machine), lambda rows: rows[name]["state"] == state, 120, f"{name} {state}")
+        eventually(lambda: self.nodes(machine), lambda rows: rows[name]["state"] == state, LIMIT_S, f"{name} {state}")
+
+    def wait_until_down(self, name: str) -> None:
+        """Swarm gives no lease there any more. It misses a host some seconds later than the manager."""
+        eventually(self.in_swarm, lambda found: found[name] == "Down", LIMIT_S, f"{name} down")
 
     def wait_for_full_pools(self) -> None:
-        def full() -> dict[str, int]:
-            return {name: row["warm"] for name, row in self.nodes().items() if row["state"] == "ready"}
-
+        """On all hosts, which are all ready."""
         wanted = int(SETTINGS["pool_size"])
-        eventually(full, lambda warm: all(count == wanted for count in warm.values()), 180, "full pools")
+
+        def full(rows: dict[str, dict[str, Any]]) -> bool:
+            return all((rows[name]["state"], rows[name]["warm"]) == ("ready", wanted) for name in self.names)
+
+        eventually(self.nodes, full, LIMIT_S, "full pools")
+
+    def wait_for_states(self, wanted: dict[str, str], machine: Machine | None = None) -> None:
+        """The list has these sandboxes in these states. A host that says nothing for 3 s is lost for a moment, as it
+        may be on a machine that does much else.
+        """
+        eventually(
+            lambda: {id: row["state"] for id, row in self.listed(machine).items()},
+            lambda states: wanted.items() <= states.items(),
+            LIMIT_S,
+            "such states",
+        )
 
     # --- Faults -------------------------------------------------------------------------------------------------------
 

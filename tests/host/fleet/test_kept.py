@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.host.fleet.labs import FENCE, LABS, Fleet
+from tests.host.fleet.labs import FENCE, LABS, LIMIT_S, Fleet
 from tests.host.machine import Sandbox, eventually
 
 pytestmark = pytest.mark.disruptive
 VOLUME = "outlives"
-INIT = f"docker-sandbox init --keep --volume {VOLUME} --shared"
+KEPT = f"--keep --volume {VOLUME} --shared"
 PAGE = "python3 -m http.server 8000 --directory /code"
 OFF = "/etc/fence-off"  # the names of hosts that are off, for the fence command
 FENCE_PROGRAM = """#!/bin/bash
@@ -39,7 +39,7 @@ def kept_on(fleet: Fleet, name: str) -> Iterator[Sandbox]:
     for one in others:
         manager.run(f"docker-sandbox node cordon {one}")
     try:
-        sandbox = Sandbox(manager, manager.out(INIT))
+        sandbox = Sandbox(manager, fleet.init(KEPT))
     finally:
         for one in others:
             manager.run(f"docker-sandbox node activate {one}")
@@ -56,8 +56,12 @@ def kept_on(fleet: Fleet, name: str) -> Iterator[Sandbox]:
 
 def is_anew(fleet: Fleet, sandbox: Sandbox, victim: str) -> None:
     """On another host, with what it had written, and at its URL again."""
-    row = fleet.listed()[sandbox.id]
-    assert row["state"] == "running" and row["node"] != victim, row
+    row = eventually(
+        lambda: fleet.listed()[sandbox.id],
+        lambda row: row["state"] == "running" and row["node"] != victim,
+        LIMIT_S,
+        "sandbox that was made anew",
+    )
     assert sandbox.id in fleet.own(row["node"])
     assert sandbox.out("cat /code/index.html") == f"written on {victim}"
     sandbox.serve(PAGE)
@@ -67,10 +71,10 @@ def is_anew(fleet: Fleet, sandbox: Sandbox, victim: str) -> None:
 def is_left(fleet: Fleet, sandbox: Sandbox, victim: str) -> None:
     """By the host that has come back: it has neither the sandbox nor its container nor the disk of its volume."""
     fleet.wait_for("ready", victim)
-    eventually(lambda: sandbox.id in fleet.own(victim), lambda there: not there, 60, "the old host lets go")
+    eventually(lambda: sandbox.id in fleet.own(victim), lambda there: not there, LIMIT_S, "the old host lets go")
     old = fleet.members[victim]
     command = "docker ps --all --no-trunc --format '{{.ID}}'; findmnt --noheadings --output SOURCE,TARGET"
-    eventually(lambda: old.out(command), lambda said: sandbox.id not in said, 60, "nothing of it is left")
+    eventually(lambda: old.out(command), lambda said: sandbox.id not in said, LIMIT_S, "nothing of it is left")
 
 
 def test_an_operator_says_that_the_host_is_off(fleet: Fleet, victim: str) -> None:
@@ -80,7 +84,7 @@ def test_an_operator_says_that_the_host_is_off(fleet: Fleet, victim: str) -> Non
         with fleet.killed(victim):
             fleet.wait_for("lost", victim)
             assert fleet.listed()[sandbox.id]["state"] == "lost"
-            refused = manager.run(INIT, check=False)
+            refused = fleet.create(KEPT)
             assert refused.returncode != 0 and f"is in use on node {victim}" in refused.stderr, refused.stderr
             said = manager.out(f"docker-sandbox node fenced {victim} --yes")
             assert sandbox.id in said
@@ -103,9 +107,6 @@ def test_a_command_says_it(fleet: Fleet, victim: str) -> None:
         with kept_on(fleet, victim) as sandbox:
             before = sandbox.token()
             with fleet.killed(victim):
-                eventually(
-                    lambda: fleet.listed()[sandbox.id], lambda row: row["node"] != victim, 120, "it is made anew"
-                )
                 is_anew(fleet, sandbox, victim)
                 assert sandbox.token() == before
             is_left(fleet, sandbox, victim)
