@@ -87,8 +87,8 @@ class Remote:
         self.ssh_config.write_text(target.ssh_config(f"{self._directory.name}/%C"))
 
     def forget(self) -> None:
-        """What was read of the host: a deploy may have changed it, its authority for one."""
-        self._ca = self._settings = None
+        """Its authority, which a deploy may have changed."""
+        self._ca = None
 
     def authority(self) -> Path | None:
         """Whom to trust beside the system's own: the authority of the internal certificate, or the issuer of one by an

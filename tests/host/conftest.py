@@ -60,19 +60,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[DEPLOYED] = {}
-    config.stash[VERIFIED] = {}
+    verified: dict[str, Target] = {}
     if config.getoption("--verify"):
         try:
-            config.stash[VERIFIED] = {target.name: target for target in chosen(os.environ)}
+            verified = {target.name: target for target in chosen(os.environ)}
         except HostError as error:
             raise pytest.UsageError(str(error)) from None
+    config.stash[VERIFIED] = verified
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "machine" not in metafunc.fixturenames:
         return
     if metafunc.config.getoption("--verify"):
-        names = list(metafunc.config.stash[VERIFIED])
+        verified = metafunc.config.stash[VERIFIED]
+        names = list(verified)
     else:
         only = metafunc.config.getoption("--suite")
         marker = metafunc.definition.get_closest_marker("suite")
