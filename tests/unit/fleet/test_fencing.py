@@ -168,6 +168,14 @@ def test_one_that_cannot_be_made_waits_and_says_why(fleet: Fleet) -> None:
     until(lambda: listed(fleet).get(made, ("",))[0] == "running", "it is tried again")
 
 
+def test_of_a_host_that_was_never_heard_the_storage_knows_what_it_has(fleet: Fleet) -> None:
+    fleet.lose("b")
+    fleet.services.index.contents["b"].known = False
+    made = fleet.create(volume="data", shared=True)["sandboxID"]
+    assert fleet.where(made).name in ("a", "c")
+    assert fleet.unix.post("/v2/sandboxes", json={"volume": "own"}).status_code == 503
+
+
 def test_a_host_that_answers_is_not_off(fleet: Fleet) -> None:
     answer = fleet.unix.post("/nodes/b/fenced", json={})
     assert answer.status_code == 409 and "node b answers" in answer.json()["message"]

@@ -109,6 +109,28 @@ def test_a_host_that_was_never_heard_may_have_it(fleet: Fleet) -> None:
     assert TEXT.search(answer.json()["message"])
 
 
+def test_what_a_host_may_have_that_was_never_heard_is_made_on_no_other(fleet: Fleet) -> None:
+    """As after a restart of the service: a volume would be there twice, the second one empty."""
+    headers = fleet.key("ada")
+    here = fleet.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers=headers).json()["sandboxID"]
+    assert fleet.where(here).name == "a"
+    fleet.lose("b")
+    fleet.services.index.contents["b"].known = False
+    answers = {
+        "volume 'work'": fleet.unix.post("/v2/sandboxes", json={"volume": "work"}),
+        "a volume of the key 'ada'": fleet.tcp.post("/volumes", json={"name": "data"}, headers=headers),
+        "template 'tools'": fleet.tcp.post("/v3/templates", json={"name": "tools"}, headers=headers),
+        "template 'built'": fleet.unix.post("/templates/built/build", content=b""),
+        "template 'saved'": fleet.unix.post(f"/sandboxes/{here}/snapshots", json={"name": "saved"}),
+        "template 'ours'": fleet.tcp.post(f"/sandboxes/{here}/snapshots", json={"name": "ours"}, headers=headers),
+    }
+    for what, answer in answers.items():
+        assert answer.status_code == 503, (what, answer.text)
+        assert answer.json()["message"].startswith(f"{what} is on no host that answers. lost: node b "), answer.text
+    nameless = fleet.tcp.post(f"/sandboxes/{here}/snapshots", json={}, headers=headers)
+    assert nameless.status_code == 201, nameless.text
+
+
 def test_a_host_that_is_lost_while_it_is_asked_is_waited_for_by_nobody(fleet: Fleet) -> None:
     """It has taken the question, and nothing comes any more, nor does the connection end."""
     here, there = on_both(fleet)
