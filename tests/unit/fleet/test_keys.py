@@ -4,8 +4,11 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from fleet.index import Contents
+from fleet.keys import UNSHARED
 from fleet.nodes import Node as Asked
 from sandboxd.keys import Keys, digest, fingerprint
 from tests.unit.fleet.fleets import Fleet, Node, running
@@ -158,3 +161,52 @@ def test_a_fleet_has_a_version_from_the_beginning(patient: Fleet) -> None:
     shared_once(patient)
     patient.unix.post("/keys", json={"name": "ci"}).raise_for_status()
     assert {node.world.ledger.digests()[0] for node in patient.nodes.values()} == {2}
+
+
+def set_up_anew(node: Node) -> None:
+    """Its ledger has neither keys nor a version."""
+    ledger = node.world.ledger
+    with ledger._transaction():
+        ledger._db.execute("DELETE FROM keys")
+        ledger._db.execute("DELETE FROM counters WHERE key = 'key_changes'")
+
+
+def test_a_manager_that_was_set_up_anew_gets_the_keys_of_the_fleet(patient: Fleet) -> None:
+    shared_once(patient)
+    key = patient.unix.post("/keys", json={"name": "ci"}).json()["key"]
+    set_up_anew(patient.nodes["a"])
+    until(lambda: patient.nodes["a"].world.ledger.digests()[0] > 0, "it takes part no more")
+    assert knows(patient.nodes["a"], key) and knows(patient.nodes["b"], key)
+
+
+@pytest.mark.parametrize("why", ["they cannot be read", "nobody was heard"])
+def test_while_those_cannot_be_had_none_are_given_out_or_made(fleet: Fleet, why: str) -> None:
+    shared_once(fleet)
+    key = fleet.unix.post("/keys", json={"name": "ci"}).json()["key"]
+    gate, asked = fleet.nodes["b"].gate, threading.Semaphore(0)
+    before = gate.app
+
+    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/keys/digests":
+            asked.release()
+            scope = {**scope, "path": "/none"}
+        await before(scope, receive, send)
+
+    if why == "they cannot be read":
+        gate.app = refusing
+    else:
+        fleet.lose("b")
+        fleet.services.index.contents["b"] = Contents()
+    set_up_anew(fleet.nodes["a"])
+    if why == "they cannot be read":
+        assert asked.acquire(timeout=15) and asked.acquire(timeout=15), "they are asked for once at most"
+    else:
+        until(lambda: fleet.services.index.contents["a"].keys == UNSHARED, "it is not read")
+    answer = fleet.unix.post("/keys", json={"name": "new"})
+    assert answer.status_code == 503 and "keys" in answer.json()["message"], answer.text
+    assert fleet.nodes["a"].world.ledger.digests() == (0, {}) and knows(fleet.nodes["b"], key)
+    gate.app = before
+    if why != "they cannot be read":
+        fleet.find_again("b")
+    until(lambda: knows(fleet.nodes["a"], key), "it does not get them")
+    assert knows(fleet.nodes["b"], key)
