@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from fleet.index import Contents
+from fleet.inventory import Contents
 from fleet.keys import UNSHARED
 from fleet.nodes import Node as Asked
 from sandboxd.keys import Keys, digest, fingerprint

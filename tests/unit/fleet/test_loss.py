@@ -1,6 +1,7 @@
 """A host that goes away and comes back: what is said meanwhile, and that all is as it was."""
 
 import asyncio
+import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -181,7 +182,13 @@ def test_a_list_of_which_a_host_refuses_its_part_is_refused(patient: Fleet) -> N
     }
 
 
-@pytest.mark.parametrize("said", [b"[]", b"{}", b'{"sandboxes": [{}]}', b"no JSON"])
+LAME = {
+    **{"sandboxes": [{"sandboxID": "x"}], "warm": [], "pools": False, "volumes": [], "templates": []},
+    **{"keys": {"version": 1, "fingerprint": "f"}},
+}
+
+
+@pytest.mark.parametrize("said", [b"[]", b"{}", b'{"sandboxes": [{}]}', b"no JSON", json.dumps(LAME).encode()])
 def test_a_host_that_says_something_else_for_a_while_is_read_again(patient: Fleet, said: bytes) -> None:
     """As one of another release may, in the middle of a deploy."""
     gate, asked = patient.nodes["b"].gate, threading.Semaphore(0)
