@@ -5,12 +5,14 @@ import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from fleet.index import Index
 from fleet.nodes import Node, Nodes
+from fleet.services import Services
 from tests.unit.fleet.fleets import WHOLE, Fleet
 from tests.unit.sandboxd.conftest import until
 
@@ -182,13 +184,20 @@ def test_a_list_of_which_a_host_refuses_its_part_is_refused(patient: Fleet) -> N
     }
 
 
+DEEP = b"[" * 100_000
 LAME = {
     **{"sandboxes": [{"sandboxID": "x"}], "warm": [], "pools": False, "volumes": [], "templates": []},
     **{"keys": {"version": 1, "fingerprint": "f"}},
 }
 
 
-@pytest.mark.parametrize("said", [b"[]", b"{}", b'{"sandboxes": [{}]}', b"no JSON", json.dumps(LAME).encode()])
+SAID = {
+    **{"a list": b"[]", "nothing": b"{}", "rows of nothing": b'{"sandboxes": [{}]}', "no JSON": b"no JSON"},
+    **{"deep": DEEP, "a row of an id": json.dumps(LAME).encode()},
+}
+
+
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID.keys())
 def test_a_host_that_says_something_else_for_a_while_is_read_again(patient: Fleet, said: bytes) -> None:
     """As one of another release may, in the middle of a deploy."""
     gate, asked = patient.nodes["b"].gate, threading.Semaphore(0)
@@ -230,6 +239,23 @@ def test_another_service_finds_the_same(patient: Fleet) -> None:
     index = asyncio.run(read())
     found = {one: node.name for one in (here, there) if (node := index.find(one)) is not None}
     assert found == {here: "a", there: "b"} and index.elsewhere() == {here: "a"}
+
+
+def test_the_service_begins_whatever_a_host_says(patient: Fleet) -> None:
+    async def deep(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": DEEP})
+
+    async def begin() -> set[str]:
+        await services.start()
+        await services.stop()
+        return {name for name, contents in services.index.contents.items() if contents.known}
+
+    patient.nodes["b"].gate.app = deep
+    gateway = patient.directory / "other"
+    config = replace(patient.config, admin=gateway, map=gateway.with_suffix(".map"))
+    services = Services(config, patient.leases, every_s=60.0, lost_s=60.0)
+    assert asyncio.run(begin()) == {"a"}
 
 
 @pytest.mark.parametrize("path", ["/templates", "/volumes", "/pool", "/overview"])
