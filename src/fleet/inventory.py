@@ -11,6 +11,7 @@ from fleet.booking import WARM, Held
 from fleet.config import Share
 
 MOST_MB, MOST_CPUS = 2**31, 2**20
+VERSIONS = 2**53  # the next one is given to hosts, which keep 64 bits of it
 # What a list has of a sandbox when its host is lost, beside what is reserved for it.
 SHOWN = {
     **dict.fromkeys(("templateID", "state", "owner", "clientID", "envdVersion", "startedAt", "endAt"), str),
@@ -60,7 +61,7 @@ def parse(told: Any, share: Share) -> Contents:
         pools=_of(told, "pools", bool),
         volumes={_text(row, "name"): (_text(row, "owner"), _text(row, "title")) for row in told["volumes"]},
         templates={_text(row, "name"): _size(row) for row in told["templates"]},
-        keys=(told["keys"]["version"], _text(told["keys"], "fingerprint")),
+        keys=(_number(told["keys"], "version", int, VERSIONS), _text(told["keys"], "fingerprint")),
     )
 
 

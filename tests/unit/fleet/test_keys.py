@@ -1,6 +1,7 @@
 """The API keys: made anywhere, the same on all hosts, and newer ones win."""
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -133,6 +134,32 @@ def test_a_key_that_is_made_while_they_are_read_stays(patient: Fleet) -> None:
     theirs.create("lost", 0, 1.0)
     until(lambda: bool(made) and len(marks(patient)) == 1, "the keys differ")
     assert [each.find(made[0]) is not None for each in (own, theirs)] == [True, True]
+
+
+@pytest.mark.parametrize("version", ["x", 2**64, 2**63 - 1])
+def test_a_version_that_is_none_keeps_nobody_from_the_keys(patient: Fleet, version: object) -> None:
+    shared_once(patient)
+    gate, said = patient.nodes["b"].gate, threading.Event()
+    before = gate.app
+
+    async def other(scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                value = json.loads(message["body"])
+                value["keys"]["version"] = version
+                message = {**message, "body": json.dumps(value).encode().ljust(len(message["body"]) + 64)}
+                said.set()
+            elif message["type"] == "http.response.start":
+                message = {**message, "headers": []}
+            await send(message)
+
+        await before(scope, receive, told if scope["path"] == "/inventory" else send)
+
+    gate.app = other
+    assert said.wait(15)
+    key = patient.key("ci")["X-API-KEY"]
+    assert knows(patient.nodes["a"], key)
+    until(lambda: knows(patient.nodes["b"], key), "it does not get them")
 
 
 def test_older_keys_are_refused(patient: Fleet) -> None:
