@@ -34,8 +34,15 @@ class BuildsApi(ByKey):
         ]
 
     def builder(self, name: str) -> Node:
-        """The host that builds the template of that name: the one that has it already, or else its home."""
-        return self.maker(name) or self.services.placing.home(template_name(name).partition(":")[0])
+        """The host that builds the template of that name: the one that has it already, or else its home. Raises
+        Unreachable if a host may have it that was never heard.
+        """
+        if (node := self.maker(name)) is None:
+            self.services.check_heard(f"template {name!r}")
+        return node or self.home(name)
+
+    def home(self, name: str) -> Node:
+        return self.services.placing.home(template_name(name).partition(":")[0])
 
     async def build(self, request: Request) -> Response:
         body, values = await body_of(request)
@@ -45,7 +52,7 @@ class BuildsApi(ByKey):
     def place_of(self, name: str, build_id: str) -> Node:
         """Where a build went, or else where it is, unless another host has become the home of its name since."""
         try:
-            return self._moved.get(build_id) or self.builder(name)
+            return self._moved.get(build_id) or self.maker(name) or self.home(name)
         except HostFull:  # no host takes anything new, which this build is not
             return self.nodes.any
 

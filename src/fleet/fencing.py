@@ -1,7 +1,8 @@
 """What a lost host leaves on shared storage is made anew elsewhere, once it is certain that the host is off.
 
 That nobody hears a host is no proof that it does not write. The proof is the operator's: a command that ends with 0
-only when the host is off, or `node fenced`. It is kept in memory: after a restart of this service it is given anew.
+only when the host is off, or `node fenced`. It is kept in memory: after a restart of this service it is given anew. And
+it is one of the time since the host was heard last: whoever is heard again is on, be it for a moment only.
 
 The command is run by the manager that leads the Swarm, if the Swarm misses the host as well, and if at least half of
 all hosts answer here: else it is rather this one that is cut off.
@@ -40,14 +41,24 @@ class Outcome:
     waiting: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class Off:
+    """The proof that a host is off, which has `answered` last (see Node) before. It is `emptied` when nothing is left
+    of it: what it has on shared storage later, it has taken since it is on again, be it that it is not heard here yet.
+    """
+
+    answered: float
+    emptied: bool = False
+
+    def holds(self, node: Node) -> bool:
+        return node.answered == self.answered
+
+
 class Fencing:
     def __init__(self, settings: Settings, nodes: Nodes, index: Index, members: Membership, leases: Leases) -> None:
         self._settings, self._nodes, self._index = settings, nodes, index
         self._members, self._leases = members, leases
-        self._off: set[str] = set()  # hosts that are off for certain
-        # Those of which nothing is left. What such a host has on shared storage later, it has taken since it is on
-        # again, be it that it is not heard here yet.
-        self._emptied: set[str] = set()
+        self._off: dict[str, Off] = {}
         self._not_before: dict[str, float] = {}
         self._moving = asyncio.Lock()
         self._threads = CapacityLimiter(1)
@@ -56,48 +67,56 @@ class Fencing:
         """Fences who has been lost for long enough, and makes anew what is left of those that are off."""
         for node in self._nodes.values():
             if node.lost_since is None:
-                self._off.discard(node.name)
-                self._emptied.discard(node.name)
+                self._off.pop(node.name, None)
                 self._not_before.pop(node.name, None)
-            elif node.name not in self._off and await self._due(node):
+            elif self._proof(node) is None and await self._due(node):
                 await self._fence(node)
-            if node.name in self._off:
+            if self._proof(node) is not None:
                 async with self._moving:
-                    if node.name not in self._emptied:
-                        await self._make_anew(node)
+                    if (off := self._proof(node)) is not None and not off.emptied:
+                        await self._make_anew(node, off)
 
     async def fenced(self, node: Node) -> Outcome:
         """Somebody says that it is off. Raises Conflict for a host that answers."""
         if node.lost_since is None:
             raise Conflict(f"node {node.name} answers, so it is not off. Only a lost host is fenced.")
         log.warning("node %s is off, as somebody says who made sure", node.name)
-        self._off.add(node.name)
+        off = self._off[node.name] = Off(node.answered)
         async with self._moving:
-            return await self._make_anew(node)
+            if not off.holds(node):
+                raise Conflict(
+                    f"node {node.name} has answered meanwhile, so it was not off. Only a lost host is fenced."
+                )
+            return await self._make_anew(node, off)
 
-    async def _make_anew(self, dead: Node) -> Outcome:
+    def _proof(self, node: Node) -> Off | None:
+        off = self._off.get(node.name)
+        return off if off is not None and off.holds(node) else None
+
+    async def _make_anew(self, dead: Node, off: Off) -> Outcome:
         """All of its kept sandboxes on shared storage that are nowhere yet."""
         outcome = Outcome()
         if (asked := await self._storage()) is None:
             return outcome
         asker, identity = asked
+        if not off.holds(dead):
+            return outcome
         answer = await asker.ask("POST", "/shared/left", {"node": dead.name})
         if answer.status != 200:
             raise FleetError(f"what node {dead.name} has left is not known: {_message(answer)}")
         for row in answer.json():
-            if dead.lost_since is None:  # it has come back: it was not off, or is not any more
+            if not off.holds(dead):  # it has come back: it was not off, or is not any more
                 break
-            where, why = await self._place(dead, row, identity)
+            where, why = await self._place(dead, off, row, identity)
             if where:
                 outcome.moved[row["sandboxID"]] = where
             else:
                 outcome.waiting[row["sandboxID"]] = why
-        if not outcome.waiting:
-            self._emptied.add(dead.name)
+        off.emptied = not outcome.waiting
         self._index.notes = {**self._index.notes, **outcome.waiting}
         return outcome
 
-    async def _place(self, dead: Node, row: Mapping[str, Any], identity: str) -> tuple[str, str]:
+    async def _place(self, dead: Node, off: Off, row: Mapping[str, Any], identity: str) -> tuple[str, str]:
         """The host that has it now, or empty and why there is none."""
         why = "no host takes new sandboxes"
         for node in self._members.takers():
@@ -105,6 +124,8 @@ class Fencing:
                 if await self._identity(node) != identity:
                     why = f"node {node.name} has mounted other storage"
                     continue
+                if not off.holds(dead):
+                    return "", f"node {dead.name} has answered meanwhile"
                 target = f"/shared/{quote(row['volume'])}/sandbox"
                 answer = await node.ask("POST", target, {"node": dead.name})
             except Unreachable as error:
@@ -141,6 +162,7 @@ class Fencing:
 
     async def _fence(self, node: Node) -> None:
         self._not_before[node.name] = time.monotonic() + AGAIN_S
+        off = Off(node.answered)
         log.warning("fencing node %s: %s %s", node.name, self._settings.command, node.name)
         try:
             code, said = await run(self._settings.command, node.name, self._settings.timeout_s)
@@ -149,7 +171,7 @@ class Fencing:
             return
         if code == 0:
             log.warning("node %s is off, says %s: %s", node.name, self._settings.command, said)
-            self._off.add(node.name)
+            self._off[node.name] = off
         else:
             log.error("node %s is not fenced: %s ended with %s: %s", node.name, self._settings.command, code, said)
 

@@ -7,12 +7,12 @@ the sandboxes of one that is lost are still known.
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from fleet.booking import WARM, Held
+from fleet.booking import Held
 from fleet.config import Share
+from fleet.inventory import Contents, Made, parse
 from fleet.nodes import Node, Nodes, Unreachable
 from sandboxd.errors import Conflict
 
@@ -20,34 +20,6 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 2.0
 SOON_S = 0.2  # after a create the host is read again, once for all of that time
-
-
-@dataclass
-class Contents:
-    """What a host had when it was read last. `sandboxes` are rows of GET /v2/sandboxes by id, None for one that was
-    made since; `warm` rows of its pools; `volumes` (owner, title) by name; `templates` (MB, CPUs) by name."""
-
-    known: bool = False
-    at: int = 0  # when it was asked, by the index's own clock
-    sandboxes: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    warm: dict[str, dict[str, Any]] = field(default_factory=dict)
-    pools: bool = False
-    volumes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    templates: dict[str, tuple[int, float]] = field(default_factory=dict)
-    keys: tuple[int, str] = (0, "")  # version and fingerprint
-    made: dict[str, "Made"] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Made:
-    """What is known here of a sandbox that was made, or has ended (`present` false), since the host was read."""
-
-    at: int
-    present: bool
-    template: str = ""
-    owner: str = ""
-    memory_mb: int = 0
-    cpus: float = 0.0
 
 
 class Index:
@@ -151,8 +123,7 @@ class Index:
 
     def warm(self, node: str, template: str) -> set[str]:
         """The members of a pool that a host had when it was read last."""
-        rows = self.contents[node].warm.values()
-        return {row["sandboxID"] for row in rows if row["templateID"] == template}
+        return {one.id for one in self.contents[node].warm.values() if one.template == template}
 
     def look_soon(self, node: str) -> None:
         self._wake[node].set()
@@ -213,24 +184,15 @@ class Index:
         before, earlier = self.contents[name], self._ids_of(name)
         if began < before.at:  # two ask at the same time, and the later answer may be the older one
             return
-        sandboxes: dict[str, dict[str, Any] | None] = {row["sandboxID"]: row for row in told["sandboxes"]}
-        made = {one: what for one, what in before.made.items() if what.at > began}
-        for one, what in made.items():  # since the question was sent
+        now = parse(told, self._share)
+        now.at, now.made = began, {one: what for one, what in before.made.items() if what.at > began}
+        for one, what in now.made.items():  # since the question was sent
+            now.warm.pop(one, None)
             if what.present:
-                sandboxes.setdefault(one, None)
+                now.sandboxes.setdefault(one, None)
             else:
-                sandboxes.pop(one, None)
-        self.contents[name] = Contents(
-            True,
-            began,
-            sandboxes,
-            {row["sandboxID"]: row for row in told["warm"] if row["sandboxID"] not in made},
-            told["pools"],
-            {row["name"]: (row["owner"], row["title"]) for row in told["volumes"]},
-            {row["name"]: (row["memoryMB"], row["cpus"]) for row in told["templates"]},
-            (told["keys"]["version"], told["keys"]["fingerprint"]),
-            made,
-        )
+                now.sandboxes.pop(one, None)
+        self.contents[name] = now
         if self._ids_of(name) != earlier:  # whoever has asked: it is not told twice
             self.changed()
 
@@ -244,10 +206,7 @@ class Index:
         contents = self.contents[node]
         for one, row in list(contents.sandboxes.items()):
             if row is not None:
-                ends = "" if row["unlimited"] else row["endAt"]
-                about = (row["templateID"], row["state"], row["owner"], ends)
-                yield Held(one, *about, *self._share.of(row["memoryMB"], row["cpus"]))
+                yield contents.held[one]
             elif (new := contents.made.get(one)) is not None:
                 yield Held(one, new.template, "running", new.owner, "", *self._share.of(new.memory_mb, new.cpus))
-        for one, row in list(contents.warm.items()):
-            yield Held(one, row["templateID"], WARM, "", "", *self._share.of(row["memoryMB"], row["cpus"]))
+        yield from list(contents.warm.values())

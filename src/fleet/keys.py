@@ -15,10 +15,12 @@ from weakref import WeakValueDictionary
 from fleet.index import Index
 from fleet.nodes import Answer, Node, Nodes, Unreachable
 from sandboxd.errors import NotFound, QuotaReached
-from sandboxd.keys import KEY, digest
+from sandboxd.keys import KEY, digest, fingerprint
 from sandboxd.records import ApiKey
 
 log = logging.getLogger(__name__)
+
+UNSHARED = (0, fingerprint({}))  # version and fingerprint of a host that has no keys and has never shared any
 
 
 class Keys:
@@ -71,6 +73,7 @@ class Keys:
         """
         async with self._one:
             keeper = self.keeper()
+            await self._catch_up(keeper)
             versions = {node.name: self._index.contents[node.name].keys for node in self._nodes.living}
             version, mark = versions[keeper.name]
             others = {name: own for name, own in versions.items() if name != keeper.name}
@@ -92,12 +95,33 @@ class Keys:
         """
         async with self._one:  # what is being shared replaces the keeper's own keys, too, when their version is raised
             keeper = self.keeper()
+            await self._catch_up(keeper)
             answer = await keeper.while_heard(ask(keeper))
         if answer.status < 300:
             await self._index.read(self.keeper())
             await self.share()
             await self.read()
         return answer
+
+    async def _catch_up(self, keeper: Node) -> None:
+        """A keeper that was set up anew, in the place of one that is gone, gets the keys that the fleet has: its own
+        would delete them. Raises Unreachable while they cannot be had, or a host may have some that was never heard.
+        """
+        kept = {node.name: self._index.contents[node.name].keys for node in self._nodes.values()}
+        if kept[keeper.name] != UNSHARED:
+            return
+        having = [node for node in self._nodes.values() if kept[node.name][0]]
+        if not having:
+            if missing := self._index.missing():
+                told = "; ".join(node.obituary for node in missing)
+                raise Unreachable(f"node {keeper.name} has no keys, and others may have some. {told}", False)
+            return
+        source = max(having, key=lambda node: (node.lost_since is None, kept[node.name][0]))
+        source.check()
+        log.warning("node %s has no keys yet, and gets those of node %s", keeper.name, source.name)
+        body = (await source.while_heard(source.ask("GET", "/keys/digests"))).json()
+        if not await self._give(keeper, body):
+            raise Unreachable(f"node {keeper.name} has not got the keys of node {source.name} yet.", False)
 
     async def _give(self, node: Node, body: Mapping[str, Any]) -> bool:
         """Whether it has taken them."""

@@ -179,6 +179,8 @@ class KeysApi(ByKey):
         if key is None:
             return given(await self.ask(self.nodes.any, request, body))
         having = [node for node, _ in self.index.volumes_of(key.name).values()]
+        if not having:
+            self.services.check_heard(f"a volume of the key {key.name!r}")
         node = self.nodes[having[0]] if having else self.services.placing.home(key.name)
         node.check()
         answer = await self.ask(node, request, body)

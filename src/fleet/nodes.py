@@ -54,7 +54,11 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        return json.loads(self.body)
+        """Raises ValueError for what is none, or is nested too deep to be read."""
+        try:
+            return json.loads(self.body)
+        except RecursionError as error:
+            raise ValueError("its values are nested too deep") from error
 
     def header(self, name: bytes) -> str:
         return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), "")
@@ -71,7 +75,9 @@ class Body(httpx.AsyncByteStream):
 
 
 class Node:
-    """`lost_since` is when it answered last, in Unix seconds, once it has not answered for `lost_s`; else None."""
+    """`lost_since` is when it answered last, in Unix seconds, once it has not answered for `lost_s`; else None.
+    `answered` is when it answered last by a clock that only goes on: another number whenever it has been heard since.
+    """
 
     def __init__(self, host: Host, domain: str, lost_s: float = LOST_S) -> None:
         self.name, self.role, self.address = host.name, host.role, host.address
@@ -79,7 +85,7 @@ class Node:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEPT_S)
         self._transport = httpx.AsyncHTTPTransport(uds=str(host.socket), limits=limits)
         self.lost_since: float | None = None
-        self._answered, self._answered_at = time.monotonic(), time.time()
+        self.answered, self._answered_at = time.monotonic(), time.time()
 
     async def open(
         self, api: str, method: str, target: bytes, headers: Headers = (), body: AsyncIterator[bytes] | None = None
@@ -153,7 +159,7 @@ class Node:
 
     def silent(self, why: str, reached: bool = True) -> Unreachable:
         """It has not answered just now. Returns what there is to say about it."""
-        if self.lost_since is None and time.monotonic() - self._answered > self.lost_s:
+        if self.lost_since is None and time.monotonic() - self.answered > self.lost_s:
             self.lost_since = self._answered_at
             log.warning("%s: %s", self.obituary, why)
         if self.lost_since is not None:
@@ -163,7 +169,7 @@ class Node:
     @property
     def unheard_s(self) -> float:
         """For how long it has not answered, whatever was done to the clock since."""
-        return time.monotonic() - self._answered
+        return time.monotonic() - self.answered
 
     @property
     def obituary(self) -> str:
@@ -173,7 +179,7 @@ class Node:
         await self._transport.aclose()
 
     def _alive(self) -> None:
-        self._answered, self._answered_at = time.monotonic(), time.time()
+        self.answered, self._answered_at = time.monotonic(), time.time()
         if self.lost_since is not None:
             log.warning("node %s answers again", self.name)
             self.lost_since = None

@@ -82,18 +82,31 @@ class Services:
             await self.index.read_all()
             node = find(sandbox_id)
         if node is None:
-            if unknown := self.index.missing():
-                told = "; ".join(one.obituary for one in unknown)
-                raise Unreachable(f"sandbox '{sandbox_id}' is on no host that answers. {told}", False)
+            self.check_heard(f"sandbox '{sandbox_id}'")
             node = await self._remembering(sandbox_id)
         node.check()
         return node
 
+    def check_heard(self, what: str) -> None:
+        """`what` is on no host that is known. Raises Unreachable if it may be on one of which nothing is known: it
+        would be made a second time.
+        """
+        if unknown := self.index.missing():
+            told = "; ".join(one.obituary for one in unknown)
+            raise Unreachable(f"{what} is on no host that answers. {told}", False)
+
     async def wish(
-        self, template: str, owner: str, volume: str = "", titles: Sequence[Any] = (), plain: bool = True
+        self,
+        template: str,
+        owner: str,
+        volume: str = "",
+        titles: Sequence[Any] = (),
+        plain: bool = True,
+        shared: bool = False,
     ) -> Wish:
         """What a new sandbox needs. A volume of the host's own (`volume`) that is nowhere yet has a home; the `titles`
-        of a key's volumes are looked up, and of what is not there the host says so.
+        of a key's volumes are looked up, and of what is not there the host says so. Whose a `shared` volume is, the
+        record on the shared storage tells. Raises Unreachable for a volume that a host may have that was never heard.
         """
         known = template in self.config.templates or self.index.template(template)
         having = self.index.volumes_of(owner) if titles else {}
@@ -104,15 +117,21 @@ class Services:
         if template not in self.config.templates:
             found.append((self.index.template(template), f"template {template!r}"))
         if volume:
-            where = self.index.volume(volume) or self.placing.home(volume).name
-            found.append((where, f"volume {volume!r}"))
+            where = self.index.volume(volume)
+            if not (where or shared):
+                self.check_heard(f"volume {volume!r}")
+            found.append((where or self.placing.home(volume).name, f"volume {volume!r}"))
         pooled = plain and not volume and not titles and template in self.config.templates
         return Wish(template, bindings(found), pooled, owner)
 
     def check_name(self, node: Node, name: Any) -> None:
-        """Raises Conflict for a template that another host has."""
-        other = self.index.template(name.partition(":")[0]) if isinstance(name, str) else ""
-        if other and other != node.name:
+        """Raises Conflict for a template that another host has, and Unreachable if one may that was never heard."""
+        if not isinstance(name, str):
+            return
+        other = self.index.template(name.partition(":")[0])
+        if not other:
+            self.check_heard(f"template {name!r}")
+        elif other != node.name:
             raise Conflict(f"template {name!r} is on node {other} already. Take another name, or remove it first.")
 
     async def ended(self, node: Node, sandbox_id: str) -> None:

@@ -120,7 +120,8 @@ class TrustedApi(Common):
             return None
         chosen = template or self.services.config.default_template
         plain = not (values.get("cold") or values.get("diskMB"))
-        return await self.services.wish(chosen, key.name if key else "", volume=volume, plain=plain)
+        owner, shared = key.name if key else "", values.get("shared") is True
+        return await self.services.wish(chosen, owner, volume=volume, plain=plain, shared=shared)
 
     async def sandboxes(self, request: Request) -> Response:
         answers = await lists.gathered(self.nodes.values(), lambda node: self.ask(node, request))
@@ -203,7 +204,10 @@ class TrustedApi(Common):
     async def build(self, request: Request) -> Response:
         """Where there is a template of that name already, or its base; or else at the home of the name."""
         name, base = request.path_params["name"], request.query_params.get("base", "")
-        node = self.maker(name) or (self.maker(base) if base else None) or self.services.placing.home(name)
+        node = self.maker(name)
+        if node is None:
+            self.services.check_heard(f"template {name!r}")
+            node = (self.maker(base) if base else None) or self.services.placing.home(name)
         return self.changing(node, request)
 
     async def volumes(self, request: Request) -> Response:

@@ -65,6 +65,30 @@ def looked_at_again(fleet: Fleet) -> None:
     until(lambda: contents["a"].at > seen + 30, "nothing is looked at")
 
 
+def held_up(fleet: Fleet) -> tuple[threading.Event, threading.Event]:
+    """The hosts that are to make the sandbox of "data" anew: the first event tells that one was asked to, and waits for
+    the second."""
+    reached, go = threading.Event(), threading.Event()
+    for name in "ac":
+        gate = fleet.nodes[name].gate
+
+        async def held(scope: Scope, receive: Receive, send: Send, app: ASGIApp = gate.app) -> None:
+            if scope.get("path") == "/shared/data/sandbox":
+                reached.set()
+                await asyncio.to_thread(go.wait, 30)
+            await app(scope, receive, send)
+
+        gate.app = held
+    return reached, go
+
+
+def back_for_a_moment(fleet: Fleet) -> None:
+    """b is heard, takes a volume, and is lost once more."""
+    fleet.find_again("b")
+    take(fleet.nodes["b"])
+    fleet.lose("b")
+
+
 def test_a_host_that_is_only_lost_keeps_its_sandboxes(fleet: Fleet) -> None:
     made = kept(fleet)
     fleet.lose("b")
@@ -136,17 +160,7 @@ def test_what_a_host_takes_while_it_is_emptied_is_its_own(fleet: Fleet, export: 
     """The regular look comes in the middle of what an operator's word began, and finds nothing to do after it."""
     made = kept(fleet)
     fleet.lose("b")
-    reached, go = threading.Event(), threading.Event()
-    for name in "ac":
-        gate = fleet.nodes[name].gate
-
-        async def held(scope: Scope, receive: Receive, send: Send, app: ASGIApp = gate.app) -> None:
-            if scope.get("path") == "/shared/data/sandbox":
-                reached.set()
-                await asyncio.to_thread(go.wait, 30)
-            await app(scope, receive, send)
-
-        gate.app = held
+    reached, go = held_up(fleet)
     with ThreadPoolExecutor(1) as pool:
         said = pool.submit(fleet.unix.post, "/nodes/b/fenced", json={})
         assert reached.wait(15)
@@ -154,6 +168,44 @@ def test_what_a_host_takes_while_it_is_emptied_is_its_own(fleet: Fleet, export: 
         take(fleet.nodes["b"])
         go.set()
         assert made in said.result(30).json()["moved"]
+    looked_at_again(fleet)
+    assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
+
+
+def test_a_host_that_was_heard_in_between_is_off_no_more(fleet: Fleet, export: Path) -> None:
+    """It comes and goes while something of it is being made, so that nobody looks at it, and one waits afterwards."""
+    kept(fleet)
+    fleet.lose("b")
+    reached, go = held_up(fleet)
+    for name in "ac":
+        fleet.nodes[name].world.engine.fail["create_container"] = refusal()
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(fleet.unix.post, "/nodes/b/fenced", json={})
+        assert reached.wait(15)
+        back_for_a_moment(fleet)
+        go.set()
+        assert said.result(30).json()["moved"] == {}
+    looked_at_again(fleet)
+    assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
+
+
+def test_nothing_is_taken_by_a_word_that_had_to_wait_too_long(fleet: Fleet, export: Path) -> None:
+    """For another host's sandboxes: meanwhile this one was heard."""
+    fleet.lose("b")
+    lock, waits = fleet.services.fencing._moving, threading.Event()
+
+    async def hold() -> None:
+        await lock.acquire()
+        waits.set()
+
+    fleet.soon(lambda: asyncio.ensure_future(hold()))
+    assert waits.wait(15)
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(fleet.unix.post, "/nodes/b/fenced", json={})
+        until(lambda: bool(lock._waiters), "it does not wait")
+        back_for_a_moment(fleet)
+        fleet.soon(lock.release)
+        assert said.result(30).status_code == 409 and "has answered meanwhile" in said.result().json()["message"]
     looked_at_again(fleet)
     assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
 
@@ -166,6 +218,14 @@ def test_one_that_cannot_be_made_waits_and_says_why(fleet: Fleet) -> None:
     answer = fleet.unix.post("/nodes/b/fenced", json={}).json()
     assert "Docker refuses" in answer["waiting"][made] and answer["moved"] == {}
     until(lambda: listed(fleet).get(made, ("",))[0] == "running", "it is tried again")
+
+
+def test_of_a_host_that_was_never_heard_the_storage_knows_what_it_has(fleet: Fleet) -> None:
+    fleet.lose("b")
+    fleet.services.index.contents["b"].known = False
+    made = fleet.create(volume="data", shared=True)["sandboxID"]
+    assert fleet.where(made).name in ("a", "c")
+    assert fleet.unix.post("/v2/sandboxes", json={"volume": "own"}).status_code == 503
 
 
 def test_a_host_that_answers_is_not_off(fleet: Fleet) -> None:
@@ -192,6 +252,19 @@ def test_the_command_decides(export: Path, tmp_path: Path, ends: int, state: str
         until(lambda: asked.exists() and asked.read_text() != "", "the command is run")
         until(lambda: listed(fleet).get(made, ("",))[0] == state, "what it says holds")
         assert asked.read_text() == "b\n"
+
+
+def test_who_was_heard_while_the_command_ran_is_not_off_by_it(export: Path, tmp_path: Path) -> None:
+    asked, go = tmp_path / "asked", tmp_path / "go"
+    command = program(tmp_path, f"touch {asked}; while [ ! -e {go} ]; do sleep 0.05; done")
+    with running("abc", export=export, fencing=Fencing(command, after_s=0)) as fleet:
+        fleet.lose("b")
+        fleet.leases.lose("b")
+        until(asked.exists, "the command is not run")
+        back_for_a_moment(fleet)
+        go.touch()
+        looked_at_again(fleet)
+        assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
 
 
 @pytest.mark.parametrize("why", ["the Swarm hears it", "no leader", "most are not heard", "the clock was set"])

@@ -13,6 +13,8 @@ from fleet.nodes import Node, Nodes
 from sandboxd.errors import Conflict
 from tests.unit.fleet.fleets import WHOLE
 
+START = "2026-11-27T12:00:00Z"
+
 
 @pytest.fixture
 def index() -> Index:
@@ -21,7 +23,11 @@ def index() -> Index:
 
 
 def told(*ids: str, warm: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
-    row = {"templateID": "base", "state": "running", "owner": "ada", "unlimited": True, "memoryMB": 512, "cpus": 0.5}
+    row = {
+        **{"templateID": "base", "state": "running", "owner": "ada", "unlimited": True, "memoryMB": 512, "cpus": 0.5},
+        **{"startedAt": START, "endAt": START, "clientID": "local", "envdVersion": "0.6", "metadata": {}},
+        **{"cpuCount": 1, "diskSizeMB": 0},
+    }
     return {
         "sandboxes": [{**row, "sandboxID": one} for one in ids],
         "warm": [{"sandboxID": one, "templateID": "base", "memoryMB": 512, "cpus": 0.5} for one in warm],

@@ -1,11 +1,15 @@
 """The API keys: made anywhere, the same on all hosts, and newer ones win."""
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from fleet.inventory import Contents
+from fleet.keys import UNSHARED
 from fleet.nodes import Node as Asked
 from sandboxd.keys import Keys, digest, fingerprint
 from tests.unit.fleet.fleets import Fleet, Node, running
@@ -132,6 +136,32 @@ def test_a_key_that_is_made_while_they_are_read_stays(patient: Fleet) -> None:
     assert [each.find(made[0]) is not None for each in (own, theirs)] == [True, True]
 
 
+@pytest.mark.parametrize("version", ["x", 2**64, 2**63 - 1])
+def test_a_version_that_is_none_keeps_nobody_from_the_keys(patient: Fleet, version: object) -> None:
+    shared_once(patient)
+    gate, said = patient.nodes["b"].gate, threading.Event()
+    before = gate.app
+
+    async def other(scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                value = json.loads(message["body"])
+                value["keys"]["version"] = version
+                message = {**message, "body": json.dumps(value).encode().ljust(len(message["body"]) + 64)}
+                said.set()
+            elif message["type"] == "http.response.start":
+                message = {**message, "headers": []}
+            await send(message)
+
+        await before(scope, receive, told if scope["path"] == "/inventory" else send)
+
+    gate.app = other
+    assert said.wait(15)
+    key = patient.key("ci")["X-API-KEY"]
+    assert knows(patient.nodes["a"], key)
+    until(lambda: knows(patient.nodes["b"], key), "it does not get them")
+
+
 def test_older_keys_are_refused(patient: Fleet) -> None:
     patient.unix.post("/keys", json={"name": "ci"}).raise_for_status()
 
@@ -158,3 +188,52 @@ def test_a_fleet_has_a_version_from_the_beginning(patient: Fleet) -> None:
     shared_once(patient)
     patient.unix.post("/keys", json={"name": "ci"}).raise_for_status()
     assert {node.world.ledger.digests()[0] for node in patient.nodes.values()} == {2}
+
+
+def set_up_anew(node: Node) -> None:
+    """Its ledger has neither keys nor a version."""
+    ledger = node.world.ledger
+    with ledger._transaction():
+        ledger._db.execute("DELETE FROM keys")
+        ledger._db.execute("DELETE FROM counters WHERE key = 'key_changes'")
+
+
+def test_a_manager_that_was_set_up_anew_gets_the_keys_of_the_fleet(patient: Fleet) -> None:
+    shared_once(patient)
+    key = patient.unix.post("/keys", json={"name": "ci"}).json()["key"]
+    set_up_anew(patient.nodes["a"])
+    until(lambda: patient.nodes["a"].world.ledger.digests()[0] > 0, "it takes part no more")
+    assert knows(patient.nodes["a"], key) and knows(patient.nodes["b"], key)
+
+
+@pytest.mark.parametrize("why", ["they cannot be read", "nobody was heard"])
+def test_while_those_cannot_be_had_none_are_given_out_or_made(fleet: Fleet, why: str) -> None:
+    shared_once(fleet)
+    key = fleet.unix.post("/keys", json={"name": "ci"}).json()["key"]
+    gate, asked = fleet.nodes["b"].gate, threading.Semaphore(0)
+    before = gate.app
+
+    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/keys/digests":
+            asked.release()
+            scope = {**scope, "path": "/none"}
+        await before(scope, receive, send)
+
+    if why == "they cannot be read":
+        gate.app = refusing
+    else:
+        fleet.lose("b")
+        fleet.services.index.contents["b"] = Contents()
+    set_up_anew(fleet.nodes["a"])
+    if why == "they cannot be read":
+        assert asked.acquire(timeout=15) and asked.acquire(timeout=15), "they are asked for once at most"
+    else:
+        until(lambda: fleet.services.index.contents["a"].keys == UNSHARED, "it is not read")
+    answer = fleet.unix.post("/keys", json={"name": "new"})
+    assert answer.status_code == 503 and "keys" in answer.json()["message"], answer.text
+    assert fleet.nodes["a"].world.ledger.digests() == (0, {}) and knows(fleet.nodes["b"], key)
+    gate.app = before
+    if why != "they cannot be read":
+        fleet.find_again("b")
+    until(lambda: knows(fleet.nodes["a"], key), "it does not get them")
+    assert knows(fleet.nodes["b"], key)

@@ -1,15 +1,18 @@
 """A host that goes away and comes back: what is said meanwhile, and that all is as it was."""
 
 import asyncio
+import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from fleet.index import Index
 from fleet.nodes import Node, Nodes
+from fleet.services import Services
 from tests.unit.fleet.fleets import WHOLE, Fleet
 from tests.unit.sandboxd.conftest import until
 
@@ -109,6 +112,28 @@ def test_a_host_that_was_never_heard_may_have_it(fleet: Fleet) -> None:
     assert TEXT.search(answer.json()["message"])
 
 
+def test_what_a_host_may_have_that_was_never_heard_is_made_on_no_other(fleet: Fleet) -> None:
+    """As after a restart of the service: a volume would be there twice, the second one empty."""
+    headers = fleet.key("ada")
+    here = fleet.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers=headers).json()["sandboxID"]
+    assert fleet.where(here).name == "a"
+    fleet.lose("b")
+    fleet.services.index.contents["b"].known = False
+    answers = {
+        "volume 'work'": fleet.unix.post("/v2/sandboxes", json={"volume": "work"}),
+        "a volume of the key 'ada'": fleet.tcp.post("/volumes", json={"name": "data"}, headers=headers),
+        "template 'tools'": fleet.tcp.post("/v3/templates", json={"name": "tools"}, headers=headers),
+        "template 'built'": fleet.unix.post("/templates/built/build", content=b""),
+        "template 'saved'": fleet.unix.post(f"/sandboxes/{here}/snapshots", json={"name": "saved"}),
+        "template 'ours'": fleet.tcp.post(f"/sandboxes/{here}/snapshots", json={"name": "ours"}, headers=headers),
+    }
+    for what, answer in answers.items():
+        assert answer.status_code == 503, (what, answer.text)
+        assert answer.json()["message"].startswith(f"{what} is on no host that answers. lost: node b "), answer.text
+    nameless = fleet.tcp.post(f"/sandboxes/{here}/snapshots", json={}, headers=headers)
+    assert nameless.status_code == 201, nameless.text
+
+
 def test_a_host_that_is_lost_while_it_is_asked_is_waited_for_by_nobody(fleet: Fleet) -> None:
     """It has taken the question, and nothing comes any more, nor does the connection end."""
     here, there = on_both(fleet)
@@ -159,7 +184,20 @@ def test_a_list_of_which_a_host_refuses_its_part_is_refused(patient: Fleet) -> N
     }
 
 
-@pytest.mark.parametrize("said", [b"[]", b"{}", b'{"sandboxes": [{}]}', b"no JSON"])
+DEEP = b"[" * 100_000
+LAME = {
+    **{"sandboxes": [{"sandboxID": "x"}], "warm": [], "pools": False, "volumes": [], "templates": []},
+    **{"keys": {"version": 1, "fingerprint": "f"}},
+}
+
+
+SAID = {
+    **{"a list": b"[]", "nothing": b"{}", "rows of nothing": b'{"sandboxes": [{}]}', "no JSON": b"no JSON"},
+    **{"deep": DEEP, "a row of an id": json.dumps(LAME).encode()},
+}
+
+
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID.keys())
 def test_a_host_that_says_something_else_for_a_while_is_read_again(patient: Fleet, said: bytes) -> None:
     """As one of another release may, in the middle of a deploy."""
     gate, asked = patient.nodes["b"].gate, threading.Semaphore(0)
@@ -201,6 +239,23 @@ def test_another_service_finds_the_same(patient: Fleet) -> None:
     index = asyncio.run(read())
     found = {one: node.name for one in (here, there) if (node := index.find(one)) is not None}
     assert found == {here: "a", there: "b"} and index.elsewhere() == {here: "a"}
+
+
+def test_the_service_begins_whatever_a_host_says(patient: Fleet) -> None:
+    async def deep(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": DEEP})
+
+    async def begin() -> set[str]:
+        await services.start()
+        await services.stop()
+        return {name for name, contents in services.index.contents.items() if contents.known}
+
+    patient.nodes["b"].gate.app = deep
+    gateway = patient.directory / "other"
+    config = replace(patient.config, admin=gateway, map=gateway.with_suffix(".map"))
+    services = Services(config, patient.leases, every_s=60.0, lost_s=60.0)
+    assert asyncio.run(begin()) == {"a"}
 
 
 @pytest.mark.parametrize("path", ["/templates", "/volumes", "/pool", "/overview"])

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from fleet import placing
-from fleet.index import Contents
+from fleet.inventory import Contents
 from fleet.nodes import Node as Asked
 from fleet.nodes import Unreachable
 from sandboxd import gatewayapi
