@@ -54,6 +54,14 @@ class Keys:
             raise Unreachable("no manager of the fleet answers: keys cannot be looked at now.", False)
         return max(managers, key=lambda node: self._index.contents[node.name].keys[0])
 
+    def _minority(self) -> str:
+        """That most managers are not heard here; empty where they are."""
+        managers = [node for node in self._nodes.values() if node.role == "manager"]
+        heard = sum(node.lost_since is None for node in managers)
+        return (
+            "" if 2 * heard > len(managers) else f"only {heard} of {len(managers)} managers of the fleet are heard here"
+        )
+
     async def read(self) -> dict[str, Any]:
         """All keys as the keeper has them: the body of a PUT /keys. Raises Unreachable."""
         keeper = self.keeper()
@@ -69,8 +77,11 @@ class Keys:
 
         Who has others of the same version, or a newer one, gets these as a version that is newer than any. So do all
         at the first time, when the keys have no version yet. The keeper takes that first, unless another manager has
-        changed its keys meanwhile: those would be lost.
+        changed its keys meanwhile: those would be lost. Where most managers are not heard it brings none: those
+        may have newer ones, and what was revoked there would be good again.
         """
+        if self._minority():
+            return
         async with self._one:
             keeper = self.keeper()
             await self._catch_up(keeper)
@@ -91,8 +102,11 @@ class Keys:
 
     async def change(self, ask: Callable[[Node], Awaitable[Answer]]) -> Answer:
         """Lets the keeper change them, which `ask` asks for, and brings them to all hosts. Who does not answer gets
-        them later. Raises Unreachable.
+        them later. Raises Unreachable, also where most managers are not heard: what is changed there would take the
+        place of this.
         """
+        if told := self._minority():
+            raise Unreachable(f"{told}: keys cannot be changed now.", False)
         async with self._one:  # what is being shared replaces the keeper's own keys, too, when their version is raised
             keeper = self.keeper()
             await self._catch_up(keeper)

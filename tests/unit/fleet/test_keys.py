@@ -54,6 +54,30 @@ def test_a_host_that_was_away_gets_them(fleet: Fleet) -> None:
     assert knows(fleet.nodes["b"], second["key"]) and not knows(fleet.nodes["b"], first["key"])
 
 
+def test_where_most_managers_are_not_heard_no_key_is_changed_or_brought_about() -> None:
+    """Those may have newer ones: what they have revoked would be good again."""
+    with running("abcd") as fleet:
+        shared_once(fleet)
+        for name in "bc":
+            fleet.services.nodes[name].role = "manager"
+            fleet.lose(name)
+        answer = fleet.unix.post("/keys", json={"name": "ci"})
+        assert answer.status_code == 503
+        assert (
+            answer.json()["message"] == "only 1 of 3 managers of the fleet are heard here: keys cannot be changed now."
+        )
+        assert fleet.unix.get("/keys").status_code == 200
+        Keys(fleet.nodes["d"].world.ledger).create("newer", 0, 1.0)
+        kept, contents = mark(fleet.nodes["d"]), fleet.services.index.contents
+        until(lambda: contents["d"].keys[1] == kept, "its keys are not read")
+        seen = contents["d"].at
+        until(lambda: contents["d"].at > seen + 30, "nothing is looked at")
+        assert mark(fleet.nodes["d"]) == kept
+        fleet.find_again("b")
+        until(lambda: len({mark(fleet.nodes[name]) for name in "abd"}) == 1, "the keys differ")
+        assert fleet.unix.post("/keys", json={"name": "ci"}).status_code == 201
+
+
 def test_a_key_that_another_manager_made_is_known(patient: Fleet) -> None:
     """It comes to this manager's host, whatever way, maybe while all get their first version."""
     _, text = Keys(patient.nodes["a"].world.ledger).create("else", 0, 1.0)
