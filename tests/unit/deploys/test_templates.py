@@ -35,14 +35,18 @@ CASES_OF = {
     # Of a fleet: on its managers, and on all its hosts.
     "etc/docker/registry/config.yml": ("fleet-manager",),
     "etc/systemd/system/docker-registry.service.d/60-project-sandbox.conf": ("fleet-manager",),
-    "etc/project-sandbox/fleet.toml": ("fleet-manager",),
+    "etc/project-sandbox/fleet.nft": FLEET_HOSTS,
+    "etc/project-sandbox/fleet.toml": ("fleet-manager", "fleet-shared"),
     "etc/project-sandbox/node.toml": ("fleet-manager",),
     "etc/project-sandbox/swarmd.json": FLEET_HOSTS,
     "etc/systemd/system/project-fleet.service": ("fleet-manager",),
     "etc/systemd/system/project-fleet-certificate.path": FLEET_HOSTS,
     "etc/systemd/system/project-fleet-certificate.service": FLEET_HOSTS,
+    "etc/systemd/system/project-fleet-firewall.service": FLEET_HOSTS,
+    "etc/systemd/system/project-fence@.service": ("fleet-shared",),
     "etc/systemd/system/project-swarmd.service": FLEET_HOSTS,
     "usr/local/lib/project-sandbox/docker-sandbox-node": ("fleet-manager",),
+    "usr/local/lib/project-sandbox/fence": ("fleet-shared",),
     "usr/local/lib/project-sandbox/fleet-certificate": FLEET_HOSTS,
 }
 
