@@ -112,7 +112,7 @@ class Fencing:
             return []
         if dead in self._nodes and not off.holds(self._nodes[dead]):
             return []
-        answer = await asked[0].ask("POST", "/shared/left", {"node": dead})
+        answer = await asked[0].ask("POST", "/shared/free", {"node": dead})
         if answer.status != 200:
             raise FleetError(f"the volumes of node {dead} are not free: {_message(answer)}")
         freed: list[str] = answer.json()

@@ -28,7 +28,7 @@ AT_A_TIME = 4
 
 
 class Off(BaseModel):
-    """The name may be empty where it is for messages only: nobody knows any more who was lost."""
+    """The name may be empty when it is for messages only: nobody knows any more who was lost."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     node: Text
@@ -44,20 +44,18 @@ def router(services: Services) -> APIRouter:
             raise NotFound(NO_STORE)
         return sandboxes.shared.store
 
-    def waiting(volume: str, node: str) -> tuple[Moved, str] | None:
-        """What is to be made anew of a host that is off; also where that was begun. And whose the volume is, if that is
-        another host's: it has begun to make it, and either goes on or gives the volume back."""
+    def waiting(volume: str) -> tuple[Moved, str] | None:
+        """What is to be made anew of a host that was off: the volume is nobody's, or a host's that has begun to make it
+        (its name), and either goes on or gives the volume back."""
         owner, text = store().owner(volume), store().state(volume)
         if not text:
             return None
         try:
-            moved = parse(text, node)
+            moved = parse(text, "")
         except (ValueError, KeyError, TypeError) as error:
-            if owner.node not in ("", node):
+            if owner.node:
                 return None
             raise HostError(f"what the sandbox of volume {volume!r} is made from cannot be read: {error!r}") from error
-        if owner.node in ("", node):
-            return moved, ""
         return None if owner.slot == moved.slot else (moved, owner.node)
 
     def free(node: str) -> list[str]:
@@ -66,7 +64,7 @@ def router(services: Services) -> APIRouter:
     def left() -> list[dict[str, Any]]:
         found = []
         for volume in store().names():
-            if (begun := waiting(volume, "")) is not None:
+            if (begun := waiting(volume)) is not None:
                 moved, _ = begun
                 found.append(
                     {
@@ -77,7 +75,7 @@ def router(services: Services) -> APIRouter:
         return found
 
     def take(volume: str, node: str) -> Sandbox:
-        begun = waiting(volume, node)
+        begun = waiting(volume)
         if begun is None:
             raise NotFound(f"volume {volume!r} has no sandbox that could be made anew")
         moved, by = begun
@@ -95,8 +93,8 @@ def router(services: Services) -> APIRouter:
         """`id` is the same on all hosts that have mounted the same storage."""
         return JSONResponse({"id": await run(lambda: store().identity())})
 
-    @made.post("/shared/left")
-    async def leave(body: Off) -> Response:
+    @made.post("/shared/free")
+    async def release(body: Off) -> Response:
         """The volumes of a host that is off are nobody's from now on; the answer is their names."""
         if not body.node:
             raise BadRequest("node: which host is off?")
