@@ -4,6 +4,9 @@ That nobody hears a host is no proof that it does not write. The proof is the op
 only when the host is off, or `node fenced`. It is kept in memory: after a restart of this service it is given anew. And
 it is one of the time since the host was heard last: whoever is heard again is on, be it for a moment only.
 
+With the proof all volumes of the host become nobody's, once. Its kept sandboxes wait on the storage from then on, and
+are made anew by whichever manager finds them there, whatever has become of the host: it has lost them by that.
+
 The command is run by the manager that leads the Swarm, if the Swarm misses the host as well, and if at least half of
 all hosts answer here: else it is rather this one that is cut off.
 """
@@ -43,12 +46,12 @@ class Outcome:
 
 @dataclass
 class Off:
-    """The proof that a host is off, which has `answered` last (see Node) before. It is `emptied` when nothing is left
-    of it: what it has on shared storage later, it has taken since it is on again, be it that it is not heard here yet.
+    """The proof that a host is off, which has `answered` last (see Node) before. Once its volumes are `freed`, what it
+    has on shared storage it has taken since it is on again, be it that it is not heard here yet.
     """
 
     answered: float
-    emptied: bool = False
+    freed: bool = False
 
     def holds(self, node: Node) -> bool:
         return node.answered == self.answered
@@ -59,6 +62,8 @@ class Fencing:
         self._settings, self._nodes, self._index = settings, nodes, index
         self._members, self._leases = members, leases
         self._off: dict[str, Off] = {}
+        self._of: dict[str, str] = {}  # by volume: the host that had it when it was freed, for messages
+        self._waits, self._look_at = False, 0.0  # whether something was not made anew, and when to look for others'
         self._not_before: dict[str, float] = {}
         self._moving = asyncio.Lock()
         self._threads = CapacityLimiter(1)
@@ -73,72 +78,90 @@ class Fencing:
                 await self._fence(node)
             if self._proof(node) is not None:
                 async with self._moving:
-                    if (off := self._proof(node)) is not None and not off.emptied:
-                        await self._make_anew(node, off)
+                    if (off := self._proof(node)) is not None and not off.freed:
+                        await self._free(node.name, off)
+        if self._waits or time.monotonic() >= self._look_at:
+            async with self._moving:
+                await self._make_anew()
 
-    async def fenced(self, node: Node) -> Outcome:
-        """Somebody says that it is off. Raises Conflict for a host that answers."""
-        if node.lost_since is None:
-            raise Conflict(f"node {node.name} answers, so it is not off. Only a lost host is fenced.")
-        log.warning("node %s is off, as somebody says who made sure", node.name)
-        off = self._off[node.name] = Off(node.answered)
+    async def fenced(self, name: str) -> Outcome:
+        """Somebody says that it is off. It may be no host of the fleet any more, but for what records say. Raises
+        Conflict for a host that answers, and NotFound.
+        """
+        node = self._nodes.get(name)
+        if node is not None and node.lost_since is None:
+            raise Conflict(f"node {name} answers, so it is not off. Only a lost host is fenced.")
+        log.warning("node %s is off, as somebody says who made sure", name)
+        off = Off(node.answered if node is not None else 0.0)
+        if node is not None:
+            self._off[name] = off
         async with self._moving:
-            if not off.holds(node):
-                raise Conflict(
-                    f"node {node.name} has answered meanwhile, so it was not off. Only a lost host is fenced."
-                )
-            return await self._make_anew(node, off)
+            if node is not None and not off.holds(node):
+                raise Conflict(f"node {name} has answered meanwhile, so it was not off. Only a lost host is fenced.")
+            if not await self._free(name, off):
+                self._members.named(name)
+            return await self._make_anew()
 
     def _proof(self, node: Node) -> Off | None:
         off = self._off.get(node.name)
         return off if off is not None and off.holds(node) else None
 
-    async def _make_anew(self, dead: Node, off: Off) -> Outcome:
-        """All of its kept sandboxes on shared storage that are nowhere yet."""
+    async def _free(self, dead: str, off: Off) -> list[str]:
+        """The volumes that it had are nobody's. Raises FleetError and Unreachable."""
+        if (asked := await self._storage()) is None:
+            return []
+        if dead in self._nodes and not off.holds(self._nodes[dead]):
+            return []
+        answer = await asked[0].ask("POST", "/shared/free", {"node": dead})
+        if answer.status != 200:
+            raise FleetError(f"the volumes of node {dead} are not free: {_message(answer)}")
+        freed: list[str] = answer.json()
+        off.freed, self._waits = True, True
+        self._of |= dict.fromkeys(freed, dead)
+        return freed
+
+    async def _make_anew(self) -> Outcome:
+        """All kept sandboxes on shared storage whose hosts have lost them. Raises FleetError and Unreachable."""
+        self._look_at = time.monotonic() + AGAIN_S
         outcome = Outcome()
         if (asked := await self._storage()) is None:
             return outcome
         asker, identity = asked
-        if not off.holds(dead):
-            return outcome
-        answer = await asker.ask("POST", "/shared/left", {"node": dead.name})
+        answer = await asker.ask("GET", "/shared/left")
         if answer.status != 200:
-            raise FleetError(f"what node {dead.name} has left is not known: {_message(answer)}")
+            raise FleetError(f"what waits on shared storage is not known: {_message(answer)}")
         for row in answer.json():
-            if not off.holds(dead):  # it has come back: it was not off, or is not any more
-                break
-            where, why = await self._place(dead, off, row, identity)
+            where, why = await self._place(row, identity)
             if where:
                 outcome.moved[row["sandboxID"]] = where
+                self._of.pop(row["volume"], None)
             else:
                 outcome.waiting[row["sandboxID"]] = why
-        off.emptied = not outcome.waiting
-        self._index.notes = {**self._index.notes, **outcome.waiting}
+        self._waits = bool(outcome.waiting)
+        self._index.notes = dict(outcome.waiting)
         return outcome
 
-    async def _place(self, dead: Node, off: Off, row: Mapping[str, Any], identity: str) -> tuple[str, str]:
+    async def _place(self, row: Mapping[str, Any], identity: str) -> tuple[str, str]:
         """The host that has it now, or empty and why there is none."""
-        why = "no host takes new sandboxes"
+        why, dead = "no host takes new sandboxes", self._of.get(row["volume"], "")
         for node in self._members.takers():
             try:
                 if await self._identity(node) != identity:
                     why = f"node {node.name} has mounted other storage"
                     continue
-                if not off.holds(dead):
-                    return "", f"node {dead.name} has answered meanwhile"
                 target = f"/shared/{quote(row['volume'])}/sandbox"
-                answer = await node.ask("POST", target, {"node": dead.name})
+                answer = await node.ask("POST", target, {"node": dead})
             except Unreachable as error:
                 why = str(error)
                 continue
             if answer.status < 300:
-                log.warning("sandbox %s of node %s is made anew on node %s", row["sandboxID"], dead.name, node.name)
-                self._index.notes.pop(row["sandboxID"], None)
+                log.warning("sandbox %s is made anew on node %s", row["sandboxID"], node.name)
                 await self._index.read(node)
-                self._index.left(dead.name, row["sandboxID"])
+                if dead in self._nodes:
+                    self._index.left(dead, row["sandboxID"])
                 return node.name, ""
             why = f"node {node.name}: {_message(answer)}"
-        log.warning("sandbox %s of node %s is not made anew yet: %s", row["sandboxID"], dead.name, why)
+        log.warning("sandbox %s is not made anew yet: %s", row["sandboxID"], why)
         return "", why
 
     async def _due(self, node: Node) -> bool:

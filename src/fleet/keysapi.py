@@ -97,6 +97,7 @@ class KeysApi(ByKey):
         if key is None:
             return given(await self.ask(self.nodes.any, request, body))
         node = await self.node_of(request)
+        self.services.placing.check_takes(node.name, f"sandbox '{request.path_params['sandbox_id']}'")
         number = (values or {}).get("count", 1)
         async with self.services.limits.place(key, number if type(number) is int and number > 0 else 1):
             answer = await self.ask(node, request, body)

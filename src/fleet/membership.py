@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -16,6 +17,7 @@ from fleet.booking import WARM
 from fleet.errors import FleetError
 from fleet.index import Index
 from fleet.leases import Leases, Member
+from fleet.names import Names
 from fleet.nodes import Node, Nodes, Unreachable
 from sandboxd.errors import NotFound
 from sandboxd.times import rfc3339
@@ -46,11 +48,13 @@ class Row:
 
 
 class Membership:
-    def __init__(self, nodes: Nodes, index: Index, leases: Leases) -> None:
+    """`file` keeps whose pools are to be on again."""
+
+    def __init__(self, nodes: Nodes, index: Index, leases: Leases, file: Path | None = None) -> None:
         self._nodes, self._index, self._leases = nodes, index, leases
         self._members: dict[str, Member] = {}
         self._draining: set[str] = set()
-        self._turned_on: set[str] = set()  # whose pools are to be on again, and have not heard so yet
+        self._turned_on = Names(file, nodes)  # whose pools are to be on again, and have not heard so yet
         self._current = False  # whether `_members` is what the scheduler said when it was asked last
         self._asked = self._told = 0  # how often it was asked, and the number of the question that it answered last
         self._threads = CapacityLimiter(4)

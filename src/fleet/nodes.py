@@ -28,7 +28,8 @@ LOST_S = 3.0
 CONNECT_S = 3.0
 # Less than a server keeps a quiet connection, which is 5 s of uvicorn: else we would write into one that it closes.
 KEPT_S = 4.0
-SILENT = (502, 503, 504)  # what a gateway answers in the place of a host that does not
+SILENT = (403, 502, 503, 504)  # what a gateway answers in the place of a host; 403 to a manager that it does not know
+UNTOLD = (403, 503)  # those of which the host has not heard
 # Requests of these methods can be made again when a kept connection turns out to be closed.
 REPEATABLE = ("GET", "HEAD")
 Headers = Sequence[tuple[bytes, bytes]]
@@ -111,7 +112,7 @@ class Node:
         kind = response.headers.get("content-type", "")
         if response.status_code in SILENT and not kind.startswith("application/json"):
             await response.aclose()
-            raise self.silent(f"its gateway answers {response.status_code}", response.status_code != 503)
+            raise self.silent(f"its gateway answers {response.status_code}", response.status_code not in UNTOLD)
         self._alive()
         return response
 

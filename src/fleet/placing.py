@@ -139,14 +139,18 @@ class Placing:
             whats = "; ".join(f"{why} is on node {node}" for node, why in wish.bound.items())
             raise Conflict(f"{whats}: a sandbox is on one host, and so is what it has.")
         for name, why in wish.bound.items():
-            self._nodes[name].check()
-            if self._members.availability(name) != "active":
-                raise HostFull(
-                    "nodes",
-                    f"the fleet is full: {why} is on node {name}, which takes no new sandboxes."
-                    f" Let it: docker-sandbox node activate {name}",
-                )
+            self.check_takes(name, why)
         return next(iter(wish.bound), "")
+
+    def check_takes(self, name: str, why: str) -> None:
+        """Raises Unreachable and HostFull for a host that takes no new sandboxes; `why` says what is on it."""
+        self._nodes[name].check()
+        if self._members.availability(name) != "active":
+            raise HostFull(
+                "nodes",
+                f"the fleet is full: {why} is on node {name}, which takes no new sandboxes."
+                f" Let it: docker-sandbox node activate {name}",
+            )
 
     async def _booked(self, request: Request, wish: Wish, tried: list[str], refusals: dict[str, Answer]) -> Answer:
         """By a lease, on one of the hosts `tried`, in this order; "" is where the scheduler wants it."""

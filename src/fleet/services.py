@@ -23,6 +23,8 @@ from sandboxd.errors import Conflict, NotFound
 
 log = logging.getLogger(__name__)
 
+POOLS_ON = "pools-on"  # beside the map of the gateway, below the directory that is this service's to keep
+
 
 class Services:
     """`booking` is done every `every_s` seconds in a thread: what brings leases and sandboxes into step."""
@@ -40,7 +42,7 @@ class Services:
             {host.name: Node(host, config.domain, lost_s) for host in config.nodes.values()}, config.node
         )
         self.index = Index(self.nodes, config.lease_share, every_s)
-        self.members = Membership(self.nodes, self.index, leases)
+        self.members = Membership(self.nodes, self.index, leases, config.map.with_name(POOLS_ON))
         self.keys, self.limits = Keys(self.nodes, self.index), Limits(self.index)
         self.gateway = NodesMap(config.admin, config.map, self.index.elsewhere)
         self.leasing = Leasing(leases, config.lease_share, config.project)

@@ -86,7 +86,7 @@ class TrustedApi(Common):
             raise BadRequest(f"now: {now!r} is neither true nor false")
         try:
             if action == "fenced":
-                return JSONResponse(asdict(await self.services.fencing.fenced(members.named(name))))
+                return JSONResponse(asdict(await self.services.fencing.fenced(name)))
             if action == "cordon":
                 await members.cordon(name)
             elif action == "drain":

@@ -45,7 +45,7 @@ ACTIONS = {
     "DELETE /volumecontent/{volume_id}/path": "volume-content",
     "POST /volumecontent/{volume_id}/dir": "volume-content",
     "PUT /volumecontent/{volume_id}/file": "volume-content",
-    "POST /shared/left": "volume-free",
+    "POST /shared/free": "volume-free",
     "POST /shared/{volume}/sandbox": "move",
     "POST /keys": "key-create",
     "PUT /keys": "key-replace",

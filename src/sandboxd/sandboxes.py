@@ -102,7 +102,8 @@ class Sandboxes(Objects):
         if (present := self.ledger.of_id(moved.id)) is not None:
             return present
         template = replace(self.template(moved.template), memory_mb=moved.memory_mb, cpus=moved.cpus, disk=None)
-        with self.audit.doing("move", template=template.name, detail=f"from node {moved.node}") as act:
+        whence = f"node {moved.node}" if moved.node else "a lost node"
+        with self.audit.doing("move", template=template.name, detail=f"from {whence}") as act:
             self.gateway.check()
             with self.admission.for_claim(), self._making(template, "cold", moved.claim) as new:
                 self.key.brought |= moved.tokens
@@ -113,7 +114,7 @@ class Sandboxes(Objects):
                 self.gateway.update(sandbox.id)
             act.about(sandbox)
         self._later.submit(self._try_rename, sandbox)
-        log.warning("sandbox %s of node %s is made anew here, with volume %s", moved.id, moved.node, moved.volume)
+        log.warning("sandbox %s of %s is made anew here, with volume %s", moved.id, whence, moved.volume)
         return sandbox
 
     def create_member(self, template: Template, wanted: Callable[[], bool]) -> bool:

@@ -1,6 +1,7 @@
 """Requests about volumes on shared storage, by the managers of a fleet: what a host that was lost leaves behind.
 
-Whoever asks for the second and the third must be certain that the host which it names is off.
+Whoever asks for the second must be certain that the host which it names is off. That is done once: what the host has
+afterwards, it has taken since it is on again. What it had waits, as nobody's, for whoever makes it anew.
 """
 
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from sandboxd.api.sandboxes import listed
 from sandboxd.api.services import Services
 from sandboxd.bodies import Text
 from sandboxd.disks import VOLUME_NAME
-from sandboxd.errors import Conflict, HostError, NotFound
+from sandboxd.errors import BadRequest, Conflict, HostError, NotFound
 from sandboxd.records import Sandbox
 from sandboxd.sharedstate import Moved, parse
 from sandboxd.sharedstore import SharedStore
@@ -27,6 +28,8 @@ AT_A_TIME = 4
 
 
 class Off(BaseModel):
+    """The name may be empty when it is for messages only: nobody knows any more who was lost."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
     node: Text
 
@@ -41,26 +44,27 @@ def router(services: Services) -> APIRouter:
             raise NotFound(NO_STORE)
         return sandboxes.shared.store
 
-    def waiting(volume: str, node: str) -> tuple[Moved, str] | None:
-        """What is to be made anew of a host that is off; also where that was begun. And whose the volume is, if that is
-        another host's: it has begun to make it, and either goes on or gives the volume back."""
+    def waiting(volume: str) -> tuple[Moved, str] | None:
+        """What is to be made anew of a host that was off: the volume is nobody's, or a host's that has begun to make it
+        (its name), and either goes on or gives the volume back."""
         owner, text = store().owner(volume), store().state(volume)
         if not text:
             return None
         try:
-            moved = parse(text, node)
+            moved = parse(text, "")
         except (ValueError, KeyError, TypeError) as error:
-            if owner.node not in ("", node):
+            if owner.node:
                 return None
             raise HostError(f"what the sandbox of volume {volume!r} is made from cannot be read: {error!r}") from error
-        if owner.node in ("", node):
-            return moved, ""
         return None if owner.slot == moved.slot else (moved, owner.node)
 
-    def left(node: str) -> list[dict[str, Any]]:
+    def free(node: str) -> list[str]:
+        return [volume for volume in store().names() if store().free_from(volume, node)]
+
+    def left() -> list[dict[str, Any]]:
         found = []
         for volume in store().names():
-            if (begun := waiting(volume, node)) is not None:
+            if (begun := waiting(volume)) is not None:
                 moved, _ = begun
                 found.append(
                     {
@@ -68,20 +72,19 @@ def router(services: Services) -> APIRouter:
                         **{"memoryMB": moved.memory_mb, "cpus": moved.cpus, "owner": moved.claim.owner},
                     }
                 )
-            elif not store().state(volume):
-                store().free_from(volume, node)
         return found
 
     def take(volume: str, node: str) -> Sandbox:
-        begun = waiting(volume, node)
+        begun = waiting(volume)
         if begun is None:
-            raise NotFound(f"volume {volume!r} has no sandbox of node {node} that could be made anew")
+            raise NotFound(f"volume {volume!r} has no sandbox that could be made anew")
         moved, by = begun
         if by and sandboxes.ledger.of_id(moved.id) is None:
             raise Conflict(f"volume {volume!r}: node {by} has begun to make its sandbox anew")
         row = sandboxes.move_here(moved)
         if moved.state != "running":
-            reason = moved.reason if moved.state == "stopped" else f"its host {node} was lost while it was paused"
+            host = f"its host {node}" if node else "its host"
+            reason = moved.reason if moved.state == "stopped" else f"{host} was lost while it was paused"
             row = transitions.stop(row, reason or "stopped by request")
         return row
 
@@ -90,10 +93,17 @@ def router(services: Services) -> APIRouter:
         """`id` is the same on all hosts that have mounted the same storage."""
         return JSONResponse({"id": await run(lambda: store().identity())})
 
-    @made.post("/shared/left")
-    async def leavings(body: Off) -> Response:
-        """The kept sandboxes of a host that is off. Its other volumes are nobody's from now on."""
-        return JSONResponse(await run(lambda: left(body.node)))
+    @made.post("/shared/free")
+    async def release(body: Off) -> Response:
+        """The volumes of a host that is off are nobody's from now on; the answer is their names."""
+        if not body.node:
+            raise BadRequest("node: which host is off?")
+        return JSONResponse(await run(lambda: free(body.node)))
+
+    @made.get("/shared/left")
+    async def leavings() -> Response:
+        """The kept sandboxes that wait to be made anew, whichever hosts they were on."""
+        return JSONResponse(await run(left))
 
     @made.post("/shared/{volume}/sandbox")
     async def move(volume: Name, body: Off) -> Response:

@@ -82,6 +82,12 @@ def held_up(fleet: Fleet) -> tuple[threading.Event, threading.Event]:
     return reached, go
 
 
+def nobody_takes_any(fleet: Fleet) -> None:
+    for name in fleet.nodes:
+        fleet.leases.make_available(name, "pause")
+    fleet.unix.get("/nodes")
+
+
 def back_for_a_moment(fleet: Fleet) -> None:
     """b is heard, takes a volume, and is lost once more."""
     fleet.find_again("b")
@@ -172,6 +178,34 @@ def test_what_a_host_takes_while_it_is_emptied_is_its_own(fleet: Fleet, export: 
     assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
 
 
+def test_what_a_host_takes_while_one_of_it_waits_is_its_own(fleet: Fleet, export: Path) -> None:
+    """It is on again, and is not heard yet."""
+    made = kept(fleet)
+    fleet.lose("b")
+    nobody_takes_any(fleet)
+    assert made in fleet.unix.post("/nodes/b/fenced", json={}).json()["waiting"]
+    take(fleet.nodes["b"])
+    looked_at_again(fleet)
+    assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
+    for name in "ac":
+        fleet.leases.make_available(name, "active")
+    until(lambda: listed(fleet).get(made, ("",))[0] == "running", "it is tried again")
+    assert json.loads((export / "late/owner.json").read_text())["node"] == "b"
+
+
+def test_one_that_waits_is_made_anew_also_when_its_host_is_back(fleet: Fleet) -> None:
+    made = kept(fleet)
+    fleet.lose("b")
+    nobody_takes_any(fleet)
+    assert made in fleet.unix.post("/nodes/b/fenced", json={}).json()["waiting"]
+    fleet.nodes["b"].world.reconciler.tick()
+    fleet.find_again("b")
+    assert fleet.nodes["b"].ids() == set(), "its volume was taken from it"
+    for name in "ac":
+        fleet.leases.make_available(name, "active")
+    until(lambda: listed(fleet).get(made, ("",))[0] == "running", "it waits for ever")
+
+
 def test_a_host_that_was_heard_in_between_is_off_no_more(fleet: Fleet, export: Path) -> None:
     """It comes and goes while something of it is being made, so that nobody looks at it, and one waits afterwards."""
     kept(fleet)
@@ -232,6 +266,28 @@ def test_a_host_that_answers_is_not_off(fleet: Fleet) -> None:
     answer = fleet.unix.post("/nodes/b/fenced", json={})
     assert answer.status_code == 409 and "node b answers" in answer.json()["message"]
     assert fleet.unix.post("/nodes/x/fenced", json={}).status_code == 404
+
+
+def test_a_host_that_was_forgotten_before_it_was_off_has_its_volumes_no_longer(fleet: Fleet, export: Path) -> None:
+    before = fleet.create(volume="data", shared=True)["sandboxID"]
+    fleet.unix.delete(f"/sandboxes/{before}").raise_for_status()
+    (export / "data/owner.json").write_text('{"node": "x", "slot": "000000000001", "generation": 3}')
+    answer = fleet.unix.post("/v2/sandboxes", json={"volume": "data"})
+    assert answer.status_code == 409 and "node fenced x --yes" in answer.json()["message"], answer.text
+    assert fleet.unix.post("/nodes/x/fenced", json={}).json() == {"moved": {}, "waiting": {}}
+    assert fleet.unix.post("/nodes/x/fenced", json={}).status_code == 404, "nothing names it any more"
+    assert fleet.create(volume="data")["sandboxID"]
+
+
+def test_one_that_waits_is_got_rid_of_with_its_volume(fleet: Fleet, export: Path) -> None:
+    made = kept(fleet)
+    fleet.lose("b")
+    assert fleet.unix.delete("/volumes/data").status_code == 409, "it may be in use"
+    nobody_takes_any(fleet)
+    assert made in fleet.unix.post("/nodes/b/fenced", json={}).json()["waiting"]
+    assert fleet.unix.delete("/volumes/data").status_code == 204
+    assert not (export / "data").exists()
+    until(lambda: "not made anew" not in fleet.unix.get("/v2/sandboxes").json()[0]["reason"], "it waits still")
 
 
 def program(directory: Path, text: str) -> str:

@@ -125,7 +125,7 @@ def test_a_host_that_was_away_gets_its_pools_back(fleet: Fleet) -> None:
     act(fleet, "b", "cordon")
     fleet.lose("b")
     assert act(fleet, "b", "activate")["state"] == "lost"
-    assert not fleet.nodes["b"].world.pool.enabled
+    assert not fleet.nodes["b"].world.pool.enabled and (fleet.directory / "pools-on").read_text() == "b\n"
     fleet.find_again("b")
     until(lambda: fleet.nodes["b"].world.pool.enabled, "its pools stay off")
     act(fleet, "b", "cordon")
@@ -220,6 +220,34 @@ def test_a_manager_whose_engine_is_silent_turns_no_pool_off(patient: Fleet) -> N
 
     act(patient, "b", "cordon")
     assert asyncio.run(look()), "it was turned off"
+
+
+def test_pools_that_are_to_be_on_again_are_so_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host was silent when it was activated, and the service ended before it answered."""
+    leases = MemoryLeases({"a": "manager", "b": "worker"})
+    heard: list[tuple[str, bool]] = []
+
+    async def turn(_: Membership, node: Node, on: bool) -> bool:
+        heard.append((node.name, on))
+        return True
+
+    def members() -> Membership:
+        hosts = [Host(name, "worker", "10.0.0.1", Path("/none")) for name in "ab"]
+        nodes = Nodes({host.name: Node(host, "example.com") for host in hosts}, "a")
+        return Membership(nodes, Index(nodes, WHOLE), leases, tmp_path / "pools-on")
+
+    async def look() -> None:
+        later = members()
+        for _ in range(2):
+            await later.read()
+            await later.tick()
+
+    asyncio.run(members().activate("b"))
+    monkeypatch.setattr(Membership, "_turn", turn)
+    asyncio.run(look())
+    assert heard == [("b", True)]
+    asyncio.run(look())
+    assert heard == [("b", True)], "it is done"
 
 
 def test_the_older_of_two_answers_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

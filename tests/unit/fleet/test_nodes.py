@@ -73,7 +73,7 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew() -> None:
         assert asyncio.run(ask(directory / "b.sock")) == 3
 
 
-@pytest.mark.parametrize(("status", "reached"), [(502, True), (503, False), (504, True)])
+@pytest.mark.parametrize(("status", "reached"), [(403, False), (502, True), (503, False), (504, True)])
 def test_what_its_gateway_says_of_a_host_that_is_gone_is_no_answer(status: int, reached: bool) -> None:
     async def ask(path: Path) -> None:
         node = Node(host(path), "example.com")

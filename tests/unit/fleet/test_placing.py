@@ -410,6 +410,17 @@ def test_who_is_at_his_limit_holds_up_nobody_else(patient: Fleet) -> None:
     until(lambda: not limits._changed, "locks are kept")
 
 
+def test_a_host_that_takes_nothing_takes_no_forks(patient: Fleet) -> None:
+    headers = patient.key("ada")
+    made = patient.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers=headers).json()["sandboxID"]
+    where = patient.where(made)
+    patient.leases.make_available(where.name, "pause")
+    patient.unix.get("/nodes")
+    refused = message(patient.tcp.post(f"/sandboxes/{made}/fork", headers=headers), 503)
+    assert f"is on node {where.name}, which takes no new sandboxes" in refused
+    assert where.ids() == {made}
+
+
 def test_forks_count_too(patient: Fleet) -> None:
     headers = patient.key(max_sandboxes=3)
     made = patient.tcp.post("/v2/sandboxes", json={"templateID": "base"}, headers=headers).json()["sandboxID"]

@@ -353,11 +353,15 @@ def test_what_managers_ask(worlds: list[World]) -> None:
         "slept": (True, "a", 2048),
     }
     assert client.unix.delete("/volumes/data").status_code == 409
-    left = client.unix.post("/shared/left", json={"node": "a"}).json()
+    assert client.unix.get("/shared/left").json() == []
+    assert client.unix.post("/shared/data/sandbox", json={"node": "a"}).status_code == 404, "it is a's still"
+    assert client.unix.post("/shared/free", json={"node": ""}).status_code == 400
+    assert client.unix.post("/shared/free", json={"node": "a"}).json() == ["data", "scratch", "slept"]
+    left = client.unix.get("/shared/left").json()
     assert {row["volume"]: row["sandboxID"] for row in left} == {"data": kept.id, "slept": slept.id}
     assert left[0] | {"templateID": "base", "memoryMB": 2048, "cpus": 2.0, "owner": ""} == left[0]
-    assert store_of(there).owner("scratch").node == "" and store_of(there).owner("data").node == "a"
-    assert client.unix.post("/shared/left", json={"node": "c"}).json() == []
+    assert {store_of(there).owner(volume).node for volume in ("data", "scratch", "slept")} == {""}
+    assert client.unix.post("/shared/free", json={"node": "c"}).json() == []
     for row in left:
         answer = client.unix.post(f"/shared/{row['volume']}/sandbox", json={"node": "a"})
         assert answer.status_code == 201 and answer.json()["sandboxID"] == row["sandboxID"], answer.text
@@ -366,7 +370,7 @@ def test_what_managers_ask(worlds: list[World]) -> None:
     assert client.unix.post("/shared/scratch/sandbox", json={"node": "a"}).status_code == 404
     assert client.unix.delete("/volumes/scratch").status_code == 204
     inventory = client.unix.get("/inventory").json()
-    assert [row["generation"] for row in inventory["sandboxes"]] == [2, 2] and inventory["volumes"] == []
+    assert [row["generation"] for row in inventory["sandboxes"]] == [3, 3] and inventory["volumes"] == []
 
 
 def test_one_that_another_host_has_begun_to_make_is_still_left(
@@ -379,13 +383,14 @@ def test_one_that_another_host_has_begun_to_make_is_still_left(
     worlds.append(third)
     store_of(there).take_over("data", "0000000000bb", "a")  # and no more: its daemon was killed then
     client = Direct(third)
-    assert [row["sandboxID"] for row in client.unix.post("/shared/left", json={"node": "a"}).json()] == [made.id]
-    answer = client.unix.post("/shared/data/sandbox", json={"node": "a"})
-    assert answer.status_code == 409 and "node b has begun" in answer.json()["message"]
+    assert [row["sandboxID"] for row in client.unix.get("/shared/left").json()] == [made.id]
+    for lost in "ab":  # the latter was lost, too, and is back
+        answer = client.unix.post("/shared/data/sandbox", json={"node": lost})
+        assert answer.status_code == 409 and "node b has begun" in answer.json()["message"]
     there.reconciler.tick()
     assert store_of(there).owner("data").node == ""
     assert client.unix.post("/shared/data/sandbox", json={"node": "a"}).json()["sandboxID"] == made.id
-    assert Direct(there).unix.post("/shared/left", json={"node": "a"}).json() == [], "it is where it belongs"
+    assert Direct(there).unix.get("/shared/left").json() == [], "it is where it belongs"
 
 
 def test_one_whose_host_could_not_write_yet_that_it_has_it_is_found_there(worlds: list[World], export: Path) -> None:
@@ -395,7 +400,7 @@ def test_one_whose_host_could_not_write_yet_that_it_has_it_is_found_there(worlds
     moved = move(there)
     (export / "data" / STATE).write_text(text)
     client = Direct(there)
-    assert [row["sandboxID"] for row in client.unix.post("/shared/left", json={"node": "a"}).json()] == [made.id]
+    assert [row["sandboxID"] for row in client.unix.get("/shared/left").json()] == [made.id]
     answer = client.unix.post("/shared/data/sandbox", json={"node": "a"})
     assert answer.status_code == 201 and answer.json()["sandboxID"] == made.id
     assert store_of(there).owner("data") == Owner("b", moved.slot, 2)
