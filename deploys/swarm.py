@@ -29,6 +29,7 @@ REGISTRY_PORT = 5000  # of the images, on the first manager
 HEARTBEAT_NS = 2_000_000_000
 HISTORY = 1
 ELECTION_TICK = 3
+TRIES = 30  # a second each: a new leader is there sooner
 # The bridge of every engine in a Swarm, and the network that a Swarm begins with. Left alone they take what is free of
 # 172.16.0.0/12, which may be somebody's beyond this host; nothing of us is in either.
 BRIDGE, BRIDGE_NETWORK = "docker_gwbridge", "169.254.240.0/24"
@@ -139,7 +140,14 @@ def assign_roles(wanted: Settings) -> Commands:
     for node in sorted(wanted.fleet_nodes.values(), key=lambda node: not node.manages):
         found = nodes.get(ids[node.name])
         if found and found["Spec"]["Role"] != node.role:
-            yield f"{docker} {'promote' if node.manages else 'demote'} {ids[node.name]}"
+            yield _tried(f"{docker} {'promote' if node.manages else 'demote'} {ids[node.name]}")
+
+
+def _tried(command: str) -> str:
+    """A change of a host's entry is refused when the Swarm has changed that between docker's reading and its writing
+    ("update out of sequence"), as it does when hosts have just come back, and while a new leader is elected.
+    """
+    return f"tries=0; until {command}; do tries=$((tries + 1)); [ $tries -lt {TRIES} ] || exit 1; sleep 1; done"
 
 
 @operation()
