@@ -190,13 +190,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """By what factor others became slower under attack, and how soon a host came back: figures, and no conditions."""
-    reports = terminalreporter.stats.get("passed", [])
+    """By what factor others became slower under attack, how soon a host came back, and what was counted of a fleet:
+    figures, and no conditions.
+    """
+    reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
 
     def told(wanted: str) -> list[Any]:
         return [row for report in reports for name, row in report.user_properties if name == wanted]
 
-    recovered, rows = told("recovery"), told("latency")
+    counted, recovered, rows = told("fleet"), told("recovery"), told("latency")
+    if counted:
+        terminalreporter.section("fleet")
+    for row in counted:
+        terminalreporter.line(str(row))
     if recovered:
         terminalreporter.section("faults: seconds until everything worked again")
     for row in recovered:

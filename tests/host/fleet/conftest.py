@@ -51,13 +51,3 @@ def diagnosis(fleet: Fleet) -> str:
             done = machine.run(f"timeout 20 {command}", check=False)
             parts.append(f"--- {name}: {command}\n{(done.stdout + done.stderr).strip()}")
     return "\n".join(parts)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What was counted: figures, and no conditions."""
-    reports = terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
-    rows = [row for report in reports for name, row in report.user_properties if name == "fleet"]
-    if rows:
-        terminalreporter.section("fleet")
-    for row in rows:
-        terminalreporter.line(str(row))
