@@ -1,7 +1,5 @@
 """The internal authority of a fleet: that of its first manager, which the other managers take over, so that clients who
 trust one trust all.
-
-Its key goes from the one host to the other through this process alone: it is in no command, no fact and no output.
 """
 
 from __future__ import annotations
@@ -12,9 +10,10 @@ from pyinfra import host
 from pyinfra.api import StringCommand, deploy, operation
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
-from pyinfra.connectors.util import CommandOutput, OutputLine
+from pyinfra.connectors.util import CommandOutput
 
 from deploys import facts, swarmfacts
+from deploys.handover import complaint, told
 from deploys.operations import Commands, when
 from deploys.preflight import settings
 from deploys.settings import Settings
@@ -46,17 +45,17 @@ def take_over(wanted: Settings) -> Commands:
 
 class TakeOver(StringCommand):
     def __init__(self, wanted: Settings) -> None:
-        super().__init__(f"umask 077 && mkdir -p {wanted.etc}/ca && base64 -d | tar -xf - -C {wanted.etc}/ca")
+        # The certificate is for everybody to read, as where it was made.
+        ca = f"{wanted.etc}/ca"
+        super().__init__(f"umask 077 && mkdir -p {ca} && base64 -d | tar -xf - -C {ca} && chmod 755 {ca}")
         self.wanted = wanted
 
     def execute(self, state: State, host: Host, connector_arguments: Any) -> tuple[bool, CommandOutput]:
         first = swarmfacts.member(self.wanted.fleet_managers[0])
-        command = StringCommand(f"tar -cf - -C {self.wanted.etc}/ca ca.key ca.pem | base64 -w0")
-        sudo = {"_sudo": True} if first.data.get("_sudo") else {}
-        done, output = first.run_shell_command(command, print_output=False, print_input=False, **sudo)
-        if not done or not output.stdout.strip():
-            return False, CommandOutput([OutputLine("stderr", f"{first.name} does not give its internal authority")])
-        connector_arguments["_stdin"] = output.stdout.strip()
+        packed, why = told(first, StringCommand(f"tar -cf - -C {self.wanted.etc}/ca ca.key ca.pem | base64 -w0"))
+        if not packed:
+            return False, complaint(f"{first.name} does not give its internal authority: {why}")
+        connector_arguments["_stdin"] = packed
         return host.run_shell_command(
             self, print_output=state.print_output, print_input=state.print_input, **connector_arguments
         )

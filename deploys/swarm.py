@@ -15,9 +15,10 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.api.exceptions import OperationError
 from pyinfra.api.host import Host
 from pyinfra.api.state import State as ApiState
-from pyinfra.connectors.util import CommandOutput, OutputLine
+from pyinfra.connectors.util import CommandOutput
 
 from deploys.fleetengine import socket
+from deploys.handover import complaint, told
 from deploys.operations import Commands
 from deploys.settings import Settings
 from deploys.swarmfacts import Nodes, State, is_in, manager_at_work, member, node_ids, state_of
@@ -95,12 +96,12 @@ class Join(StringCommand):
         manager = manager_at_work(wanted)
         if manager is None:
             names = ", ".join(node.name for node in wanted.fleet_managers)
-            return False, _complaint(f"no manager of the fleet ({names}) is in a Swarm: its own errors say why")
-        done, output = _join_token(member(manager), socket(wanted), wanted.fleet_role)
-        token = output.stdout.strip()
-        if not done or not token:
-            complaint = f"{manager.name} does not tell how to join as a {wanted.fleet_role}: {output.stderr}"
-            return False, _complaint(complaint)
+            return False, complaint(f"no manager of the fleet ({names}) is in a Swarm: its own errors say why")
+        docker = ("docker", "--host", f"unix://{socket(wanted)}")
+        asking = StringCommand(*docker, "swarm", "join-token", "--quiet", wanted.fleet_role)
+        token, why = told(member(manager), asking)
+        if not token:
+            return False, complaint(f"{manager.name} does not tell how to join as a {wanted.fleet_role}: {why}")
         address = wanted.fleet_address
         asked = {
             "AdvertiseAddr": address,
@@ -113,16 +114,6 @@ class Join(StringCommand):
         return host.run_shell_command(
             self, print_output=state.print_output, print_input=state.print_input, **connector_arguments
         )
-
-
-def _join_token(manager: Host, path: str, role: str) -> tuple[bool, CommandOutput]:
-    command = StringCommand("docker", "--host", f"unix://{path}", "swarm", "join-token", "--quiet", role)
-    sudo = {"_sudo": True} if manager.data.get("_sudo") else {}
-    return manager.run_shell_command(command, print_output=False, print_input=False, **sudo)
-
-
-def _complaint(text: str) -> CommandOutput:
-    return CommandOutput([OutputLine("stderr", text)])
 
 
 @operation()

@@ -76,7 +76,8 @@ def test_managers_have_one_authority_and_its_key_is_nowhere(make_plan: MakePlan)
         assert bare.AUTHORITY_KEY not in plan.output + "\n".join(plan.executed)
         named = {step.name.rpartition(" | ")[2]: step.commands for step in plan.steps}
         steps[shown] = named.get("Take over the authority")
-    taken = ["umask 077 && mkdir -p /etc/flourisha-sandbox/ca && base64 -d | tar -xf - -C /etc/flourisha-sandbox/ca"]
+    ca = "/etc/flourisha-sandbox/ca"  # its certificate is for everybody to read
+    taken = [f"umask 077 && mkdir -p {ca} && base64 -d | tar -xf - -C {ca} && chmod 755 {ca}"]
     assert steps == {"a": None, "b": taken, "c": taken, "d": None}
 
 
