@@ -13,9 +13,10 @@ from fleet.app import Front
 from fleet.booking import Booking
 from fleet.services import Services
 from fleet.swarm import Swarm
-from sandboxd.__main__ import SHUTDOWN_S, Server, notify_ready, open_tcp, open_unix
 from sandboxd.errors import ConfigError
+from sandboxd.listeners import open_tcp, open_unix
 from sandboxd.peers import PeerProtocol
+from sandboxd.server import SHUTDOWN_S, Server, notify_ready
 
 
 def services(settings: config.Config) -> Services:

@@ -18,10 +18,10 @@ from fleet.app import Front
 from fleet.booking import Booking
 from fleet.config import Config, Fencing, Host, Share, Size
 from fleet.services import Services
-from sandboxd.__main__ import open_tcp, open_unix
 from sandboxd.config import Fleet as OfFleet
 from sandboxd.config import Shared
 from sandboxd.front import Front as Single
+from sandboxd.listeners import open_tcp, open_unix
 from sandboxd.peers import PeerProtocol
 from tests.unit.fleet.memory_leases import MemoryLeases
 from tests.unit.sandboxd.clients import Server

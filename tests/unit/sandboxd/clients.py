@@ -12,9 +12,9 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from sandboxd import api
-from sandboxd.__main__ import open_tcp, open_unix
 from sandboxd.doctor.effects import Effects, Output
 from sandboxd.front import Front
+from sandboxd.listeners import open_tcp, open_unix
 from sandboxd.peers import PeerProtocol
 from tests.unit.sandboxd.conftest import World, services_of, until
 

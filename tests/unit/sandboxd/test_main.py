@@ -17,9 +17,9 @@ import pytest
 
 from sandboxd import __main__ as daemon
 from sandboxd.config import Fleet
-from sandboxd.errors import ConfigError
 from sandboxd.ledger import Ledger
 from sandboxd.objects import Host
+from sandboxd.server import Server
 from tests.unit.sandboxd.conftest import OWN_GROUP, World, services_of, until
 from tests.unit.sandboxd.fake_haproxy import FakeHaproxy
 
@@ -42,66 +42,6 @@ daemon.Host = lambda **given: Host(
 )
 sys.exit(daemon.main())
 """
-
-
-def test_the_unix_socket_replaces_an_old_one(directory: Path) -> None:
-    path = directory / "run" / "s.sock"
-    for _ in range(2):
-        with daemon.open_unix(path, OWN_GROUP) as listener:
-            assert path.stat().st_mode & 0o777 == 0o660 and path.stat().st_gid == os.getgid()
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(str(path))
-            assert listener.family == socket.AF_UNIX
-
-
-def test_the_unix_socket_is_never_open_to_others_not_even_at_first(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, modes = directory / "s.sock", list[int]()
-    chown = os.chown
-
-    def looking(target: Path, uid: int, gid: int) -> None:
-        modes.append(path.stat().st_mode & 0o777)
-        chown(target, uid, gid)
-
-    monkeypatch.setattr("sandboxd.__main__.os.chown", looking)
-    before = os.umask(0)
-    try:
-        daemon.open_unix(path, OWN_GROUP).close()
-        assert os.umask(0) == 0, "the umask is as it was"
-    finally:
-        os.umask(before)
-    assert modes == [0o600]
-
-
-def test_an_unknown_group_is_named(directory: Path) -> None:
-    with pytest.raises(ConfigError, match=r"s\.sock: its group 'nobody-has-this' does not exist"):
-        daemon.open_unix(directory / "s.sock", "nobody-has-this")
-
-
-def test_a_port_in_use_is_named() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(ConfigError, match="Is another sandboxd running"),
-    ):
-        daemon.open_tcp(taken.getsockname())
-
-
-@pytest.mark.parametrize("abstract", [False, True])
-def test_systemd_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
-    """systemd gives a path, or a name in the abstract namespace, written with an @."""
-    path = f"{directory}/notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(f"\0{path}" if abstract else path)
-        receiver.settimeout(5)
-        monkeypatch.setenv("NOTIFY_SOCKET", f"@{path}" if abstract else path)
-        daemon.notify_ready()
-        assert receiver.recv(100) == b"READY=1"
-
-
-def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    daemon.notify_ready()
 
 
 @pytest.mark.parametrize(("hard", "given"), [(1024, 1024), (1_048_576, 65536), (resource.RLIM_INFINITY, 65536)])
@@ -328,12 +268,12 @@ def test_what_runs_in_the_background_is_stopped_when_serving_fails(
 
         return noted
 
-    async def fail(self: daemon.Server, sockets: list[socket.socket]) -> None:
+    async def fail(self: Server, sockets: list[socket.socket]) -> None:
         for one in sockets:
             one.close()
         raise RuntimeError("no event loop today")
 
-    monkeypatch.setattr(daemon.Server, "serve", fail)
+    monkeypatch.setattr(Server, "serve", fail)
     monkeypatch.setattr(world.pool, "stop", note("pool", world.pool.stop))
     monkeypatch.setattr(world.reconciler, "stop", note("reconciler", world.reconciler.stop))
     parts = services_of(world)
@@ -360,12 +300,12 @@ def test_the_sockets_of_a_host_of_a_fleet(
     names = {str(settings.gateway.socket): "gateway", str(settings.socket): "cli", str(node): "node"}
     found: set[str] = set()
 
-    async def look(self: daemon.Server, sockets: list[socket.socket]) -> None:
+    async def look(self: Server, sockets: list[socket.socket]) -> None:
         for one in sockets:
             if one.family == socket.AF_UNIX:
                 found.add(names[one.getsockname()])
             one.close()
 
-    monkeypatch.setattr(daemon.Server, "serve", look)
+    monkeypatch.setattr(Server, "serve", look)
     daemon.serve(settings, services_of(world))
     assert found == opened

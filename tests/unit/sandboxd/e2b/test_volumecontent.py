@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from sandboxd import volumeprocess
-from sandboxd.__main__ import open_tcp
+from sandboxd.listeners import open_tcp
 from tests.unit.sandboxd.clients import KEPT_S
 from tests.unit.sandboxd.conftest import World, until
 from tests.unit.sandboxd.e2b.conftest import Public

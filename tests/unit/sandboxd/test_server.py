@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from sandboxd.__main__ import Server
 from sandboxd.peers import PeerProtocol
+from sandboxd.server import Server, notify_ready
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
 
@@ -106,3 +108,79 @@ def test_whoever_comes_while_it_finishes_is_served() -> None:
         return said
 
     assert asyncio.run(asyncio.wait_for(run(), 15)).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_whoever_is_accepted_in_the_turn_in_which_it_ends_is_answered() -> None:
+    """asyncio accepts in one turn of its loop, and gives the connection a transport in the next: not once it closed."""
+    connected = threading.Event()
+
+    async def run() -> bytes:
+        listener, loop = socket.create_server(("127.0.0.1", 0)), asyncio.get_running_loop()
+        clients = list[socket.socket]()
+
+        def finish() -> None:
+            loop.call_soon_threadsafe(stall)
+            clients.append(socket.create_connection(listener.getsockname()))
+            clients[0].sendall(REQUEST)
+            connected.set()
+
+        def stall() -> None:
+            connected.wait(20)
+            time.sleep(0.2)  # so that finish is over: the loop hears of its end and of the client in the same turn
+
+        made = server(finish)
+        await made.startup([listener])
+        await made.shutdown([listener])
+        return await ended(clients[0])
+
+    assert asyncio.run(asyncio.wait_for(run(), 60)).startswith(b"HTTP/1.1 200 OK")
+
+
+class Raced(socket.socket):
+    """A listener that somebody comes to when it has been found that nobody waits there, and before it is closed."""
+
+    said: str = ""
+
+    def accept(self) -> tuple[socket.socket, object]:
+        try:
+            return super().accept()
+        except BlockingIOError:
+            with socket.socket(self.family) as late:
+                late.settimeout(0.3)
+                try:
+                    late.connect(self.getsockname())
+                    self.said = "let in, and cut off"
+                except OSError as error:
+                    self.said = type(error).__name__
+            raise
+
+
+@pytest.mark.parametrize(("family", "said"), [("tcp", "TimeoutError"), ("unix", "ConnectionRefusedError")])
+def test_nobody_is_let_in_between_the_last_look_and_the_close(directory: Path, family: str, said: str) -> None:
+    async def run() -> str:
+        with Raced(socket.AF_INET if family == "tcp" else socket.AF_UNIX) as listener:
+            listener.bind(("127.0.0.1", 0) if family == "tcp" else str(directory / "s.sock"))
+            listener.listen()
+            made = server()
+            await made.startup([listener])
+            await made.shutdown([listener])
+            return listener.said
+
+    assert asyncio.run(asyncio.wait_for(run(), 60)) == said
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    """systemd gives a path, or a name in the abstract namespace, written with an @."""
+    path = f"{directory}/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(f"\0{path}" if abstract else path)
+        receiver.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{path}" if abstract else path)
+        notify_ready()
+        assert receiver.recv(100) == b"READY=1"
+
+
+def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify_ready()
