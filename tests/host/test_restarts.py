@@ -234,4 +234,6 @@ def test_a_restart_of_a_proxy_is_short(machine: Machine, load: Any, command: str
     said += ["BrokenPipeError("]  # what a reset is called on a connection of which the end had come already
     if "traefik" in command:  # it listens some milliseconds before it has read which certificate it has
         said += ["SSLCertVerificationError("]
-    assert [text for _, text in clients.failed if not text.startswith(tuple(said))] == []
+    # Traefik's word, 1 time in 140, for a POST that it cannot send again when its idle connection was closed under it.
+    idle = (PREVIEW, "500 b'Internal Server Error'") if "haproxy" in command else None
+    assert [one for one in clients.failed if not one[1].startswith(tuple(said)) and one != idle] == []
