@@ -38,7 +38,8 @@ SAID = 2000  # characters of what a command says
 
 @dataclass
 class Outcome:
-    """By the ids of sandboxes: on which host they are now, or why they are nowhere yet."""
+    """By the ids of sandboxes, `of volume NAME` where it is not known: on which host they are now, or why they are
+    nowhere yet."""
 
     moved: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
@@ -123,7 +124,7 @@ class Fencing:
     async def _make_anew(self) -> Outcome:
         """All kept sandboxes on shared storage whose hosts have lost them. Raises FleetError and Unreachable."""
         self._look_at = time.monotonic() + AGAIN_S
-        outcome = Outcome()
+        outcome, unreadable = Outcome(), dict[str, str]()
         if (asked := await self._storage()) is None:
             return outcome
         asker, identity = asked
@@ -131,6 +132,10 @@ class Fencing:
         if answer.status != 200:
             raise FleetError(f"what waits on shared storage is not known: {_message(answer)}")
         for row in answer.json():
+            if "trouble" in row:
+                log.error("on shared storage: %s", row["trouble"])
+                unreadable[f"of volume {row['volume']}"] = row["trouble"]
+                continue
             where, why = await self._place(row, identity)
             if where:
                 outcome.moved[row["sandboxID"]] = where
@@ -138,6 +143,7 @@ class Fencing:
             else:
                 outcome.waiting[row["sandboxID"]] = why
         self._waits = bool(outcome.waiting)
+        outcome.waiting |= unreadable
         self._index.notes = dict(outcome.waiting)
         return outcome
 

@@ -112,9 +112,13 @@ class SharedVolumes:
                     log.warning("%s: %s", row.id, error)  # the next comparison removes it
         for volume in self.store.names():
             owner = self.store.owner(volume)  # before the ledger: whoever takes it now has another number
-            if owner.node == self.store.node and not self._ledger.holders(volume):
-                self._wait_detached(self.store.image(volume))
+            if owner.node != self.store.node or self._ledger.holders(volume):
+                continue
+            self._wait_detached(self.store.image(volume))
+            if self._ledger.get(owner.slot) is not None:
                 self.store.give_back(volume, owner.slot, owner.generation)
+            else:  # it was not ended here, but is of a host of this name that was installed anew: its sandbox waits
+                self.store.free_from(volume, owner.node)
         self._ledger.forget_shared()
 
     def _write(self, slot: str) -> None:

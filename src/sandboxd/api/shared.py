@@ -20,11 +20,15 @@ from sandboxd.disks import VOLUME_NAME
 from sandboxd.errors import BadRequest, Conflict, HostError, NotFound
 from sandboxd.records import Sandbox
 from sandboxd.sharedstate import Moved, parse
-from sandboxd.sharedstore import SharedStore
+from sandboxd.sharedstore import STATE, SharedStore
 from sandboxd.sharedvolumes import NO_STORE
 
 Name = Annotated[str, Path(pattern=rf"^{VOLUME_NAME}$")]
 AT_A_TIME = 4
+
+
+class Unreadable(HostError):
+    """Of one volume; the others are well."""
 
 
 class Off(BaseModel):
@@ -55,7 +59,10 @@ def router(services: Services) -> APIRouter:
         except (ValueError, KeyError, TypeError) as error:
             if owner.node:
                 return None
-            raise HostError(f"what the sandbox of volume {volume!r} is made from cannot be read: {error!r}") from error
+            raise Unreadable(
+                f"what the sandbox of volume {volume!r} is made anew from cannot be read: {error!r}. Its files are"
+                f" there: without {store().directory / volume / STATE} the volume is like any other."
+            ) from error
         return None if owner.slot == moved.slot else (moved, owner.node)
 
     def free(node: str) -> list[str]:
@@ -64,7 +71,12 @@ def router(services: Services) -> APIRouter:
     def left() -> list[dict[str, Any]]:
         found = []
         for volume in store().names():
-            if (begun := waiting(volume)) is not None:
+            try:
+                begun = waiting(volume)
+            except Unreadable as error:
+                found.append({"volume": volume, "trouble": str(error)})
+                continue
+            if begun is not None:
                 moved, _ = begun
                 found.append(
                     {
@@ -102,7 +114,8 @@ def router(services: Services) -> APIRouter:
 
     @made.get("/shared/left")
     async def leavings() -> Response:
-        """The kept sandboxes that wait to be made anew, whichever hosts they were on."""
+        """The kept sandboxes that wait to be made anew, whichever hosts they were on. One whose file cannot be read has
+        no more than `volume` and `trouble`."""
         return JSONResponse(await run(left))
 
     @made.post("/shared/{volume}/sandbox")

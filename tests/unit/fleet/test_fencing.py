@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleet.config import Fencing
 from fleet.fencing import run
 from sandboxd.records import Claim
-from sandboxd.sharedstore import MARKER
+from sandboxd.sharedstore import MARKER, STATE
 from tests.unit.fleet.fleets import Fleet, Node, running
 from tests.unit.sandboxd.conftest import until
 from tests.unit.sandboxd.fake_engine import refusal
@@ -252,6 +252,14 @@ def test_one_that_cannot_be_made_waits_and_says_why(fleet: Fleet) -> None:
     answer = fleet.unix.post("/nodes/b/fenced", json={}).json()
     assert "Docker refuses" in answer["waiting"][made] and answer["moved"] == {}
     until(lambda: listed(fleet).get(made, ("",))[0] == "running", "it is tried again")
+
+
+def test_one_that_cannot_be_read_is_told_by_its_volume(fleet: Fleet, export: Path) -> None:
+    kept(fleet)
+    (export / "data" / STATE).write_text('{"slot": "0000000000aa"}')
+    fleet.lose("b")
+    answer = fleet.unix.post("/nodes/b/fenced", json={}).json()
+    assert answer["moved"] == {} and "cannot be read" in answer["waiting"]["of volume data"]
 
 
 def test_of_a_host_that_was_never_heard_the_storage_knows_what_it_has(fleet: Fleet) -> None:

@@ -32,9 +32,9 @@ def export(directory: Path) -> Path:
     return made
 
 
-def host(directory: Path, export: Path, name: str, number: int) -> World:
+def host(directory: Path, export: Path, name: str, number: int, node: str = "") -> World:
     (directory / name).mkdir()
-    config = replace(config_in(directory / name), shared=Shared(export, name))
+    config = replace(config_in(directory / name), shared=Shared(export, node or name))
     made = make_world(config, FakeEngine(lambda: made.now[0], numbers=itertools.count(1 + 80 * number)), key=KEYS[name])
     return made
 
@@ -336,6 +336,32 @@ def test_a_ledger_that_was_lost_knows_them_again(worlds: list[World]) -> None:
     later.sandboxes.remove(row, "test")
     assert store_of(later).owner("data").node == ""
     later.ledger.close()
+
+
+def test_a_host_that_is_installed_anew_under_its_name_leaves_them_to_be_made_anew(
+    worlds: list[World], directory: Path, export: Path
+) -> None:
+    here, there = worlds
+    made = create(here, KEPT)
+    create(here, Claim(volume="scratch", shared=True))
+    worlds.append(host(directory, export, "c", 2, node="a"))
+    worlds[-1].reconciler.tick()
+    assert {store_of(there).owner(volume).node for volume in ("data", "scratch")} == {""}
+    assert [row["sandboxID"] for row in Direct(there).unix.get("/shared/left").json()] == [made.id]
+    assert move(there, "").id == made.id
+
+
+def test_one_that_cannot_be_read_keeps_no_other_from_being_made_anew(worlds: list[World], export: Path) -> None:
+    here, there = worlds
+    made = [create(here, replace(KEPT, volume=volume)) for volume in ("data", "more")]
+    client = Direct(there)
+    client.unix.post("/shared/free", json={"node": "a"})
+    (export / "data" / STATE).write_text(f'{{"slot": "{made[0].slot}"}}')
+    broken, well = client.unix.get("/shared/left").json()
+    assert broken["volume"] == "data" and "KeyError" in broken["trouble"] and str(export) in broken["trouble"]
+    assert well["sandboxID"] == made[1].id
+    answer = client.unix.post("/shared/data/sandbox", json={"node": "a"})
+    assert answer.status_code == 503 and answer.json()["message"] == broken["trouble"]
 
 
 def test_what_managers_ask(worlds: list[World]) -> None:
