@@ -69,7 +69,7 @@ def router(services: Services) -> APIRouter:
         return [volume for volume in store().names() if store().free_from(volume, node)]
 
     def left() -> list[dict[str, Any]]:
-        found = []
+        found = list[dict[str, Any]]()
         for volume in store().names():
             try:
                 begun = waiting(volume)

@@ -22,7 +22,7 @@ from deploys.hosts import targets
 from lab import docker
 from lab.settings import SHARED, STATE_DIR
 from tests.host.conftest import LAB_SETTINGS, remove
-from tests.host.machine import REPORTS, Machine, Report, eventually, read_report
+from tests.host.machine import REPORTS, Machine, Report, Sandbox, eventually, read_report
 
 # The names of the labs, by which the fleet knows its hosts, and their addresses.
 LABS = {"fa": "10.231.0.11", "fb": "10.231.0.12", "fc": "10.231.0.13", "fd": "10.231.0.14"}
@@ -49,6 +49,12 @@ table inet cut {
     chain output { type filter hook output priority -400; policy accept; oifname "eth0" drop; }
 }
 """
+
+ONE_MANAGER = {
+    "fa": ("manager", "ready", True),
+    "fb": ("worker", "ready", False),
+    "fc": ("worker", "ready", False),
+}
 
 
 class Fleet:
@@ -205,6 +211,15 @@ class Fleet:
         """`node ls` shows the host in that state."""
         eventually(lambda: self.nodes(machine), lambda rows: rows[name]["state"] == state, LIMIT_S, f"{name} {state}")
 
+    def wait_for_roles(self, wanted: dict[str, tuple[str, str, bool]]) -> None:
+        """`node ls` shows these hosts with their role and state, and who leads."""
+        eventually(
+            lambda: {name: (row["role"], row["state"], row["leader"]) for name, row in self.nodes().items()},
+            lambda rows: rows == wanted,
+            LIMIT_S,
+            "such hosts",
+        )
+
     def wait_until_down(self, name: str) -> None:
         """Swarm gives no lease there any more. It misses a host some seconds later than the manager."""
         eventually(self.in_swarm, lambda found: found[name] == "Down", LIMIT_S, f"{name} down")
@@ -256,3 +271,8 @@ class Fleet:
         finally:
             machine.lab = lab.up(name)
             machine.restarted(machine.target)
+
+
+def says(sandbox: Sandbox, command: str, wanted: str) -> None:
+    """Its host may be lost for a moment: see `Fleet.wait_for_states`."""
+    eventually(lambda: sandbox.out(command), lambda said: said == wanted, LIMIT_S, wanted)

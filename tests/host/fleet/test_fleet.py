@@ -1,4 +1,4 @@
-"""A fleet of three hosts: what one sees of it, what it does when hosts fail, and how it grows and shrinks.
+"""A fleet of three hosts: what one sees of it, and what it does when hosts fail.
 
 In this order: the tests of the first part look, those of the second break something and see it well again.
 """
@@ -8,25 +8,22 @@ from __future__ import annotations
 import json
 import re
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from socket import create_connection
-from typing import Any
 
-import httpx
 import pytest
 
 from deploys.fleetengine import socket
 from deploys.swarm import BRIDGE, BRIDGE_NETWORK
 from tests.host.api import Api, with_key
-from tests.host.fleet.labs import LABS, LIMIT_S, NOT_NOW, Fleet
-from tests.host.machine import Machine, Sandbox, eventually
+from tests.host.fleet.labs import LABS, LIMIT_S, ONE_MANAGER, Fleet, says
+from tests.host.fleet.load import Load
+from tests.host.machine import Sandbox, eventually
 from tests.host.test_hardening import too_open
 from tests.host.websocket import PING, SERVER, WebSocket
-from tools.remote import RemoteError
 
 pytestmark = pytest.mark.disruptive
 Record = Callable[[str, object], None]
@@ -62,28 +59,6 @@ def api(fleet: Fleet) -> Iterator[Api]:
         yield made
 
 
-def says(sandbox: Sandbox, command: str, wanted: str) -> None:
-    """Its host may be lost for a moment: see `Fleet.wait_for_states`."""
-    eventually(lambda: sandbox.out(command), lambda said: said == wanted, LIMIT_S, wanted)
-
-
-def roles(fleet: Fleet, wanted: dict[str, tuple[str, str, bool]]) -> None:
-    """`node ls` shows these hosts with their role and state, and who leads."""
-    eventually(
-        lambda: {name: (row["role"], row["state"], row["leader"]) for name, row in fleet.nodes().items()},
-        lambda rows: rows == wanted,
-        LIMIT_S,
-        "such hosts",
-    )
-
-
-ONE_MANAGER = {
-    "fa": ("manager", "ready", True),
-    "fb": ("worker", "ready", False),
-    "fc": ("worker", "ready", False),
-}
-
-
 # --- What one sees of it ---------------------------------------------------------------------------------------------
 
 
@@ -105,7 +80,7 @@ def test_the_list_says_where_each_is(fleet: Fleet, thirty: list[Sandbox]) -> Non
 
 
 def test_node_ls_counts_them(fleet: Fleet, thirty: list[Sandbox]) -> None:
-    roles(fleet, ONE_MANAGER)
+    fleet.wait_for_roles(ONE_MANAGER)
     assert {name: row["sandboxes"] for name, row in fleet.nodes().items()} == {
         name: len(fleet.own(name)) for name in fleet.names
     }
@@ -222,99 +197,6 @@ def test_what_make_deploy_does_after_the_deploy(fleet: Fleet) -> None:
 # --- What it does when hosts fail -------------------------------------------------------------------------------------
 
 
-class Load:
-    """Clients of the API who make a sandbox, ask for it and end it, again and again; and what they were refused.
-
-    That Swarm has not placed one in time, and nothing was made, is no refusal: it is asked for again.
-    """
-
-    def __init__(self, fleet: Fleet, api: Api, clients: int = 4) -> None:
-        self._fleet, self._api = fleet, api
-        self.lives = 0
-        self._begun = dict.fromkeys(range(clients), 0)  # by client: how many lives of sandboxes
-        self.refused: Counter[str] = Counter()
-        self._not_now = 0
-        self._stop = threading.Event()
-        self._counting = threading.Lock()
-
-    def __enter__(self) -> Load:
-        self._threads = [threading.Thread(target=self._work, args=(client,)) for client in self._begun]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def go_on(self, more: int = 8) -> None:
-        """Wait until that many more sandboxes have lived."""
-        until = self.lives + more
-        eventually(lambda: self.lives, lambda lives: lives >= until, LIMIT_S, f"{more} more lives of sandboxes")
-
-    def settle(self) -> None:
-        """Wait until each client has begun anew: then whatever was on its way is answered, or refused."""
-        before = dict(self._begun)
-        eventually(
-            lambda: dict(self._begun),
-            lambda begun: all(count > before[client] for client, count in begun.items()),
-            LIMIT_S,
-            "a new beginning of each client",
-        )
-
-    def go_on_unrefused(self, lost: str = "") -> None:
-        """More sandboxes live, and nobody is refused, while `lost` is lost. When the manager has lost another host
-        meanwhile, whose sandboxes it then refuses, the machine stood still: that time counts nothing.
-        """
-        for _ in range(STRETCHES):
-            missed, before = self._fleet.missed(), self.refusals()
-            self.go_on()
-            if (refused := self.refusals() - before) == Counter():
-                return
-            if not (self._fleet.missed() - missed).keys() - {lost}:
-                break
-            self.settle()
-        raise AssertionError(f"refused: {dict(refused)}")
-
-    def refusals(self) -> Counter[str]:
-        with self._counting:
-            return Counter(self.refused)
-
-    def count(self) -> dict[str, Any]:
-        return {"lives": self.lives, "refused": dict(self.refusals()), "not now": self._not_now}
-
-    def _work(self, client: int) -> None:
-        while not self._stop.is_set():
-            self._begun[client] += 1
-            if (made := self._ask("POST", "/v2/sandboxes", json={"templateID": "base", "timeout": 300})) is None:
-                continue
-            one = made.json()["sandboxID"]
-            self._api.made.append(one)
-            asked = self._ask("GET", f"/sandboxes/{one}")
-            if self._ask("DELETE", f"/sandboxes/{one}") and asked:
-                with self._counting:
-                    self.lives += 1
-
-    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response | None:
-        try:
-            answer = self._api.request(method, path, timeout=60, **options)
-            if answer.is_success:
-                return answer
-            said = answer.json()["message"]
-            why = "" if NOT_NOW.search(said) else f"{answer.status_code} {LOST.sub('lost: node X', said)[:60]}"
-        except httpx.TransportError as error:
-            why = type(error).__name__
-        with self._counting:
-            if why:
-                self.refused[f"{method}: {why}"] += 1
-            else:
-                self._not_now += 1
-        self._stop.wait(0.2)
-        return None
-
-
-LOST = re.compile(r"lost: node \S+")
 UNREACHABLE = re.compile(r"lost: node (\S+) unreachable since 20[0-9-]+T[0-9:.]+Z")
 
 
@@ -378,134 +260,3 @@ def test_a_worker_is_killed_under_load(
         assert before.items() <= fleet.started(name).items(), name
     fleet.manager.run(f"docker-sandbox kill {' '.join(rows.keys() - {sandbox.id for sandbox in thirty})}", check=False)
     fleet.wait_for_states({sandbox.id: "running" for sandbox in thirty})
-
-
-# --- It grows and shrinks -------------------------------------------------------------------------------------------
-
-
-def test_a_worker_is_drained_and_activated(fleet: Fleet) -> None:
-    """It gets nothing new and its pools go; the drain waits for the last sandbox. Activated, it is as before."""
-    manager, made = fleet.manager, list[str]()
-    fleet.wait_for_full_pools()
-    try:
-        while not set(fleet.own("fc")) & set(made):  # each comes to the host that has the fewest
-            assert len(made) < THIRTY, "none comes to fc"
-            made.append(fleet.init())
-        there = fleet.own("fc")
-        with ThreadPoolExecutor(1) as other:
-            drain = other.submit(manager.out, f"timeout {LIMIT_S} docker-sandbox node drain fc")
-            try:
-                fleet.wait_for("draining", "fc")
-                made += [fleet.init() for _ in range(4)]
-                assert set(fleet.own("fc")) == set(there), "nothing new, and nothing that was there has ended"
-                assert not drain.done()
-            finally:  # else the drain would not end
-                manager.run(f"docker-sandbox kill {' '.join(there)}")
-            assert drain.result() == "fc is drained"
-        eventually(lambda: fleet.nodes()["fc"]["warm"], lambda warm: warm == 0, LIMIT_S, "no members of pools")
-        assert manager.out("docker-sandbox node activate fc") == "fc is ready"
-        fleet.wait_for_full_pools()
-    finally:
-        manager.run("docker-sandbox node activate fc", check=False)
-        manager.run(f"docker-sandbox kill {' '.join(made)}", check=False)
-
-
-def test_a_fourth_host_is_added_and_taken_out(fleet: Fleet, record_property: Record) -> None:
-    """By naming it; and by a drain, `make fleet-forget` and naming it no more. In between a deploy refuses."""
-    manager = fleet.manager
-    fleet.workers.append("fd")
-    record_property("fleet", {"a fourth host": f"{fleet.deploy().seconds:.0f} s"})
-    fleet.wait_for("ready", "fd")
-    fleet.wait_for_full_pools()
-    made = [fleet.init() for _ in range(8)]
-    try:
-        assert set(fleet.own("fd")) & set(made)
-        for id in made:
-            says(Sandbox(manager, id), "echo $((6 * 7))", "42")
-    finally:
-        manager.run(f"docker-sandbox kill {' '.join(made)}", check=False)
-    fleet.workers.remove("fd")
-    assert "fd (at 10.231.0.14, ready) is in the fleet and not in the inventory" in fleet.refusal()
-    manager.run(f"timeout {LIMIT_S} docker-sandbox node drain fd")
-    done = fleet.run(sys.executable, "-m", "tools.fleet_forget", NODE="fd")
-    assert re.match(r"fd \(\w+\) is no longer of the fleet", done.stdout), done.stderr
-    fleet.gone("fd")
-    fleet.deploy()
-    assert set(fleet.nodes()) == {"fa", "fb", "fc"}
-
-
-def test_the_leader_of_three_is_killed(fleet: Fleet, record_property: Record) -> None:
-    """The others answer for the fleet: what exists at once, what needs a new leader after a while."""
-    fleet.managers, fleet.workers = ["fa", "fb", "fc"], []
-    fleet.deploy()
-    assert len({machine.out("docker-sandbox ca") for machine in fleet.members.values()}) == 1
-    assert fleet.deploy().changed == []
-    leader = leader_of(fleet)
-    other = fleet.members[next(name for name in fleet.names if name != leader)]
-    with with_key(other, "test-leader") as api:
-        fleet.wait_for_full_pools()
-        made = [fleet.init(machine=other) for _ in range(6)]
-        left = {id for id in made if id not in fleet.own(leader)}
-        fleet.wait_for_full_pools()  # which those have emptied: what is claimed from one needs no leader
-        with fleet.killed(leader):
-            killed = time.monotonic()
-            # By the list, for which nobody asks Swarm: a new leader is there after a while.
-            fleet.wait_for_states({id: "running" if id in left else "lost" for id in made}, other)
-            claimed = api.create()["sandboxID"]
-            record_property("fleet", {"claimed without a leader": no_leader(fleet, other)})
-            assert fleet.listed(other)[claimed]["origin"] == "pool"
-            fleet.wait_for("lost", leader, other)
-            for id in left:
-                says(Sandbox(other, id), "echo $((6 * 7))", "42")
-            cold = eventually(
-                lambda: other.run("docker-sandbox init --cold", check=False),
-                lambda done: done.returncode == 0,
-                LIMIT_S,
-                "sandbox that needs a lease",
-            )
-            made.append(cold.stdout.strip())
-            record_property("fleet", {"leader killed": f"a lease after {time.monotonic() - killed:.0f} s"})
-        fleet.wait_for("ready", leader, other)
-        for machine in fleet.members.values():
-            fleet.wait_for_states(dict.fromkeys([*made, claimed], "running"), machine)
-        other.run(f"docker-sandbox kill {' '.join(made)}")
-
-
-def leader_of(fleet: Fleet) -> str:
-    """Once there is one."""
-    found = eventually(
-        lambda: [name for name, row in fleet.nodes().items() if row["leader"]],
-        lambda names: len(names) == 1,
-        LIMIT_S,
-        "leader",
-    )
-    return found[0]
-
-
-def no_leader(fleet: Fleet, machine: Machine) -> bool:
-    """Then there was none since the last one was killed, either."""
-    try:
-        fleet.in_swarm(machine)
-    except RemoteError:
-        return True
-    return False
-
-
-def test_three_managers_become_one(fleet: Fleet) -> None:
-    """And two of them workers, whose sandboxes go on."""
-    manager = fleet.manager
-    fleet.wait_for_full_pools()
-    made = [fleet.init() for _ in range(6)]
-    started = {name: fleet.started(name) for name in fleet.names}
-    try:
-        fleet.managers, fleet.workers = ["fa"], ["fb", "fc"]
-        fleet.deploy()
-        roles(fleet, ONE_MANAGER)
-        for id in made:
-            says(Sandbox(manager, id), "echo $((6 * 7))", "42")
-        for name, before in started.items():
-            assert before.items() <= fleet.started(name).items(), name
-        assert "Ask one of its managers: fa" in fleet.members["fb"].run("docker-sandbox node ls", check=False).stderr
-        assert fleet.deploy().changed == []
-    finally:
-        manager.run(f"docker-sandbox kill {' '.join(made)}", check=False)
