@@ -28,6 +28,7 @@ MAX_BUFFERED_BODY_BYTES = 256 * 1024  # above it the socket is not read: the upl
 IDLE_TIMEOUT_S = 620  # longer than any client's or proxy's, so that they close first (E2B's SDK keeps 300 s)
 HEAD_TIMEOUT_S = 60  # from the first byte of a request to the end of its head
 MAX_CONNECTIONS = 512  # with more of them, those that do nothing are closed, the oldest first
+SPARED_S = 10  # after an answer: whoever keeps the connection may just be writing the next request to it
 
 log = logging.getLogger("envd")
 
@@ -47,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._lost = False
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._answered_at: float | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
@@ -61,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._open_connections[self] = None
         self._watch_idleness(IDLE_TIMEOUT_S)
         if len(self._open_connections) > MAX_CONNECTIONS:
-            idle = next((each for each in self._open_connections if each.idle and each is not self), None)
+            idle = next((each for each in self._open_connections if each.spare and each is not self), None)
             if idle is not None:
                 idle.close()
 
@@ -170,6 +172,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         elif self._exchanges[0].body_complete:
             self._exchanges.popleft()
+            self._answered_at = self._loop.time()
             self._watch_idleness(IDLE_TIMEOUT_S)
             if self._exchanges:
                 self._task = self._loop.create_task(self._run(self._exchanges[0]))
@@ -178,9 +181,11 @@ class Connection(asyncio.Protocol):
     # --- the server's side ---
 
     @property
-    def idle(self) -> bool:
-        """Whether nobody waits for an answer on it."""
-        return all(exchange.response_complete for exchange in self._exchanges)
+    def spare(self) -> bool:
+        """Whether nobody waits for an answer on it, or has just got one."""
+        if not all(exchange.response_complete for exchange in self._exchanges):
+            return False
+        return self._answered_at is None or self._loop.time() > self._answered_at + SPARED_S
 
     def close(self) -> None:
         self._open_connections.pop(self, None)  # at once: in a burst the next one must not choose it again

@@ -5,11 +5,12 @@ When the client leaves, the request to the host ends, and the host ends what it 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import httpx
 from anyio import CancelScope
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from fleet.nodes import Answer, Node
@@ -36,10 +37,29 @@ class Streams:
     """Answers that go on, so that the service can end them before it waits for running requests."""
 
     def __init__(self) -> None:
-        self.open: set[CancelScope] = set()
+        self._open: set[CancelScope] = set()
+        self._ending = False
+
+    @contextmanager
+    def opened(self) -> Iterator[CancelScope]:
+        """Cancelled when the service ends, at once if it ends already."""
+        with CancelScope() as scope:
+            self._open.add(scope)
+            if self._ending:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                self._open.discard(scope)
+
+    @property
+    def waits(self) -> bool:
+        """Whether any is open."""
+        return bool(self._open)
 
     def end_all(self) -> None:
-        for scope in self.open:
+        self._ending = True
+        for scope in self._open:
             scope.cancel()
 
 
@@ -74,16 +94,13 @@ class Forwarded(Response):
                 watcher.cancel()
 
     async def _answer(self, response: httpx.Response, send: Send) -> None:
-        scope = CancelScope()
         try:
             status, headers = response.status_code, onward(response.headers.raw)
             whole = status == 204 or any(name == b"content-length" for name, _ in headers)
             if self._after is not None and whole:  # the client may know that it is done before the last message here
                 await self._after(status)
             await send({"type": "http.response.start", "status": status, "headers": headers})
-            with scope:
-                if not whole:
-                    self._streams.open.add(scope)
+            with CancelScope() if whole else self._streams.opened() as scope:
                 async for piece in response.aiter_raw():
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             if scope.cancelled_caught:
@@ -96,9 +113,20 @@ class Forwarded(Response):
         except httpx.TransportError as error:
             log.warning("the answer of node %s broke off: %r", self._node.name, error)
         finally:
-            self._streams.open.discard(scope)
             with CancelScope(shield=True):
                 await response.aclose()
+
+
+class Streaming(StreamingResponse):
+    """One of our own making, which breaks off when the service ends."""
+
+    def __init__(self, streams: Streams, content: AsyncIterator[bytes]) -> None:
+        super().__init__(content, media_type=LINES)
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.opened():
+            await super().__call__(scope, receive, send)
 
 
 def target(scope: Scope) -> bytes:

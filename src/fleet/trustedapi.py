@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from fleet import lists, sums, wishes
 from fleet.common import SAFE, Common, application, body_of, every, refused
 from fleet.errors import FleetError
-from fleet.forward import given, target, without_body
+from fleet.forward import Streaming, given, target, without_body
 from fleet.nodes import TRUSTED, Node, Unreachable
 from fleet.placing import Leaderless
 from fleet.services import Services
@@ -174,7 +174,7 @@ class TrustedApi(Common):
                     finding["remedy"] = f"look at that host, and at its network: ping {node.address}"
                     yield json.dumps(finding).encode() + b"\n"
 
-        return StreamingResponse(findings(), media_type="application/x-ndjson")
+        return Streaming(self.services.streams, findings())
 
     async def metrics(self, _: Request) -> Response:
         answers = await lists.gathered(

@@ -78,9 +78,14 @@ def serve(settings: config.Config, parts: api.Services) -> None:
     parts.reconciler.start()
     parts.pool.start()
     parts.watchdog.start()
+
+    def end_long_work() -> None:
+        parts.streams.end_all()
+        parts.templates.end_builds()
+
     try:
         # A member of a pool that is being made is waited for: some seconds, which clients need not wait as well.
-        asyncio.run(Server(options, notify_ready, parts.streams.end_all, parts.pool.stop).serve(sockets))
+        asyncio.run(Server(options, notify_ready, end_long_work, parts.pool.stop).serve(sockets))
     finally:
         parts.pool.stop()
         parts.reconciler.stop()

@@ -18,6 +18,7 @@ LOOPBACK = "lo"
 SENT_PACKETS = 9  # of the 16 counters of an interface; see proc_pid_net(5)
 MOST_FILES = 256  # that are looked at; a socket that listens is one of the first that a server opens
 LISTENS = "0A"  # TCP_LISTEN, in the column `st` of /proc/PID/net/tcp
+CLOSED = ("08", "09", "0B")  # by the other end: TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,31 @@ def _serves(top: Process, children: dict[int, list[Process]], listening: set[str
     return False
 
 
+def unread(pid: int, root: Path = Path("/")) -> bool:
+    """Whether something waits to be read, or a connection to be accepted, in the network namespace of that process.
+
+    That the other end closes a connection counts as one byte, and is nothing to read.
+    """
+    for fields in _tcp_sockets(pid, root):
+        waiting = int(fields[4].rpartition(":")[2], 16)
+        if waiting > (1 if fields[3] in CLOSED else 0):
+            return True
+    return False
+
+
 def _listening(pid: int, root: Path) -> set[str]:
     """What /proc/PID/fd shows of the sockets that listen in the network namespace of that process."""
-    found = set()
+    return {f"socket:[{fields[9]}]" for fields in _tcp_sockets(pid, root) if fields[3] == LISTENS}
+
+
+def _tcp_sockets(pid: int, root: Path) -> Iterator[list[str]]:
+    """The columns of /proc/PID/net/tcp and tcp6: see proc_pid_net(5)."""
     for name in ("tcp", "tcp6"):
         try:
             lines = (root / f"proc/{pid}/net/{name}").read_text().splitlines()[1:]
         except OSError:
             continue  # without IPv6 there is no tcp6
-        found |= {f"socket:[{fields[9]}]" for fields in map(str.split, lines) if fields[3] == LISTENS}
-    return found
+        yield from map(str.split, lines)
 
 
 def _open_files(pid: int, root: Path) -> Iterator[str]:

@@ -146,8 +146,8 @@ def build(services: Services) -> FastAPI:
                 status, said = await fleetservice.ask(config, "/find", headers)
             except SandboxdError as error:
                 log.warning("whose a request is cannot be looked for on other hosts: %s", error)
-            else:
-                return PlainTextResponse(said, status)
+                return Response(status_code=503)
+            return PlainTextResponse(said, status)
         return Response(status_code=404)
 
     return app

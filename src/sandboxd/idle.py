@@ -40,7 +40,8 @@ class Idle:
             if container is None or row.idle_pause_s is None or not mark:
                 continue
             if row.state == "paused":
-                if mark != row.active_mark:
+                # Not for what its kernel alone has answered, as when the gateway closes a connection that it kept.
+                if mark != row.active_mark and activity.unread(container.pid, self._root):
                     self._try_wake(row)
                 continue
             moved = mark != row.active_mark or row.active_at > now  # the clock was set back

@@ -117,8 +117,13 @@ class Ledger(Rebuilding):
     def unclaim_dead(self, slot: str, reason: str) -> None:
         """running -> removing for a member that turned out to be dead at its claim: no hit after all."""
         with self._transaction():
-            row = self._move(slot, "removing", "reason = ?", (reason,), ("running",))
+            row = self._move(slot, "removing", "reason = ?, request = ''", (reason,), ("running",))
             self._count(f"hits:{row.template}", -1)
+
+    def forget_request(self, slot: str) -> None:
+        """Nobody was given what it asked for: when it comes again it makes another one."""
+        with self._transaction():
+            self._db.execute("UPDATE sandboxes SET request = '' WHERE slot = ?", (slot,))
 
     def set_removing(
         self, slot: str, reason: str, states: tuple[str, ...] = OPEN, ended_by: float | None = None

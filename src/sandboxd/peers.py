@@ -1,5 +1,6 @@
 """A connection of the daemon: uvicorn's protocol, which is taught to ask the kernel who is at the other end of a Unix
-socket, and not to close, at the daemon's end, what has just come before its request is read.
+socket, and, at the daemon's end, not to close what has just come before its request is read, and not to wait for whom
+takes no more of his answer.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 UID = "peer_uid"
 GRACE_S = 0.5  # for the request of a connection that has just come
+STALLED_S = 2.0
 CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
@@ -32,6 +34,15 @@ class PeerProtocol(H11Protocol):
             self.loop.call_later(GRACE_S, self._end)
         else:
             super().shutdown()
+            self._watch(0)
+
+    def _watch(self, before: int) -> None:
+        """Whoever takes nothing of his answer, as a terminal that is held, would be waited for."""
+        left = self.transport.get_write_buffer_size()
+        if 0 < left == before:
+            self.transport.abort()
+        elif self in self.connections:
+            self.loop.call_later(STALLED_S, self._watch, left)
 
     def _end(self) -> None:
         if not self.transport.is_closing():

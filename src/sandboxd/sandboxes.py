@@ -163,6 +163,7 @@ class Sandboxes(Objects):
                 self.write_agent_file(sandbox)
                 self.gateway.update(sandbox.id)
         except BaseException as error:
+            self.ledger.forget_request(sandbox.slot)
             self.try_remove(sandbox, f"claim failed: {error}")
             raise
 
@@ -272,6 +273,7 @@ class Sandboxes(Objects):
             try:
                 yield new
             except BaseException as error:
+                self.ledger.forget_request(slot)
                 row = self.ledger.set_removing(slot, f"create failed: {error}")
                 if row is not None:
                     self._undo(row)

@@ -18,7 +18,7 @@ HANDSHAKE_S = 0.05  # for those that have begun, on this host
 
 
 class Server(uvicorn.Server):
-    """Tells systemd once the sockets are served, ends streams first of all, and lets its caller end what else runs.
+    """Tells systemd once the sockets are served, ends long work first of all, and lets its caller end what else runs.
 
     `finish` is called, in a thread, while everybody is served still: what it waits for may take long.
     """
@@ -27,18 +27,18 @@ class Server(uvicorn.Server):
         self,
         settings: uvicorn.Config,
         ready: Callable[[], None],
-        end_streams: Callable[[], None],
+        end_long_work: Callable[[], None],
         finish: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(settings)
-        self._ready, self._end_streams, self._finish = ready, end_streams, finish
+        self._ready, self._end_long_work, self._finish = ready, end_long_work, finish
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._end_streams()  # a log that somebody follows would be waited for, and nobody served meanwhile
+        self._end_long_work()  # a log that somebody follows would be waited for, and nobody served meanwhile
         await asyncio.to_thread(self._finish)
         await self._take_in(sockets or [])
         await super().shutdown(sockets)
@@ -48,10 +48,11 @@ class Server(uvicorn.Server):
         loop, waiting = asyncio.get_running_loop(), list[socket.socket]()
         for listener in listeners:
             loop.remove_reader(listener)
-            let_nobody_in(listener)
+            with suppress(OSError):  # whatever goes wrong here, who is served already goes on
+                let_nobody_in(listener)
         await asyncio.sleep(HANDSHAKE_S)  # also: whom asyncio has just accepted it would drop at the close
         for listener, server in zip(listeners, self.servers, strict=True):
-            with suppress(BlockingIOError):
+            with suppress(OSError):  # there are no more; or no descriptors for them
                 while True:
                     waiting.append(listener.accept()[0])
             server.close()

@@ -33,6 +33,11 @@ class Templates:
         self._ledger, self._engine, self._disks = sandboxes.ledger, sandboxes.engine, sandboxes.disks
         self._building = threading.Lock()  # no RLock: the lines of a build are taken by several threads
         self._copies: set[str] = set()  # images of copies that are being made into sandboxes
+        self._ending = False
+
+    def end_builds(self) -> None:
+        """Within a second, and nobody waits here: the daemon is being stopped."""
+        self._ending = True
 
     def snapshot(self, sandbox: Sandbox, name: str) -> MadeTemplate:
         """What a sandbox has on its disks, as a template. It is frozen meanwhile; its processes are not in it."""
@@ -161,6 +166,8 @@ class Templates:
         end = time.monotonic() + most_s
 
         def trouble() -> str:
+            if self._ending:
+                return "sandboxd is being stopped. Build it again in some seconds."
             if time.monotonic() > end:
                 return f"it took longer than build_timeout_s allows, {most_s} s"
             try:

@@ -13,6 +13,7 @@ from sandboxd.cli.http1 import Connection, Response, quote
 
 ANSWER_S = 900.0  # a drain or a cleanup of many sandboxes takes minutes
 RESTART_S = 3.0  # a restart of the daemon refuses connections for a moment: that long it is tried again
+OPENING_S = 0.2  # for a moment, in which it opens its socket, there is none, or one that is root's alone
 RETRY_S = 0.05
 EXIT_CODES = {404: NOT_FOUND, 503: BUSY, 429: BUSY}
 
@@ -88,7 +89,7 @@ class ControlPlane:
 
     def connect(self) -> socket.socket:
         """A connection, which is the caller's to close. Raises CliError when nobody answers."""
-        give_up = time.monotonic() + RESTART_S
+        begun = time.monotonic()
         while True:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connected.settimeout(ANSWER_S)
@@ -97,13 +98,17 @@ class ControlPlane:
                 return connected
             except PermissionError as error:
                 connected.close()
+                if time.monotonic() < begun + OPENING_S:
+                    time.sleep(RETRY_S)
+                    continue
                 raise CliError(
                     f"{self._path}: permission denied. Only root and the socket's group may use sandboxes;"
                     f" let root add you (usermod --append --groups {group_of(self._path)} USER), then log in again."
                 ) from error
             except OSError as error:
                 connected.close()
-                if not isinstance(error, ConnectionRefusedError) or time.monotonic() >= give_up:
+                waits_s = RESTART_S if isinstance(error, ConnectionRefusedError) else OPENING_S
+                if time.monotonic() >= begun + waits_s:
                     message = f"sandboxd does not answer on {self._path}: {error.strerror}. {self._look()}"
                     raise CliError(message, UNREACHABLE) from error
             time.sleep(RETRY_S)

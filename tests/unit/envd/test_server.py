@@ -135,6 +135,23 @@ def test_a_crowd_that_says_nothing_shuts_nobody_out(agent: Running) -> None:
     eventually(lambda: agent.open_fds() < 50, "all are closed")
 
 
+def test_a_connection_that_was_just_answered_is_kept_whatever_comes(agent: Running) -> None:
+    """Whoever keeps it may be writing his next request to it."""
+    kept = list[socket.socket]()
+    try:
+        while len(kept) < MAX_CONNECTIONS:
+            kept.append(socket.create_connection(("127.0.0.1", agent.port), timeout=DEADLINE_S))
+            kept[-1].sendall(HEALTH)
+            assert read_until(kept[-1], b"\r\n\r\n").startswith(b"HTTP/1.1 204 ")
+        assert Client(agent.port).http.get("/health").status_code == 204
+        for raw in kept:
+            raw.sendall(HEALTH)
+            assert read_until(raw, b"\r\n\r\n").startswith(b"HTTP/1.1 204 ")
+    finally:
+        for raw in kept:
+            raw.close()
+
+
 def test_upgrades_are_ignored(agent: Running) -> None:
     with connection(agent) as raw:
         raw.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")

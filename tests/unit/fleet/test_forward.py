@@ -96,7 +96,7 @@ def test_a_client_that_leaves_ends_the_request(patient: Fleet, echo: Echo) -> No
         assert next(pieces) == b"first"
         assert not echo.left.is_set()
     assert echo.left.wait(15), "the host goes on for nobody"
-    until(lambda: not patient.services.streams.open, "it is still counted as open")
+    until(lambda: not patient.services.streams.waits, "it is still counted as open")
 
 
 def test_a_client_that_leaves_in_its_body_ends_the_request(patient: Fleet, echo: Echo) -> None:
@@ -119,6 +119,13 @@ def test_the_end_of_the_service_ends_what_goes_on(patient: Fleet, echo: Echo) ->
         assert next(pieces) == b"first"
         patient.soon(patient.services.streams.end_all)
         next(pieces)
+    assert echo.left.wait(15)
+
+
+def test_an_answer_that_begins_while_the_service_ends_is_ended(patient: Fleet, echo: Echo) -> None:
+    patient.soon(patient.services.streams.end_all)
+    with pytest.raises(httpx.RemoteProtocolError):
+        patient.unix.get("/echo/endless")
     assert echo.left.wait(15)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.activity import Process, processes, runs_command, sent_packets
+from sandboxd.activity import Process, processes, runs_command, sent_packets, unread
 from tests.unit.sandboxd.conftest import until
 
 HEAD = "Inter-|   Receive\n face |bytes\n"
@@ -32,6 +32,48 @@ def test_what_is_sent_is_counted_but_not_over_loopback(tmp_path: Path) -> None:
     assert sent_packets(7, tmp_path) == 7 - 3, "its kernel has sent three, whatever it was doing"
     with pytest.raises(OSError, match="proc/8"):
         sent_packets(8, tmp_path)
+
+
+def row(state: str, waiting: int) -> str:
+    return f"   0: 0100007F:1F40 0100007F:A0B2 {state} 00000005:{waiting:08X} 00:00000000 00000000  0 0 1 1 0 20 4 30\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "waiting", "found"),
+    [
+        ("01", 0, False),
+        ("01", 1, True),
+        ("0A", 0, False),
+        ("0A", 1, True),
+        ("08", 1, False),  # the end alone
+        ("08", 2, True),
+        ("09", 1, False),
+        ("06", 0, False),
+    ],
+)
+def test_what_waits_to_be_read(tmp_path: Path, state: str, waiting: int, found: bool) -> None:
+    (tmp_path / "proc/7/net").mkdir(parents=True)
+    (tmp_path / "proc/7/net/tcp").write_text("  sl  local_address rem_address   st\n" + row("01", 0) + row("0A", 0))
+    (tmp_path / "proc/7/net/tcp6").write_text("  sl  local_address rem_address   st\n" + row(state, waiting))
+    assert unread(7, tmp_path) is found
+    assert unread(8, tmp_path) is False
+
+
+def test_what_waits_to_be_read_of_real_sockets() -> None:
+    """In a network namespace of its own, whose other sockets are none."""
+    looks = (
+        "import os, socket; from sandboxd.activity import unread; pid = os.getpid()\n"
+        "import ctypes; assert ctypes.CDLL(None).unshare(0x40000000 | (os.geteuid() and 0x10000000)) == 0\n"
+        "import subprocess; subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)\n"
+        "listening = socket.create_server(('127.0.0.1', 0)); said = [unread(pid)]\n"
+        "one = socket.create_connection(listening.getsockname()); said.append(unread(pid))\n"
+        "other = listening.accept()[0]; said.append(unread(pid))\n"
+        "one.sendall(b'x'); said.append(unread(pid)); other.recv(1); one.close(); said.append(unread(pid)); print(said)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", looks], env=os.environ | {"PYTHONPATH": "src"}, capture_output=True, text=True
+    )
+    assert done.stdout == "[False, True, False, True, False]\n", done.stderr
 
 
 def test_all_processes_that_live_are_found() -> None:

@@ -3,17 +3,20 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from envd.auth import file_signature
 from sandboxd import AGENT_PORT, gatewayapi
+from sandboxd.config import Fleet
 from sandboxd.errors import EngineError, GatewayError
 from sandboxd.gatewayapi import LEAST_S, Signature
 from sandboxd.records import TOKEN, Claim, Sandbox
 from sandboxd.tokens import agent_token
-from tests.unit.sandboxd.conftest import KEY, World, services_of, until
+from tests.unit.sandboxd.conftest import KEY, OWN_GROUP, World, services_of, until
 
 PAUSED = Callable[..., Sandbox]
 
@@ -144,6 +147,16 @@ def test_a_sandbox_is_found_by_its_token(world: World, gateway: TestClient, paus
         assert gateway.get("/find", headers={"X-Access-Token": agent_token(KEY, row.id)}).text == row.id
     for token in ("", "wrong", agent_token(KEY, "000000000000")):
         assert gateway.get("/find", headers={"X-Access-Token": token}).status_code == 404
+
+
+def test_while_the_fleet_service_is_away_nobody_is_told_that_there_is_none(
+    world: World, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandboxd.fleetservice.ANSWER_S", 0.3)
+    fleet = Fleet(directory / "node.sock", OWN_GROUP, manages=True)
+    world.sandboxes.config = replace(world.config, fleet=fleet)
+    with TestClient(gatewayapi.build(services_of(world))) as gateway:
+        assert gateway.get("/find", headers={"X-Access-Token": "of another host"}).status_code == 503
 
 
 @pytest.mark.parametrize("verb", ["wake", "resume"])

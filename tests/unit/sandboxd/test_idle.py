@@ -35,6 +35,11 @@ class Used:
         file.write_text(f"head\nhead\n  eth0: 1 2 3 4 5 6 7 8 9 {packets} 11 12 13 14 15 16\n")
         (file.parent / "netstat").write_text("TcpExt: TCPKeepAlive\nTcpExt: 0\n")
 
+    def has_unread(self, waiting: int) -> None:
+        """So many bytes, on a connection that is open."""
+        file = self.world.mounts.root / f"proc/{self.pid}/net/tcp"
+        file.write_text(f"head\n 0: 0100007F:1F40 0100007F:A0B2 01 00000000:{waiting:08X} 00:00000000 00000000 0 0 1\n")
+
     def runs(self, pid: int, parent: int) -> None:
         file = self.world.mounts.root / f"proc/{pid}/stat"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -164,9 +169,21 @@ def test_something_on_an_open_connection_wakes_those_that_visitors_wake(world: W
     made.after(0)
     made.after(IDLE_S)
     assert made.state == "paused"
+    made.has_unread(1)
+    made.after(1)
+    assert made.state == "paused", "that was there before: nothing has come"
     made.sends(11)
     made.after(1)
     assert made.state == ("running" if wakes else "paused")
+
+
+def test_what_its_kernel_alone_has_answered_wakes_nobody(used: Used) -> None:
+    """As when the gateway closes a connection that it kept, and the end of it is acknowledged."""
+    used.after(IDLE_S)
+    used.has_unread(0)
+    used.sends(11)
+    used.after(1)
+    assert used.state == "paused" and used.row.reason == REASON
 
 
 def test_one_that_somebody_paused_sleeps_on(used: Used) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sandboxd.peers import PeerProtocol
 from sandboxd.server import Server, notify_ready
@@ -23,7 +23,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("well")(scope, receive, send)
 
 
-def server(finish: Callable[[], object] = lambda: None) -> Server:
+def server(finish: Callable[[], object] = lambda: None, app: ASGIApp = app) -> Server:
     options = uvicorn.Config(app, http=PeerProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=20)
     options.load()
     made = Server(options, lambda: None, lambda: None, finish)
@@ -134,6 +134,36 @@ def test_whoever_is_accepted_in_the_turn_in_which_it_ends_is_answered() -> None:
         return await ended(clients[0])
 
     assert asyncio.run(asyncio.wait_for(run(), 60)).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_who_takes_nothing_of_his_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `less` before its first page is full; who takes it, however slowly, gets the whole of it."""
+    monkeypatch.setattr("sandboxd.peers.STALLED_S", 0.2)
+    much = b"x" * 20_000_000
+
+    async def long(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(much)(scope, receive, send)
+
+    async def run() -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+        made = server(app=long)
+        await made.startup([listener])
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+        for client in clients:
+            client.sendall(REQUEST)
+        while len([one for one in made.server_state.connections if one.transport.get_write_buffer_size()]) < 2:
+            await asyncio.sleep(0.01)
+        ending = asyncio.create_task(made.shutdown([listener]))
+        clients[1].setblocking(False)
+        taken = 0
+        while piece := await asyncio.get_running_loop().sock_recv(clients[1], 1_000_000):
+            taken += len(piece)
+            await asyncio.sleep(0.02)
+        await ending
+        assert not made.server_state.tasks
+        return taken
+
+    assert asyncio.run(asyncio.wait_for(run(), 15)) > len(much)
 
 
 class Raced(socket.socket):

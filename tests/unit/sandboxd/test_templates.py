@@ -168,6 +168,14 @@ def test_a_build_that_nobody_waits_for_leaves_its_turn(world: World, templates: 
     assert next(templates.build("two", "base", context)).startswith(b"building from")
 
 
+def test_a_build_ends_with_the_daemon(world: World, templates: Templates, context: Path) -> None:
+    build = templates.build("one", "base", context)
+    next(build)
+    templates.end_builds()
+    with pytest.raises(EngineError, match="was ended: sandboxd is being stopped"):
+        list(build)
+
+
 def test_a_build_ends_when_the_disk_gets_full_or_after_its_time(
     world: World, templates: Templates, context: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,26 @@ def test_a_user_outside_the_group(client: ControlPlane, monkeypatch: pytest.Monk
     assert f"usermod --append --groups {group} USER" in refused(client, 1)
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file")])
+def test_a_socket_that_is_just_being_opened(directory: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    tries, listening = list[str](), socket.socket(socket.AF_UNIX)
+    listening.bind(str(directory / "s.sock"))
+    listening.listen()
+
+    class Opening(socket.socket):
+        def connect(self, path: Any) -> None:
+            tries.append(path)
+            if len(tries) < 3:
+                raise error
+            super().connect(path)
+
+    monkeypatch.setattr(module, "OPENING_S", 60.0)
+    monkeypatch.setattr(socket, "socket", Opening)
+    with listening:
+        ControlPlane(str(directory / "s.sock")).connect().close()
+    assert len(tries) == 3
+
+
 def test_the_group_of_a_socket(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert group_of(str(directory)) == grp.getgrgid(directory.stat().st_gid).gr_name
     assert group_of(str(directory / "none")) == "GROUP"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,6 +120,29 @@ def test_a_repeated_request_makes_one_sandbox(public: Public, world: World) -> N
     public.http.delete(f"/sandboxes/{made[0]}")
     said = public.refused("POST", "/v2/sandboxes", 404, json={"templateID": "base", "timeout": 60}, headers=once)
     assert "has ended: removed by request" in said
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_request_that_failed_may_come_again(public: Public, world: World, warm: bool) -> None:
+    """Nobody was given the sandbox that it began to make."""
+    once = {"Idempotency-Key": "job-1"}
+    if warm:
+        world.sandboxes.create_member(world.sandboxes.template("base"), lambda: True)
+    world.haproxy.refuses = True
+    public.refused("POST", "/v2/sandboxes", 503, json={"templateID": "base", "timeout": 60}, headers=once)
+    world.haproxy.refuses = False
+    made = public.create(once, timeout=60)["sandboxID"]
+    assert public.create(once, timeout=60)["sandboxID"] == made
+
+
+def test_a_request_whose_member_was_dead_may_come_again(public: Public, world: World) -> None:
+    once = {"Idempotency-Key": "job-1"}
+    for _ in range(2):
+        world.sandboxes.create_member(world.sandboxes.template("base"), lambda: True)
+    answers = iter([False, True])
+    world.sandboxes.host = replace(world.sandboxes.host, alive=lambda _: next(answers))
+    made = public.create(once, timeout=60)["sandboxID"]
+    assert public.create(once, timeout=60)["sandboxID"] == made
 
 
 def test_a_key_of_a_request_has_a_form(public: Public) -> None:
