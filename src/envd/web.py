@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -16,6 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
 
+DRAIN_BYTES, DRAIN_S = 16 * 1024 * 1024, 5.0  # of a body that is larger
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # of a body that is held in memory: the message of an RPC
 CORS_HEADERS = {
     "access-control-allow-origin": "*",
@@ -73,11 +75,12 @@ class Request:
 
     async def body(self) -> bytes:
         """The whole body, at most MAX_MESSAGE_BYTES of it."""
-        pieces, size = [], 0
-        async for piece in self.stream():
+        pieces, size, stream = [], 0, self.stream()
+        async for piece in stream:
             pieces.append(piece)
             size += len(piece)
             if size > MAX_MESSAGE_BYTES:
+                await _drop(stream)
                 message = f"message is larger than {MAX_MESSAGE_BYTES} bytes"
                 raise EnvdError("resource_exhausted", message, status=413)
         return b"".join(pieces)
@@ -133,6 +136,17 @@ class Response:
     async def empty(self, status: int) -> None:
         await self.start(status, {})
         await self.end()
+
+
+async def _drop(stream: AsyncIterator[bytes]) -> None:
+    """Reads the rest of a body, if it is not too much: while a proxy is still sending it may lose the answer."""
+    size = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for piece in stream:
+                size += len(piece)
+                if size > DRAIN_BYTES:
+                    return
 
 
 async def answer(

@@ -30,6 +30,7 @@ TEMPLATES = {
         "memory_mb": 512,
         "cpus": 0.5,
         "pids": 256,
+        "layer_mb": 1024,
     },
 }
 GVISOR = {"distrusted": {"like": "base", "runtime": "runsc"}}

@@ -51,7 +51,7 @@ def test_everything_comes_back_after_a_reboot(machine: Machine) -> None:
         seen = eventually(
             lambda: machine.run("systemctl is-system-running", check=False).stdout.strip(),
             lambda seen: seen in ("running", "degraded"),
-            120,
+            300,  # until the pool's unit has started, which gives up then
             "running system",
         )
         assert seen == "running", machine.out("systemctl --failed --no-legend --plain")

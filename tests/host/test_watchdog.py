@@ -4,11 +4,13 @@ import pytest
 
 from tests.host.machine import Machine, eventually
 
+SMALL = "more"  # of the lab's templates, the one with a small limit
+
 
 @pytest.mark.disruptive
 def test_a_sandbox_that_fills_its_system_disk_is_stopped_and_can_clean_up(machine: Machine) -> None:
-    limit_mb = machine.settings.templates[machine.settings.default_template].layer_mb
-    with machine.sandbox() as greedy, machine.sandbox() as neighbour:
+    limit_mb = machine.settings.templates[SMALL].layer_mb
+    with machine.sandbox(f"--template {SMALL}") as greedy, machine.sandbox() as neighbour:
         greedy.run(f"exec head -c {limit_mb + 200}M /dev/zero >/var/tmp/big", "--background")
         # Who else frees as much of that disk, another lab say, hides it until the look of each minute.
         state = eventually(

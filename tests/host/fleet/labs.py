@@ -23,6 +23,7 @@ from lab import docker
 from lab.settings import SHARED, STATE_DIR
 from tests.host.conftest import LAB_SETTINGS, remove
 from tests.host.machine import REPORTS, Machine, Report, Sandbox, eventually, read_report
+from tools.remote import RemoteError
 
 # The names of the labs, by which the fleet knows its hosts, and their addresses.
 LABS = {"fa": "10.231.0.11", "fb": "10.231.0.12", "fc": "10.231.0.13", "fd": "10.231.0.14"}
@@ -40,6 +41,7 @@ SETTINGS = LAB_SETTINGS | {
 LIMIT_S = 300  # of waiting for what comes soon, unless it never comes
 # What Swarm answers on a slow machine, or between two leaders. Nothing was made then, and one is to try again.
 NOT_NOW = re.compile(r"Swarm has not placed|have no leader|fleet engine of this host takes more than")
+UNREACHABLE = re.compile(r"lost: node (\S+) unreachable since 20[0-9-]+T[0-9:.]+Z")
 MISSED = r"s/^WARNING fleet\.nodes: lost: node \([^ ]*\) .*/\1/p"
 # Neither side hears the other any more, and nobody is told: as when a cable is pulled.
 CUT = """
@@ -55,6 +57,23 @@ ONE_MANAGER = {
     "fb": ("worker", "ready", False),
     "fc": ("worker", "ready", False),
 }
+
+
+class Host(Machine):
+    """One of a fleet. Whoever stands still for 3 s is lost for a moment, and what is asked for there is refused: it has
+    not begun, and comes again.
+    """
+
+    def run(self, command: str, *, check: bool = True, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
+        give_up = time.monotonic() + LIMIT_S
+        while True:
+            try:
+                return super().run(command, check=check, stdin=stdin)
+            except RemoteError as error:
+                refused = "ended with exit code 5" in str(error) and UNREACHABLE.search(str(error))
+                if not refused or time.monotonic() > give_up:
+                    raise
+            time.sleep(0.5)
 
 
 class Fleet:
@@ -103,7 +122,7 @@ class Fleet:
             if target.name in self.members:
                 self.members[target.name].forget()
             else:
-                self.members[target.name] = Machine(target, lab.find(target.name))
+                self.members[target.name] = Host(target, lab.find(target.name))
         return read_report(done.stdout, seconds)
 
     def _pyinfra(self) -> subprocess.CompletedProcess[str]:

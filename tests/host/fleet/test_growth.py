@@ -90,7 +90,8 @@ def test_the_leader_of_three_is_killed(fleet: Fleet, record_property: Record) ->
             fleet.wait_for_states({id: "running" if id in left else "lost" for id in made}, other)
             claimed = api.create()["sandboxID"]
             record_property("fleet", {"claimed without a leader": no_leader(fleet, other)})
-            assert fleet.listed(other)[claimed]["origin"] == "pool"
+            row = eventually(lambda: fleet.listed(other).get(claimed), bool, LIMIT_S, "its row")
+            assert row and row["origin"] == "pool"
             fleet.wait_for("lost", leader, other)
             for id in left:
                 says(Sandbox(other, id), "echo $((6 * 7))", "42")

@@ -204,6 +204,20 @@ def test_a_message_without_end_is_refused_at_its_limit(client: Client, own: Runn
         assert read_until(raw, b"}").startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_message_beyond_its_limit_is_read_to_its_end(own: Running) -> None:
+    """A proxy that is still sending it would lose the answer."""
+    size = 18 * 1024 * 1024
+    with connection(own) as raw:
+        raw.sendall(post(f"{FILES}/Stat", "application/json", f"Content-Length: {size}"))
+        raw.sendall(bytes(size - 1))
+        raw.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            raw.recv(1)
+        raw.sendall(b"x")
+        raw.settimeout(DEADLINE_S)
+        assert read_until(raw, b"}").startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_body_shorter_than_it_says_is_no_upload(client: Client, own: Running) -> None:
     with connection(own) as raw:
         raw.sendall(post("files?path=short", BYTES, "Content-Length: 100") + b"x")

@@ -12,6 +12,7 @@ import pytest
 from sandboxd.activity import Process, processes, runs_command, sent_packets, unread
 from tests.unit.sandboxd.conftest import until
 
+SOURCE = Path(__file__).parents[3] / "src"
 HEAD = "Inter-|   Receive\n face |bytes\n"
 LISTENS = (
     "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print('ready', flush=True); time.sleep(1000)"
@@ -71,7 +72,7 @@ def test_what_waits_to_be_read_of_real_sockets() -> None:
         "one.sendall(b'x'); said.append(unread(pid)); other.recv(1); one.close(); said.append(unread(pid)); print(said)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", looks], env=os.environ | {"PYTHONPATH": "src"}, capture_output=True, text=True
+        [sys.executable, "-c", looks], env=os.environ | {"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True
     )
     assert done.stdout == "[False, True, False, True, False]\n", done.stderr
 

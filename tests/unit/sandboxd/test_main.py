@@ -282,6 +282,22 @@ def test_what_runs_in_the_background_is_stopped_when_serving_fails(
     assert stopped == ["pool", "reconciler"]
 
 
+def test_streams_and_builds_end_when_it_is_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, ended = services_of(world), list[str]()
+
+    async def stopped(self: Server, sockets: list[socket.socket]) -> None:
+        for one in sockets:
+            one.close()
+        self.servers, self.force_exit = [], True
+        await self.shutdown()
+
+    monkeypatch.setattr(Server, "serve", stopped)
+    monkeypatch.setattr(parts.streams, "end_all", lambda: ended.append("streams"))
+    monkeypatch.setattr(parts.templates, "end_builds", lambda: ended.append("builds"))
+    daemon.serve(world.config, parts)
+    assert ended == ["streams", "builds"]
+
+
 @pytest.mark.parametrize(
     ("manages", "opened"),
     [
