@@ -288,6 +288,8 @@ def test_streams_and_builds_end_when_it_is_stopped(world: World, monkeypatch: py
     async def stopped(self: Server, sockets: list[socket.socket]) -> None:
         for one in sockets:
             one.close()
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
         self.servers, self.force_exit = [], True
         await self.shutdown()
 
