@@ -17,6 +17,17 @@ from console.errors import ConfigError
 FIRST_SOCKET = 3  # see sd_listen_fds(3)
 SHUTDOWN_S = 3  # streams and terminals have no end of their own
 MESSAGE_BYTES = 64 * 1024
+GRACE_S = 0.2  # for the request of who has just connected
+
+
+class Server(uvicorn.Server):
+    """Whoever was let in is answered; whoever comes later waits at systemd's end of the socket for the next console."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for one in sockets or []:
+            asyncio.get_running_loop().remove_reader(one)
+        await asyncio.sleep(GRACE_S)
+        await super().shutdown(sockets)
 
 
 def handed_over(environment: dict[str, str]) -> socket.socket:
@@ -47,7 +58,7 @@ def main() -> int:
         ws_max_size=MESSAGE_BYTES,
         limit_concurrency=500,
     )
-    asyncio.run(uvicorn.Server(options).serve([listener]))
+    asyncio.run(Server(options).serve([listener]))
     return 0
 
 
