@@ -177,9 +177,16 @@ def test_one_origin_for_all(api: Api, machine: Machine, tls: bool) -> None:
 
 @pytest.mark.disruptive
 def test_the_api_says_in_json_that_sandboxd_is_down(api: Api, machine: Machine) -> None:
+    """And whose a request is that names no sandbox nobody can tell: it may be somebody's."""
     machine.run(f"systemctl stop {machine.unit('sandboxd')}")
+    unnamed = f"https://sandbox.{machine.settings.domain}/files?path=x"
     try:
-        answer = api.request("GET", "/v2/sandboxes", timeout=60)
+        with ThreadPoolExecutor(1) as other:
+            asked = other.submit(machine.request, "GET", unnamed, headers={"X-Access-Token": "some"}, timeout=60)
+            answer = api.request("GET", "/v2/sandboxes", timeout=60)
+            nobodys = asked.result(60)
+        assert (nobodys.status_code, nobodys.headers["retry-after"]) == (503, "5"), nobodys.text
+        assert "cannot be found out" in nobodys.json()["message"]
         assert (answer.status_code, answer.json()["code"]) == (503, 503) and answer.headers["retry-after"] == "5"
         assert "systemctl status" in answer.json()["message"]
     finally:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
@@ -203,6 +204,29 @@ def test_doctor_goes_on_when_a_host_goes_away_in_the_middle(patient: Fleet) -> N
     of_a = [one for one in found if one["node"] == "a"]
     assert [(one["name"], one["level"]) for one in of_a] == [("a: disk", "ok"), ("a: node", "fail")]
     assert "node a does not answer" in of_a[1]["seen"] and any(one["node"] == "b" for one in found)
+
+
+def test_doctor_is_ended_with_the_service(patient: Fleet) -> None:
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/doctor":
+            await before(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        line = b'{"name": "disk", "level": "ok"}\n'
+        await send({"type": "http.response.body", "body": line, "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    gate = patient.nodes["a"].gate
+    before, gate.app = gate.app, silent
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        patient.unix.stream("POST", "/doctor", json={"probe": False}) as said,
+    ):
+        lines = said.iter_lines()
+        assert "disk" in next(lines)
+        patient.soon(patient.services.streams.end_all)
+        next(lines)
 
 
 def test_whose_a_request_is_that_names_no_sandbox_is_known_of_all_hosts(patient: Fleet) -> None:
