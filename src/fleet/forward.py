@@ -37,29 +37,24 @@ class Streams:
     """Answers that go on, so that the service can end them before it waits for running requests."""
 
     def __init__(self) -> None:
-        self._open: set[CancelScope] = set()
+        self.open: set[CancelScope] = set()
         self._ending = False
 
     @contextmanager
     def opened(self) -> Iterator[CancelScope]:
         """Cancelled when the service ends, at once if it ends already."""
         with CancelScope() as scope:
-            self._open.add(scope)
+            self.open.add(scope)
             if self._ending:
                 scope.cancel()
             try:
                 yield scope
             finally:
-                self._open.discard(scope)
-
-    @property
-    def waits(self) -> bool:
-        """Whether any is open."""
-        return bool(self._open)
+                self.open.discard(scope)
 
     def end_all(self) -> None:
         self._ending = True
-        for scope in self._open:
+        for scope in self.open:
             scope.cancel()
 
 

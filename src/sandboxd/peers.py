@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 UID = "peer_uid"
 GRACE_S = 0.5  # for the request of a connection that has just come
-STALLED_S = 2.0
+STALLED_S = 2.0  # in which nothing of an answer is taken
 CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 

@@ -163,8 +163,8 @@ class Sandboxes(Objects):
                 self.write_agent_file(sandbox)
                 self.gateway.update(sandbox.id)
         except BaseException as error:
-            self.ledger.forget_request(sandbox.slot)
             self.try_remove(sandbox, f"claim failed: {error}")
+            self.ledger.forget_request(sandbox.slot)
             raise
 
     def mend(self, sandbox: Sandbox) -> bool:
@@ -273,10 +273,10 @@ class Sandboxes(Objects):
             try:
                 yield new
             except BaseException as error:
-                self.ledger.forget_request(slot)
                 row = self.ledger.set_removing(slot, f"create failed: {error}")
                 if row is not None:
                     self._undo(row)
+                self.ledger.forget_request(slot)
                 raise
 
     def _undo(self, row: Sandbox) -> None:

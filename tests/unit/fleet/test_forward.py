@@ -96,7 +96,7 @@ def test_a_client_that_leaves_ends_the_request(patient: Fleet, echo: Echo) -> No
         assert next(pieces) == b"first"
         assert not echo.left.is_set()
     assert echo.left.wait(15), "the host goes on for nobody"
-    until(lambda: not patient.services.streams.waits, "it is still counted as open")
+    until(lambda: not patient.services.streams.open, "it is still counted as open")
 
 
 def test_a_client_that_leaves_in_its_body_ends_the_request(patient: Fleet, echo: Echo) -> None:

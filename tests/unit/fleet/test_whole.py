@@ -1,6 +1,7 @@
 """What is said of all hosts together, and the map of the entry gateway."""
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,18 +189,27 @@ def test_doctor_examines_each_host(fleet: Fleet) -> None:
     assert json.loads(refused.text.splitlines()[0])["code"] == 400
 
 
-def test_doctor_goes_on_when_a_host_goes_away_in_the_middle(patient: Fleet) -> None:
-    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+def examined(fleet: Fleet, end: Callable[[Receive], Awaitable[None]]) -> None:
+    """Host a tells one finding of its own, and no more: then comes `end`."""
+
+    async def doctor(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] != "/doctor":
             await before(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": []})
         line = b'{"name": "disk", "level": "ok"}\n'
         await send({"type": "http.response.body", "body": line, "more_body": True})
+        await end(receive)
+
+    gate = fleet.nodes["a"].gate
+    before, gate.app = gate.app, doctor
+
+
+def test_doctor_goes_on_when_a_host_goes_away_in_the_middle(patient: Fleet) -> None:
+    async def broken(_: Receive) -> None:
         raise ConnectionError("in the middle")
 
-    gate = patient.nodes["a"].gate
-    before, gate.app = gate.app, broken
+    examined(patient, broken)
     found = [json.loads(line) for line in patient.unix.post("/doctor", json={"probe": False}).text.splitlines()]
     of_a = [one for one in found if one["node"] == "a"]
     assert [(one["name"], one["level"]) for one in of_a] == [("a: disk", "ok"), ("a: node", "fail")]
@@ -207,23 +217,14 @@ def test_doctor_goes_on_when_a_host_goes_away_in_the_middle(patient: Fleet) -> N
 
 
 def test_doctor_is_ended_with_the_service(patient: Fleet) -> None:
-    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] != "/doctor":
-            await before(scope, receive, send)
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        line = b'{"name": "disk", "level": "ok"}\n'
-        await send({"type": "http.response.body", "body": line, "more_body": True})
+    async def silent(receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    gate = patient.nodes["a"].gate
-    before, gate.app = gate.app, silent
-    with (
-        pytest.raises(httpx.RemoteProtocolError),
-        patient.unix.stream("POST", "/doctor", json={"probe": False}) as said,
-    ):
-        lines = said.iter_lines()
+    examined(patient, silent)
+    asked = patient.unix.stream("POST", "/doctor", json={"probe": False})
+    with pytest.raises(httpx.RemoteProtocolError), asked as answer:
+        lines = answer.iter_lines()
         assert "disk" in next(lines)
         patient.soon(patient.services.streams.end_all)
         next(lines)

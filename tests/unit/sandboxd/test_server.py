@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 import threading
 import time
@@ -183,6 +184,47 @@ class Raced(socket.socket):
                 except OSError as error:
                     self.said = type(error).__name__
             raise
+
+
+class Exhausted(socket.socket):
+    """A listener for which there are no more descriptors, once one was let in."""
+
+    accepted = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.accepted:
+            raise OSError(errno.EMFILE, "Too many open files")
+        found = super().accept()
+        self.accepted += 1
+        return found
+
+
+def test_without_descriptors_for_more_who_is_served_already_is_answered() -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.set()
+        await asyncio.to_thread(go.wait, 20)
+        await PlainTextResponse("well")(scope, receive, send)
+
+    async def run() -> bytes:
+        listener = Exhausted(socket.AF_INET)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        made = server(app=slow)
+        await made.startup([listener])
+        client = socket.create_connection(listener.getsockname())
+        client.sendall(REQUEST)
+        while not asked.is_set():
+            await asyncio.sleep(0.01)
+        ending = asyncio.create_task(made.shutdown([listener]))
+        await asyncio.sleep(0.2)
+        go.set()
+        said = await ended(client)
+        await ending
+        return said
+
+    assert asyncio.run(asyncio.wait_for(run(), 60)).endswith(b"well")
 
 
 @pytest.mark.parametrize(("family", "said"), [("tcp", "TimeoutError"), ("unix", "ConnectionRefusedError")])

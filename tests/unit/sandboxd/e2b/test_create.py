@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sandboxd.e2b.create import OLD_TIMEOUT_S, TIMEOUT_S
+from sandboxd.errors import LedgerError
 from sandboxd.tokens import agent_token
 from tests.unit.sandboxd.conftest import KEY, World
 from tests.unit.sandboxd.e2b.conftest import Public
@@ -133,6 +134,22 @@ def test_a_request_that_failed_may_come_again(public: Public, world: World, warm
     world.haproxy.refuses = False
     made = public.create(once, timeout=60)["sandboxID"]
     assert public.create(once, timeout=60)["sandboxID"] == made
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_one_that_failed_is_gone_even_when_its_request_cannot_be_forgotten(
+    public: Public, world: World, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    def full(_: str) -> None:
+        raise LedgerError("the disk is full")
+
+    monkeypatch.setattr(world.ledger, "forget_request", full)
+    if warm:
+        world.sandboxes.create_member(world.sandboxes.template("base"), lambda: True)
+    world.haproxy.refuses = True
+    body = {"templateID": "base", "timeout": 60}
+    assert public.http.post("/v2/sandboxes", json=body, headers={"Idempotency-Key": "job-1"}).status_code >= 500
+    assert world.ledger.rows("creating", "running") == []
 
 
 def test_a_request_whose_member_was_dead_may_come_again(public: Public, world: World) -> None:
